@@ -1,0 +1,213 @@
+"""The `affectgap` command. Heavy libraries are imported by the commands that need them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flows.environment import prepare_environment
+from tasks.core.errors import AffectGapError, UserError
+from tasks.core.paths import MODELS, Paths, find_root
+
+app = typer.Typer(
+    help="Train emotion recognisers for children; show where and why they fail by age and gender.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+datasets_app = typer.Typer(help="Data sets: list them, fetch an open one.", no_args_is_help=True)
+app.add_typer(datasets_app, name="datasets")
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="Plain lines without bars, for logs.")]
+
+
+def main() -> None:
+    """Run the command line: 0 on success, 2 on a user's mistake, 1 on a failure."""
+    try:
+        app()
+    except AffectGapError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("error: interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.command()
+def run(
+    target: Annotated[str | None, typer.Argument(help="A stage of dvc.yaml; default: all.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Bring everything up to date and say where the report is.
+
+    Example: affectgap run
+    """
+    paths = _project()
+    _need_git(paths.root)
+    from flows.dvc_graph import changed_stages, mend_after_a_crash
+
+    console = Console()
+    for line in mend_after_a_crash(paths.root):
+        console.print(f"mended: {line}", highlight=False)
+    from tasks.core import tracking
+
+    if changed := changed_stages(paths.root, target):
+        from flows.reproduce import reproduce
+
+        tracking.close_dead_runs(paths)
+        reproduce(paths, target, changed, console, quiet)
+    else:
+        console.print("Everything is up to date (DVC); nothing to do.")
+    _print_headline(paths, console)
+
+
+@app.command()
+def use(preset: Annotated[str, typer.Argument(help="A name in presets/, or a YAML file.")]) -> None:
+    """Make a preset the params.yaml.
+
+    Example: affectgap use london
+    """
+    from flows.presets import use_preset
+
+    print(use_preset(_project().root, preset))
+
+
+@app.command()
+def intake(
+    source: Annotated[Path, typer.Argument(help="A folder of pictures.")],
+    dataset: Annotated[str, typer.Option(help="Name of the data set: its folder in data/raw.")],
+) -> None:
+    """Check a folder of pictures and copy it into data/raw, tracked by DVC; all or nothing.
+
+    Example: affectgap intake ~/pictures --dataset mine
+    """
+    from flows.intake import take_in
+
+    paths = _project()
+    _need_git(paths.root)
+    print(take_in(paths, source, dataset))
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Pictures; each may hold several faces.")],
+    model: Annotated[str, typer.Option(help="base, finetuned, or a model's folder.")] = "finetuned",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Draw what the model looks at.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Draw boxes and probabilities here.")] = None,
+) -> None:
+    """Print one JSON line a face: box, probabilities, model version.
+
+    Example: affectgap predict photo.jpg --out drawn/
+    """
+    from flows.predict import Request, predict_faces
+
+    request = Request(tuple(images), model, explain, out)
+    failures = 0
+    for line in predict_faces(_project(), request):
+        failures += "error" in line
+        print(json.dumps(line, ensure_ascii=False), flush=True)
+    if failures:
+        raise UserError(f"{failures} of {len(images)} pictures could not be read; see above")
+
+
+@app.command()
+def audit(
+    predictions: Annotated[Path, typer.Argument(help="CSV with emotion, y_pred and groups.")],
+    out: Annotated[Path, typer.Option(help="Folder for tables and figures.")],
+) -> None:
+    """Audit any system's predictions by age and gender.
+
+    The CSV needs the columns emotion and y_pred; image_id, subject_id, age_band, gender and
+    p_<emotion> are used where they are there.
+
+    Example: affectgap audit predictions.csv --out audit/
+    """
+    from tasks.audit.from_csv import audit_csv
+    from tasks.audit.stage import Params
+    from tasks.core.params import load_section
+
+    params = load_section(_project().params, "audit", Params)
+    by, pair = params.by, (MODELS[0], MODELS[1])
+    for path in audit_csv(predictions, out, by, params.confidence, params.min_n, pair):
+        print(path)
+
+
+@datasets_app.callback(invoke_without_command=True)
+def datasets(context: typer.Context) -> None:
+    """List the data sets that are read here.
+
+    Example: affectgap datasets
+    """
+    if context.invoked_subcommand is None:
+        _list_datasets()
+
+
+@datasets_app.command("show")
+def show_dataset(name: str) -> None:
+    """Say what a data set is, how to get it and where to put it.
+
+    Example: affectgap datasets show london
+    """
+    from tasks.ingest.datasets import describe_dataset
+
+    print(describe_dataset(name))
+
+
+@datasets_app.command("fetch")
+def fetch_dataset(name: str) -> None:
+    """Download an open data set into the cache.
+
+    Example: affectgap datasets fetch london
+    """
+    from tasks.ingest.datasets import fetch_dataset as fetch
+
+    folder = fetch(name)
+    print(f"{folder}\nnext: affectgap intake '{folder}' --dataset {name}")
+
+
+def _project() -> Paths:
+    paths = Paths(find_root(Path.cwd()))
+    prepare_environment(paths.root)
+    return paths
+
+
+def _need_git(root: Path) -> None:
+    asked = ["git", "-C", str(root), "rev-parse", "--git-dir"]
+    if subprocess.run(asked, capture_output=True, check=False).returncode != 0:
+        raise UserError(
+            f"{root}: no git repository; run `git init` here first: DVC ties every result to the "
+            "code and the params that made it through git"
+        )
+
+
+def _print_headline(paths: Paths, console: Console) -> None:
+    """Print the headline table, if there is a report, and where the report is."""
+    if not paths.report.is_file():
+        return
+    from flows.headline import headline_table, notice
+
+    console.print(headline_table(paths))
+    if line := notice(paths):
+        console.print(line, style="bold", highlight=False)
+    console.print(f"report: {paths.report}", highlight=False, soft_wrap=True)
+    console.print(f"runs:   {paths.mlruns / 'mlflow.db'} (`make ui` shows them)", highlight=False)
+
+
+def _list_datasets() -> None:
+    from tasks.ingest.datasets import list_datasets
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("name", "what it is", "licence", "how to get it"):
+        table.add_column(heading)
+    for dataset in list_datasets():
+        table.add_row(dataset.name, dataset.content, dataset.licence, dataset.obtain)
+    Console().print(table)

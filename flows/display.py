@@ -1,0 +1,77 @@
+"""What `affectgap run` shows: a bar a stage on a terminal, a line an event in a log."""
+
+import threading
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from tasks.core import progress
+
+
+class StageDisplay:
+    """Shows stages at work; safe to call from several threads.
+
+    Parameters
+    ----------
+    console
+        Where to write.
+    quiet
+        True: plain lines without bars, for logs.
+    """
+
+    def __init__(self, console: Console, quiet: bool) -> None:
+        self._console = console
+        self._lock = threading.Lock()
+        self._started: dict[str, float] = {}
+        self._bars: dict[str, TaskID] = {}
+        self._live: Progress | None = None
+        if not quiet and console.is_terminal:
+            self._live = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description:<18}"),
+                BarColumn(),
+                TextColumn("{task.fields[what]}"),
+                TimeElapsedColumn(),
+                console=console,
+                transient=True,
+            )
+
+    def __enter__(self) -> "StageDisplay":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def start(self, stage: str) -> None:
+        """Show that DVC looks at a stage."""
+        with self._lock:
+            self._started[stage] = time.monotonic()
+            if self._live:
+                self._bars[stage] = self._live.add_task(stage, total=None, what="")
+
+    def line(self, stage: str, text: str) -> None:
+        """Take a line that the stage printed: progress moves its bar, other lines are not shown."""
+        step = progress.parse(text)
+        if step and self._live:
+            what, done, total = step
+            self._live.update(self._bars[stage], completed=done, total=total, what=what)
+
+    def end(self, stage: str, outcome: str) -> None:
+        """Show how a stage ended."""
+        with self._lock:
+            seconds = time.monotonic() - self._started[stage]
+            if self._live:
+                self._live.remove_task(self._bars.pop(stage))
+            self._console.print(
+                f"{stage:<19}{outcome}  [dim]{seconds:.0f} s[/dim]", highlight=False
+            )

@@ -1,0 +1,156 @@
+"""DVC's graph and DVC's processes: the DAG is written once, in dvc.yaml, and read from there.
+
+DVC's `Repo` is not thread-safe, so whatever runs or asks DVC does so in a process of its own, which
+dies with the one that started it.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tasks.core.errors import UserError
+from tasks.core.process import die_with_parent
+
+
+def stage_graph(root: Path, target: str | None) -> dict[str, list[str]]:
+    """Read which stages there are and what each one waits for.
+
+    Parameters
+    ----------
+    root
+        The project's folder.
+    target
+        A stage (`evaluate` stands for every `evaluate@…`), or None for all.
+
+    Returns
+    -------
+    dict
+        Stage to the stages that it depends on directly, in an order that can be run.
+
+    Raises
+    ------
+    UserError
+        For a target that is no stage.
+    """
+    import networkx
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(root)) as repo:
+            graph = repo.index.graph
+    except DvcException as error:
+        raise UserError(f"{root}: DVC cannot read the project: {error}") from None
+    runnable = [stage for stage in graph if stage.cmd]  # a .dvc file has none: data as given
+    order = networkx.DiGraph()
+    order.add_nodes_from(stage.name for stage in runnable)
+    order.add_edges_from(
+        (stage.name, upstream.name)
+        for stage in runnable
+        for upstream in graph.successors(stage)
+        if upstream.cmd
+    )
+    wanted = set(order) if target is None else _with_ancestors(order, target)
+    in_order = list(networkx.lexicographical_topological_sort(order.reverse()))
+    return {name: sorted(order.successors(name)) for name in in_order if name in wanted}
+
+
+def changed_stages(root: Path, target: str | None) -> dict[str, Any]:
+    """Ask DVC what is not up to date; an empty dict means that there is nothing to do.
+
+    A stage is not in it when only what it depends on is.
+    """
+    arguments = ["status", "--json", *(["--with-deps", target] if target else [])]
+    done = subprocess.run(
+        dvc_command(*arguments), cwd=root, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        line = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"{root}: DVC cannot read the project: {line.removeprefix('ERROR: ')}")
+    changed: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return changed
+
+
+def run_dvc(root: Path, *arguments: str) -> Iterator[str]:
+    """Run DVC and yield its lines as they come; the last item is `exit N`.
+
+    Call it from a thread that lives until the iterator ends (see `die_with_parent`).
+    """
+    process = subprocess.Popen(
+        dvc_command(*arguments),
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        for line in process.stdout:
+            yield line.rstrip("\n")
+    yield f"exit {process.wait()}"
+
+
+def dvc_command(*arguments: str) -> list[str]:
+    """Return the command line of a DVC process that dies with its parent."""
+    code = f"from flows.dvc_graph import main_of_dvc; main_of_dvc({list(arguments)!r})"
+    return [sys.executable, "-c", code]
+
+
+def main_of_dvc(arguments: list[str]) -> None:
+    """Be DVC (called in a process of its own)."""
+    die_with_parent()
+    from dvc.cli import main
+
+    sys.exit(main(arguments))
+
+
+def mend_after_a_crash(root: Path) -> list[str]:
+    """Remove what a killed DVC left torn and every later command would stumble over.
+
+    A lock file that is no JSON belongs to nobody, and an empty or torn dvc.lock is made again from
+    DVC's run-cache. Returns a line for each thing that was mended.
+    """
+    mended = []
+    rwlock = root / ".dvc" / "tmp" / "rwlock"
+    if rwlock.is_file() and not _is_json(rwlock):
+        rwlock.unlink()
+        mended.append(".dvc/tmp/rwlock was torn and is removed")
+    lock = root / "dvc.lock"
+    if lock.is_file() and not _is_mapping(lock):
+        kept = lock.with_name("dvc.lock.torn")
+        lock.replace(kept)
+        mended.append(f"dvc.lock was torn; it is kept as {kept.name} and made again")
+    return mended
+
+
+def _with_ancestors(order: Any, target: str) -> set[str]:
+    import networkx
+
+    chosen = {name for name in order if name == target or name.split("@")[0] == target}
+    if not chosen:
+        raise UserError(f"no stage '{target}' in dvc.yaml; there are {', '.join(sorted(order))}")
+    return chosen.union(*(networkx.descendants(order, name) for name in chosen))
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
+
+
+def _is_mapping(path: Path) -> bool:
+    import yaml
+
+    try:
+        return isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict)
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return False

@@ -1,0 +1,25 @@
+"""Settings that stand before prefect, mlflow or dvc are imported: no telemetry, local homes."""
+
+import os
+from pathlib import Path
+
+
+def prepare_environment(root: Path) -> None:
+    """Set what the libraries read from the environment; values that are set already stay.
+
+    Parameters
+    ----------
+    root
+        The project's folder; Prefect's home and database live in `.prefect/` below it.
+    """
+    for name, value in {
+        "DO_NOT_TRACK": "true",
+        "DVC_NO_ANALYTICS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_HOME": str(root / ".prefect"),
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_LOGGING_TO_API_ENABLED": "false",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",  # flows/server.py starts one that dies
+    }.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,182 @@
+"""`affectgap predict`: pictures in, one line a face out, through the same crop as in training."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from tasks.core.errors import UserError
+from tasks.core.files import write_bytes
+from tasks.core.images import BadImageError, read_picture
+from tasks.core.models.recogniser import Recogniser
+from tasks.core.params import load_section
+from tasks.core.paths import MODELS, Paths
+from tasks.core.progress import track
+from tasks.core.shards import encode_png
+from tasks.crop import stage as crop_stage
+from tasks.crop.face_crop import cut
+from tasks.crop.face_detector import Detection, detect_either_way
+from tasks.evaluate import stage as evaluate_stage
+from tasks.explain import stage as explain_stage
+from tasks.explain.overlay import draw_explanation
+from tasks.ingest import stage as ingest_stage
+
+_LINE_COLOUR = (0, 158, 115)
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked: pictures, a model (`base`, `finetuned` or a folder), and what to draw where.
+
+    `out` is a folder for pictures with boxes and probabilities, and with `explain` for what the
+    model looks at in each face; None draws nothing.
+    """
+
+    images: tuple[Path, ...]
+    model: str
+    explain: bool
+    out: Path | None
+
+
+def predict_faces(paths: Paths, request: Request) -> Iterator[dict[str, Any]]:
+    """Yield one JSON-ready line a face, in the order of the pictures.
+
+    Parameters
+    ----------
+    paths
+        The project's paths; params.yaml says how faces are cut.
+    request
+        What is asked.
+
+    Yields
+    ------
+    dict
+        `image, face, box_xyxy_px, detector_score, emotion, probabilities, model, model_version`
+        and, where drawn, `drawn` and `explained`; a picture without a face has `face: null` and
+        `note`; one that cannot be read has `error`.
+
+    Raises
+    ------
+    UserError
+        For a model that is not there, or `explain` without a folder to draw into.
+    """
+    if request.explain and request.out is None:
+        raise UserError("--explain draws pictures; say where with --out DIR")
+    folder = paths.model(request.model) if request.model in MODELS else Path(request.model)
+    device = load_section(paths.params, "evaluate", evaluate_stage.Params).device
+    asker = _Asker(paths, Recogniser.load(folder, device), request)
+    for image in track(request.images, len(request.images), "predict"):
+        yield from asker.ask(image)
+
+
+class _Asker:
+    """Everything that stays the same from picture to picture."""
+
+    def __init__(self, paths: Paths, recogniser: Recogniser, request: Request) -> None:
+        self.crop = load_section(paths.params, "crop", crop_stage.Params)
+        self.explain = load_section(paths.params, "explain", explain_stage.Params)
+        self.max_pixels = load_section(paths.params, "ingest", ingest_stage.Params).max_pixels
+        self.recogniser = recogniser
+        self.request = request
+        self.taken: set[Path] = set()  # two pictures may have one name
+
+    def ask(self, image: Path) -> list[dict[str, Any]]:
+        """Answer one picture: a line a face, or one line that says why there is none."""
+        try:
+            picture = read_picture(image, self.max_pixels)
+        except BadImageError as error:
+            return [{"image": str(image), "error": f"{error.reason}: {error.detail}"}]
+        found = detect_either_way(picture.rgb, picture.exif_orientation, self.crop)
+        if not found.faces:
+            return [{"image": str(image), "face": None, "note": "no face found"}]
+        crops = np.stack([self._cut(found, face.box_xyxy_px) for face in found.faces])
+        lines = self._lines(image, found, self.recogniser.predict(crops))
+        if self.request.out is not None:
+            self._draw(self.request.out, image, found, crops, lines)
+        return lines
+
+    def _cut(self, found: Detection, box: tuple[float, float, float, float]) -> np.ndarray:
+        return cut(found.image, box, self.crop.size_px, self.crop.margin, self.crop.resample)
+
+    def _lines(
+        self, image: Path, found: Detection, probabilities: np.ndarray
+    ) -> list[dict[str, Any]]:
+        spec = self.recogniser.spec
+        return [
+            {
+                "image": str(image),
+                "face": number,
+                "box_xyxy_px": list(face.box_xyxy_px),
+                "detector_score": round(face.score, _DIGITS),
+                "emotion": spec.labels[int(row.argmax())],
+                "probabilities": {
+                    label: round(float(p), _DIGITS)
+                    for label, p in zip(spec.labels, row, strict=True)
+                },
+                "model": self.request.model,
+                "model_version": spec.version,
+            }
+            for number, (face, row) in enumerate(zip(found.faces, probabilities, strict=True))
+        ]
+
+    def _draw(
+        self,
+        out: Path,
+        image: Path,
+        found: Detection,
+        crops: np.ndarray,
+        lines: list[dict[str, Any]],
+    ) -> None:
+        drawn = self._free(out / f"{image.stem}.png")
+        write_bytes(drawn, encode_png(_with_boxes(found.image, lines)))
+        for line, crop in zip(lines, crops, strict=True):
+            line["drawn"] = str(drawn)
+            if self.request.explain:
+                path = self._free(out / f"{drawn.stem}_face{line['face']}_lime.png")
+                picture = draw_explanation(self.recogniser, crop, self.explain)
+                write_bytes(path, encode_png(picture))
+                line["explained"] = str(path)
+
+    def _free(self, path: Path) -> Path:
+        names = (
+            path if number == 0 else path.with_stem(f"{path.stem}_{number}")
+            for number in range(len(self.taken) + 1)
+        )
+        free = next(name for name in names if name not in self.taken)
+        self.taken.add(free)
+        return free
+
+
+def _with_boxes(image: Image.Image, lines: list[dict[str, Any]]) -> np.ndarray:
+    """Draw every face's box and its probabilities, largest first, beside it."""
+    picture = image.convert("RGB")
+    pen = ImageDraw.Draw(picture)
+    width_px = max(2, round(max(picture.size) / 400))
+    font = ImageFont.load_default(size=max(12, round(max(picture.size) / 50)))
+    for line in lines:
+        left, top, right, bottom = line["box_xyxy_px"]
+        pen.rectangle((left, top, right, bottom), outline=_LINE_COLOUR, width=width_px)
+        ranked = sorted(line["probabilities"].items(), key=lambda pair: -pair[1])
+        text = "\n".join(f"{label} {p:.2f}" for label, p in ranked)
+        _label(pen, (left, bottom + width_px), text, font, picture.size)
+    return np.asarray(picture)
+
+
+def _label(
+    pen: ImageDraw.ImageDraw,
+    place: tuple[float, float],
+    text: str,
+    font: Any,
+    size: tuple[int, int],
+) -> None:
+    """Write on a dark ground, moved so that all of it lies in the picture."""
+    left, top, right, bottom = pen.multiline_textbbox(place, text, font=font)
+    move_x = min(0, size[0] - right - 4) + max(0, 4 - left)
+    move_y = min(0, size[1] - bottom - 4) + max(0, 4 - top)
+    ground = (left + move_x - 4, top + move_y - 4, right + move_x + 4, bottom + move_y + 4)
+    pen.rectangle(ground, fill=(20, 20, 20))
+    pen.multiline_text((place[0] + move_x, place[1] + move_y), text, font=font, fill="white")

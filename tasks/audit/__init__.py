@@ -1,0 +1,1 @@
+"""Recall by age, gender and emotion, before and after fine-tuning, with intervals."""

@@ -1,0 +1,369 @@
+"""The audit's figures: recall with intervals, the change by group, and what was read as what.
+
+Drawn with matplotlib's Agg canvas and no global state, so that the same tables give the same bytes.
+Every figure says how many pictures stand behind each mark, and carries the data sets' credits.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from tasks.core.files import atomic_path
+from tasks.core.headline import points
+from tasks.core.labels import ALL
+
+# Okabe and Ito's colours, which readers with any colour vision tell apart.
+COLOURS: tuple[str, ...] = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+_INK, _FAINT, _GRID = "#1f2933", "#68737f", "#dfe4ea"
+_DPI = 150
+_CROSSED_AT_MOST = 8  # cells of the first two dimensions that a figure still shows one by one
+_TITLES = {"base": "base model", "finetuned": "fine-tuned model"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A group of a figure: its label, its block (dimension) and the values that select it."""
+
+    label: str
+    block: int
+    where: tuple[tuple[str, str], ...]
+
+
+def group_rows(table: pd.DataFrame, by: Sequence[str]) -> list[Row]:
+    """Return the groups that a figure shows, top to bottom.
+
+    All pictures, the groups of each dimension, and the cells of the first two dimensions where
+    there are few enough of them.
+
+    Parameters
+    ----------
+    table
+        `groups` or `before_after`: one row a cell of the cube.
+    by
+        The dimensions.
+    """
+    rows = [Row("all", 0, ())]
+    values = {name: [v for v in dict.fromkeys(table[name]) if v != ALL] for name in by}
+    for block, name in enumerate(by, start=1):
+        rows += [Row(_word(name, value), block, ((name, value),)) for value in values[name]]
+    if len(by) >= 2:
+        first, second = by[:2]
+        pairs = list(product(values[first], values[second]))
+        crossed = [
+            Row(f"{one}, {two}", len(by) + 1, ((first, one), (second, two))) for one, two in pairs
+        ]
+        present = [row for row in crossed if len(select(table, row, by, ALL))]
+        rows += present if len(present) <= _CROSSED_AT_MOST else []
+    return [row for row in rows if len(select(table, row, by, ALL))]
+
+
+def select(table: pd.DataFrame, row: Row, by: Sequence[str], emotion: str) -> pd.DataFrame:
+    """Return the cell of a group and emotion, over all data sets: one row a model, or none."""
+    wanted = dict(row.where)
+    keep = (table["dataset"] == ALL) & (table["emotion"] == emotion)
+    for name in by:
+        keep &= table[name] == wanted.get(name, ALL)
+    return table[keep]
+
+
+def recall_figure(
+    table: pd.DataFrame, by: Sequence[str], title: str, credit: str, path: Path
+) -> None:
+    """Draw recall by group, a panel an emotion, a mark with its interval a model.
+
+    Parameters
+    ----------
+    table
+        Long: `model, dataset, <by>, emotion, n, recall, ci_low, ci_high`, one protocol.
+    by
+        The dimensions.
+    title
+        What is shown.
+    credit
+        Notices and credits of the data sets.
+    path
+        The PNG.
+    """
+    rows = group_rows(table, by)
+    models = list(dict.fromkeys(table["model"]))
+    emotions = [name for name in dict.fromkeys(table["emotion"])]
+    columns = min(4, len(emotions))
+    lines = -(-len(emotions) // columns)
+    heights = _heights(rows)
+    figure = Figure(figsize=(12, 1.5 + lines * (0.9 + 0.27 * (heights[-1] + 1))))
+    axes = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    for index, axis in enumerate(axes.flat):
+        if index >= len(emotions):
+            axis.set_visible(False)
+            continue
+        _recall_panel(axis, table, rows, heights, by, emotions[index], models)
+        name = "all emotions" if emotions[index] == ALL else emotions[index]
+        axis.set_title(name, fontsize=11, loc="left", color=_INK, fontweight="bold")
+    handles = [_mark(COLOURS[i], _TITLES.get(name, name)) for i, name in enumerate(models)]
+    _save(figure, path, title, credit, handles)
+
+
+def change_figure(table: pd.DataFrame, by: Sequence[str], credit: str, path: Path) -> None:
+    """Draw what fine-tuning changed for each group: both recalls, and the change's interval.
+
+    Parameters
+    ----------
+    table
+        `before_after`; where it is empty, the figure says so.
+    by
+        The dimensions.
+    credit
+        Notices and credits of the data sets.
+    path
+        The PNG.
+    """
+    if table.empty:
+        _empty(path, "No picture is held out from both models: no change to show", credit)
+        return
+    rows = group_rows(table, by)
+    heights = _heights(rows)
+    figure = Figure(figsize=(12, 2.1 + 0.34 * (heights[-1] + 1)))
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1))
+    for row, height in zip(rows, heights, strict=True):
+        cell = select(table, row, by, ALL).iloc[0]
+        _dumbbell(left, cell, height)
+        _change(right, cell, height)
+    _share_axis(left, rows, heights, [int(select(table, r, by, ALL)["n"].iloc[0]) for r in rows])
+    left.set_xlabel("recall, %", color=_FAINT)
+    left.set_title("recall before and after", fontsize=11, loc="left", fontweight="bold")
+    right.axvline(0, color=_INK, linewidth=0.8)
+    right.set_xlabel("change in recall, percentage points, with paired interval", color=_FAINT)
+    right.set_title("change", fontsize=11, loc="left", fontweight="bold")
+    _clean(right)
+    _room_for_counts(right)
+    handles = [_mark(COLOURS[0], _TITLES["base"]), _mark(COLOURS[1], _TITLES["finetuned"])]
+    title = "What fine-tuning changed, on pictures held out from both models"
+    _save(figure, path, title, credit, handles)
+
+
+def confusion_figure(
+    table: pd.DataFrame, dimension: str, title: str, credit: str, path: Path
+) -> None:
+    """Draw what each emotion was read as: a matrix a model (rows) and group (columns).
+
+    Parameters
+    ----------
+    table
+        `confusion`, one protocol.
+    dimension
+        Whose groups are shown, `all` for none.
+    title
+        Which pictures these are.
+    credit
+        Notices and credits of the data sets.
+    path
+        The PNG.
+    """
+    part = table[table["dimension"] == dimension]
+    models, groups = list(dict.fromkeys(part["model"])), list(dict.fromkeys(part["group"]))
+    columns = min(3, len(groups))
+    pages = -(-len(groups) // columns)
+    size = max(part["y_pred"].nunique(), 4)
+    height = 0.42 * part["emotion"].nunique() + 1.25
+    scale = 3 / columns if columns < 3 else 1
+    lines = len(models) * pages
+    figure = Figure(figsize=(12, 1.2 + lines * height * min(scale, 1.5)))
+    axes = figure.subplots(lines, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_visible(False)
+    for (line, model), (index, group) in product(enumerate(models), enumerate(groups)):
+        cells = part[(part["model"] == model) & (part["group"] == group)]
+        axis = axes[line * pages + index // columns, index % columns]
+        if len(cells):
+            axis.set_visible(True)
+            _matrix(axis, cells, size)
+            name = "" if dimension == ALL else f"{_word(dimension, group)}, "
+            axis.set_title(
+                f"{name}{_TITLES.get(model, model)}", fontsize=11, loc="left", fontweight="bold"
+            )
+    words = "What each emotion was read as, % of the pictures of that emotion (n in brackets)"
+    _save(figure, path, f"{words},\n{title}", credit, [])
+
+
+def long_recalls(before_after: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:
+    """Turn `before_after` into one row a cell and model, as `recall_figure` takes it."""
+    parts = []
+    for model, name in zip(pair, ("base", "finetuned"), strict=True):
+        part = before_after.drop(columns=["ci_low", "ci_high"]).rename(
+            columns={
+                f"recall_{name}": "recall",
+                f"{name}_ci_low": "ci_low",
+                f"{name}_ci_high": "ci_high",
+            }
+        )
+        parts.append(part.assign(model=model))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _word(dimension: str, value: str) -> str:
+    """Name a group; only values that do not speak for themselves need their dimension."""
+    plain = dimension in ("age_band", "gender", ALL) and value != "unknown"
+    return value if plain else f"{dimension.replace('_', ' ')} {value}"
+
+
+def _heights(rows: Sequence[Row]) -> np.ndarray:
+    """Place rows from the top down (0, 1, …), with a gap between blocks."""
+    blocks = np.array([row.block for row in rows])
+    starts = np.concatenate([[0], np.cumsum(np.diff(blocks) > 0)])
+    return np.arange(len(rows)) + 0.6 * starts
+
+
+def _recall_panel(
+    axis: Axes,
+    table: pd.DataFrame,
+    rows: Sequence[Row],
+    heights: np.ndarray,
+    by: Sequence[str],
+    emotion: str,
+    models: Sequence[str],
+) -> None:
+    shift = 0.3 / max(len(models) - 1, 1)
+    for row, height in zip(rows, heights, strict=True):
+        cell = select(table, row, by, emotion)
+        for index, model in enumerate(models):
+            one = cell[cell["model"] == model]
+            if one.empty:
+                continue
+            figures = one.iloc[0]
+            at = height + shift * (index - (len(models) - 1) / 2)
+            _interval(axis, figures, ("recall", "ci_low", "ci_high"), at, COLOURS[index])
+        if len(cell):
+            counts = list(dict.fromkeys(cell["n"]))
+            text = " / ".join(str(count) for count in counts)
+            axis.text(104, height, text, va="center", fontsize=8.5, color=_FAINT, clip_on=False)
+    axis.text(104, heights[0] - 0.95, "n", fontsize=8.5, color=_FAINT, style="italic")
+    _share_axis(axis, rows, heights, None)
+
+
+def _share_axis(
+    axis: Axes, rows: Sequence[Row], heights: np.ndarray, counts: Sequence[int] | None
+) -> None:
+    axis.set_xlim(0, 100)
+    axis.set_ylim(heights[-1] + 0.6, -0.6)
+    labels = [row.label for row in rows]
+    if counts is not None:
+        labels = [f"{label}  (n = {n})" for label, n in zip(labels, counts, strict=True)]
+    axis.set_yticks(heights, labels)
+    axis.set_xticks([0, 25, 50, 75, 100])
+    _clean(axis)
+
+
+def _clean(axis: Axes) -> None:
+    axis.grid(axis="x", color=_GRID, linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.tick_params(length=0, labelsize=9.5, labelcolor=_INK)
+    for side in ("top", "right", "left"):
+        axis.spines[side].set_visible(False)
+    axis.spines["bottom"].set_color(_GRID)
+
+
+def _interval(
+    axis: Axes, figures: pd.Series, names: tuple[str, str, str], height: float, colour: str
+) -> None:
+    middle, low, high = (100 * float(figures[name]) for name in names)
+    axis.plot([low, high], [height, height], color=colour, linewidth=1.6, solid_capstyle="butt")
+    axis.plot([middle], [height], "o", color=colour, markersize=4.8, clip_on=False, zorder=3)
+
+
+def _dumbbell(axis: Axes, cell: pd.Series, height: float) -> None:
+    ends = [100 * cell["recall_base"], 100 * cell["recall_finetuned"]]
+    axis.plot(ends, [height, height], color="#b3bcc6", linewidth=3, zorder=1)
+    for end, colour in zip(ends, COLOURS, strict=False):
+        axis.plot([end], [height], "o", color=colour, markersize=7.5, zorder=2)
+
+
+def _change(axis: Axes, cell: pd.Series, height: float) -> None:
+    _interval(axis, cell, ("change", "ci_low", "ci_high"), height, _INK)
+    change = points(cell["change"], signed=True)
+    axis.annotate(
+        f"{change}   {int(cell['gained'])} gained, {int(cell['lost'])} lost",
+        (1.02, height),
+        xycoords=("axes fraction", "data"),
+        va="center",
+        fontsize=9,
+        color=_FAINT,
+        annotation_clip=False,
+    )
+
+
+def _room_for_counts(axis: Axes) -> None:
+    low, high = axis.get_xlim()
+    axis.set_xlim(min(low, -2), max(high, 2))
+
+
+def _matrix(axis: Axes, cells: pd.DataFrame, size: int) -> None:
+    shares = cells.pivot(index="emotion", columns="y_pred", values="share")
+    order = list(dict.fromkeys(cells["emotion"])), list(dict.fromkeys(cells["y_pred"]))
+    shares = shares.reindex(index=order[0], columns=order[1])
+    axis.imshow(shares.to_numpy(), vmin=0, vmax=1, cmap="Blues", aspect="auto")
+    small = 9 if size <= 7 else 8
+    for (line, column), share in np.ndenumerate(shares.to_numpy()):
+        if share > 0:
+            axis.text(
+                column,
+                line,
+                f"{100 * share:.0f}",
+                ha="center",
+                va="center",
+                fontsize=small,
+                color="white" if share > 0.55 else _INK,
+            )
+    counts = cells.drop_duplicates("emotion").set_index("emotion")["n_emotion"]
+    axis.set_yticks(range(len(order[0])), [f"{name} ({counts[name]})" for name in order[0]])
+    axis.set_xticks(range(len(order[1])), order[1], rotation=40, ha="right")
+    axis.tick_params(length=0, labelsize=small, labelcolor=_INK)
+    for side in axis.spines.values():
+        side.set_color(_GRID)
+    axis.set_ylabel("label of the picture", fontsize=9, color=_FAINT)
+    axis.set_xlabel("read as", fontsize=9, color=_FAINT)
+
+
+def _mark(colour: str, label: str) -> Line2D:
+    return Line2D([], [], color=colour, marker="o", linewidth=1.6, markersize=6, label=label)
+
+
+def _empty(path: Path, text: str, credit: str) -> None:
+    figure = Figure(figsize=(12, 2))
+    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=12, color=_FAINT)
+    _save(figure, path, "", credit, [])
+
+
+def _save(figure: Figure, path: Path, title: str, credit: str, handles: Sequence[Line2D]) -> None:
+    """Lay out title, legend, panels and credit, and write the PNG without time or version."""
+    height = figure.get_size_inches()[1]
+    figure.set_facecolor("white")
+    figure.text(0.012, 1 - 0.13 / height, title, fontsize=13, va="top", color=_INK)
+    if handles:
+        figure.legend(
+            handles=list(handles),
+            loc="upper left",
+            bbox_to_anchor=(0.005, 1 - 0.36 / height),
+            ncols=len(handles),
+            frameon=False,
+            fontsize=10,
+        )
+    figure.text(0.012, 0.1 / height, credit, fontsize=9, va="bottom", color="#8a1c1c")
+    top = 1 - (0.72 if handles or "\n" in title else 0.45) / height
+    FigureCanvasAgg(figure)
+    if figure.axes:
+        figure.tight_layout(rect=(0, 0.3 / height if credit else 0, 1, top))
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=_DPI, metadata={"Software": None})
+
+
+def protocols_shown(table: pd.DataFrame) -> Iterator[str]:
+    """Yield the protocols that a table has rows of, `held_out` first."""
+    yield from (name for name in ("held_out", ALL) if (table["protocol"] == name).any())

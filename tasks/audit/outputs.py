@@ -1,0 +1,67 @@
+"""Writes the audit's tables and figures, for the stage and for another system's predictions."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from tasks.audit.figures import (
+    change_figure,
+    confusion_figure,
+    long_recalls,
+    protocols_shown,
+    recall_figure,
+)
+from tasks.core.labels import ALL, credit_line
+from tasks.core.tables import write_csv
+
+_PROTOCOL_WORDS = {
+    "held_out": "on pictures that the model was not trained on",
+    ALL: "on every picture (training pictures may be among them)",
+}
+
+
+def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
+    """Write each table as `<name>.csv` and return the paths."""
+    paths = []
+    for name, table in tables.items():
+        write_csv(table, folder / f"{name}.csv")
+        paths.append(folder / f"{name}.csv")
+    return paths
+
+
+def write_figures(
+    tables: Mapping[str, pd.DataFrame], by: Sequence[str], pair: tuple[str, str], folder: Path
+) -> list[Path]:
+    """Draw `recall.png`, `confusion.png` and, where there are two models, `before_after.png`.
+
+    Parameters
+    ----------
+    tables
+        What `audit_predictions` returned.
+    by
+        The dimensions; the first one's groups get the confusion matrices.
+    pair
+        The models of `before_after`.
+    folder
+        Where the figures go.
+    """
+    groups, change, confusion = tables["groups"], tables["before_after"], tables["confusion"]
+    credit = credit_line(name for name in groups["dataset"] if name != ALL)
+    protocol = next(protocols_shown(groups))
+    if change.empty:
+        recalls = groups[groups["protocol"] == protocol]
+        words = f"Recall by group, {_PROTOCOL_WORDS[protocol]}"
+    else:
+        recalls = long_recalls(change, pair)
+        words = "Recall by group before and after, on pictures held out from both models"
+    paths = [folder / "recall.png", folder / "confusion.png"]
+    confidence = 100 * float(groups["confidence"].iloc[0])
+    recall_figure(recalls, by, f"{words} (bars: {confidence:g} % intervals)", credit, paths[0])
+    shown = confusion[confusion["protocol"] == protocol]
+    words = _PROTOCOL_WORDS[protocol]
+    confusion_figure(shown, by[0] if by else ALL, words, credit, paths[1])
+    if groups["model"].nunique() > 1:
+        paths.append(folder / "before_after.png")
+        change_figure(change, by, credit, paths[-1])
+    return paths

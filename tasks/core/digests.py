@@ -1,0 +1,55 @@
+"""Digests of a stage's inputs, as DVC knows them; so that a run says what it was made from."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasks.core.paths import Paths
+
+_DATA_FOLDERS = ("data", "models", "reports")  # the rest of a stage's deps is code
+
+
+def input_digests(paths: Paths, stage: str) -> dict[str, str]:
+    """Return the md5 of every data file or folder that a stage reads.
+
+    Parameters
+    ----------
+    paths
+        The project's paths.
+    stage
+        A stage's name in dvc.yaml, with its item (`evaluate@base`).
+
+    Returns
+    -------
+    dict
+        Path below the root to DVC's digest; a folder that is no stage's output has none.
+    """
+    name, _, item = stage.partition("@")
+    entry = yaml.safe_load(paths.at("dvc.yaml").read_text(encoding="utf-8"))["stages"][name]
+    known = _locked_outs(paths.at("dvc.lock"))
+    digests = {}
+    for dep in entry.get("deps", []):
+        relative = dep.replace("${item.model}", item)
+        if relative.split("/")[0] not in _DATA_FOLDERS:
+            continue
+        digest = known.get(relative) or _md5_of_file(paths.at(relative))
+        if digest:
+            digests[relative] = digest
+    return digests
+
+
+def _locked_outs(lock: Path) -> dict[str, str]:
+    if not lock.is_file():
+        return {}
+    content: dict[str, Any] = yaml.safe_load(lock.read_text(encoding="utf-8")) or {}
+    stages = content.get("stages", {}).values()
+    return {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
+
+
+def _md5_of_file(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "md5").hexdigest()

@@ -1,0 +1,74 @@
+"""The one seam for work on many pictures: chunks through a `concurrent.futures.Executor`.
+
+Results come back in the order of the items, so that outputs do not depend on the number of
+workers. Workers are spawned (never forked from a process that holds threads) and die with their
+parent. Memory is bounded: only a few chunks a worker are under way at once.
+"""
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from typing import TypeVar
+
+from tasks.core.process import die_with_parent
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_CHUNKS_UNDER_WAY = 3  # a worker
+
+
+def cpu_count() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def process_pool(workers: int) -> Iterator[Executor]:
+    """Open a pool of `workers` processes (0: one a core) that die with this one."""
+    pool = ProcessPoolExecutor(
+        max_workers=workers or cpu_count(),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=die_with_parent,
+    )
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def map_in_order(
+    work: Callable[[list[Item]], list[Result]],
+    items: Iterable[Item],
+    executor: Executor,
+    chunk_size: int,
+    workers: int = 0,
+) -> Iterator[Result]:
+    """Apply `work` to chunks of items and yield its results in the order of the items.
+
+    Parameters
+    ----------
+    work
+        A function at module level (it travels to other processes) from a chunk to its results.
+    items
+        What to work on; read lazily.
+    executor
+        Where the work runs.
+    chunk_size
+        Items a chunk.
+    workers
+        How many workers the executor has (0: one a core), which bounds what is under way.
+    """
+    source = iter(items)
+    under_way: deque[Future[list[Result]]] = deque()
+    limit = (workers or cpu_count()) * _CHUNKS_UNDER_WAY
+    while True:
+        while len(under_way) < limit and (chunk := list(islice(source, chunk_size))):
+            under_way.append(executor.submit(work, chunk))
+        if not under_way:
+            return
+        yield from under_way.popleft().result()

@@ -1,0 +1,116 @@
+"""The one sentence that a reader takes away: the largest gap between groups, found in `gaps.csv`.
+
+Only comparisons that were tested (enough pictures on both sides) and whose p-value, corrected for
+all that were tested with them, is below `ALPHA` can be named. Otherwise no gap could be shown,
+which is not the same as there being none.
+"""
+
+import pandas as pd
+
+from tasks.core.labels import ALL
+
+ALPHA = 0.05
+_PEOPLE = {
+    ("age_band", "child"): "children",
+    ("age_band", "adolescent"): "adolescents",
+    ("age_band", "adult"): "adults",
+    ("gender", "female"): "people recorded as female",
+    ("gender", "male"): "people recorded as male",
+}
+
+
+def largest_gap(
+    gaps: pd.DataFrame, model: str, single_emotions: bool, protocol: str = "held_out"
+) -> pd.Series | None:
+    """Return the row of the largest gap that could be shown, or None.
+
+    Parameters
+    ----------
+    gaps
+        The table `gaps.csv`.
+    model
+        Whose gaps.
+    single_emotions
+        True: among comparisons on one emotion; False: among those pooled over emotions.
+    protocol
+        `held_out` or `all`.
+
+    Returns
+    -------
+    pandas.Series or None
+        Turned so that `a` is the group that is read less well (`gap` is negative).
+    """
+    if gaps.empty:
+        return None
+    rows = gaps[(gaps["model"] == model) & (gaps["protocol"] == protocol)]
+    rows = rows[(rows["emotion"] != ALL) == single_emotions]
+    rows = rows[rows["enough_n"].astype(bool) & (rows["p_holm"] < ALPHA)]
+    if rows.empty:
+        return None
+    return turned(rows.iloc[int(rows["gap"].abs().argmax())])
+
+
+def turned(row: pd.Series) -> pd.Series:
+    """Turn a comparison so that the group that is read less well is `a`."""
+    if row["gap"] <= 0:
+        return row
+    other = row.copy()
+    for name in ("group", "n", "correct", "recall", "subjects"):
+        other[f"{name}_a"], other[f"{name}_b"] = row[f"{name}_b"], row[f"{name}_a"]
+    other["gap"], other["ci_low"], other["ci_high"] = -row["gap"], -row["ci_high"], -row["ci_low"]
+    return other
+
+
+def people(dimension: str, group: str) -> str:
+    """Say who a group is, as in "pictures of …"."""
+    words = dimension.replace("_", " ")
+    return _PEOPLE.get((dimension, group), f"people with {words} {group} (as recorded)")
+
+
+def percent(share: float) -> str:
+    """Write a share from 0 to 1 as per cent with one decimal."""
+    return f"{100 * share:.1f}\u202f%"
+
+
+def points(share: float, signed: bool = False) -> str:
+    """Write a difference of shares in percentage points with one decimal."""
+    value = 100 * share
+    return (f"{value:+.1f}" if signed else f"{value:.1f}").replace("-", "\u2212")
+
+
+def gap_sentence(row: pd.Series, model: str) -> str:
+    """Say a gap with its counts and interval in one sentence.
+
+    Parameters
+    ----------
+    row
+        A comparison, turned by `turned`.
+    model
+        How to call the model, such as "the base model".
+    """
+    what = "pictures" if row["emotion"] == ALL else f"pictures labelled {row['emotion']}"
+    within = "" if row["dataset"] == ALL else f" in {row['dataset']}"
+    side_a = people(row["dimension"], row["group_a"])
+    side_b = people(row["dimension"], row["group_b"])
+    text = (
+        f"{model} reads {percent(row['recall_a'])} of the {what} of {side_a} correctly "
+        f"({row['correct_a']} of {row['n_a']}) and {percent(row['recall_b'])} of those of {side_b} "
+        f"({row['correct_b']} of {row['n_b']}){within}: a gap of {points(-row['gap'])} percentage "
+        f"points ({100 * row['confidence']:g}\u202f% interval {points(-row['ci_high'])} to "
+        f"{points(-row['ci_low'])})."
+    )
+    return text[0].upper() + text[1:]
+
+
+def no_gap_sentence(gaps: pd.DataFrame, model: str, protocol: str = "held_out") -> str:
+    """Say that no gap could be shown, and what that does not mean."""
+    rows = gaps[(gaps["model"] == model) & (gaps["protocol"] == protocol)]
+    tested = int(rows["enough_n"].astype(bool).sum()) if len(rows) else 0
+    if not tested:
+        return (
+            "No two groups have enough pictures to be compared, so nothing can be said about gaps."
+        )
+    return (
+        f"No gap between groups could be shown in {tested} comparisons. That is no evidence that "
+        "there is none: the intervals say how large a gap could still be."
+    )

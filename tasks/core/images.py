@@ -1,0 +1,202 @@
+"""Opening pictures that strangers gave us: fully decoded, turned, RGB, or refused with a reason.
+
+Pillow's `verify()` passes truncated JPEGs, so pictures are loaded whole; the size in the header is
+looked at before any pixel is decoded, so that a picture of 20,000 × 20,000 px costs nothing.
+"""
+
+import io
+import os
+import stat
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+# The formats that face data sets come in; anything else is refused by name.
+FORMATS: tuple[str, ...] = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
+
+# Wider than any camera's sensor (2026: 14,204 px); longer strips are made to fill a memory.
+MAX_SIDE_PX = 16_384
+
+# 16-bit RGBA without compression; a longer file holds something else than its pixels.
+_BYTES_PER_PIXEL = 8
+_BYTES_OF_METADATA = 1 << 24
+
+_ORIENTATION_TAG = 0x0112
+# EXIF 2.32, tag Orientation: how the stored picture is turned into the one that was seen.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
+
+# Modes whose white is known; 32-bit integers, floats and LAB are not among them.
+_MODES = frozenset(
+    ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"]
+)
+_ALPHA_MODES = frozenset(["LA", "La", "PA", "RGBA", "RGBa"])
+
+
+class BadImageError(Exception):
+    """A file that cannot be used as a picture: `reason` is a fixed word, `detail` says more."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture: `rgb` is `(H, W, 3)` uint8, already turned by its EXIF flag.
+
+    `exif_orientation` is the flag it was turned by, from 1 (upright, nothing done) to 8.
+    """
+
+    rgb: np.ndarray
+    exif_orientation: int
+
+    @property
+    def exif_turned(self) -> bool:
+        """Tell whether the EXIF flag turned or mirrored the picture."""
+        return self.exif_orientation != 1
+
+
+def decode(content: bytes, max_pixels: int) -> Picture:
+    """Decode a picture completely into an array; see `decode_image`."""
+    image, orientation = decode_image(content, max_pixels)
+    return Picture(np.asarray(image), orientation)
+
+
+def decode_image(content: bytes, max_pixels: int) -> tuple[Image.Image, int]:
+    """Decode a picture completely, for work that goes on in Pillow (saves a copy of the pixels).
+
+    Parameters
+    ----------
+    content
+        The file's bytes.
+    max_pixels
+        Pictures with more pixels (width × height), or with a side above `MAX_SIDE_PX`, are
+        refused before decoding.
+
+    Returns
+    -------
+    tuple
+        The picture in mode RGB (8 bits), turned by its EXIF flag, and that flag (1 to 8). Grey,
+        palette and CMYK are converted, 16-bit is scaled by its full range, and transparent parts
+        are laid on white. Of a camera's multi-picture JPEG (MPO) the first, main picture is taken.
+
+    Raises
+    ------
+    BadImageError
+        With reason `empty`, `not_an_image`, `too_large`, `animated`, `unsupported` or `damaged`.
+    """
+    if not content:
+        raise BadImageError("empty", "the file has 0 bytes")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's own bomb warning; the size is judged below
+        image = _open(content)
+        try:
+            _refuse_by_header(image, max_pixels)
+            image.load()
+            orientation = _orientation(image)
+            turn = _TURNS.get(orientation)
+            rgb = _to_rgb(image if turn is None else image.transpose(turn))
+        except BadImageError:
+            raise
+        except Exception as error:  # noqa: BLE001 - decoders raise anything on hostile bytes
+            raise BadImageError("damaged", _line(error)) from None
+    return rgb, 1 if turn is None else orientation
+
+
+def read_content(path: Path, max_pixels: int) -> bytes:
+    """Read a file that may be a picture, without filling the memory with one that cannot be.
+
+    Parameters
+    ----------
+    path
+        The file.
+    max_pixels
+        As in `decode`; a file with more bytes than that many pixels can need is not read.
+
+    Raises
+    ------
+    BadImageError
+        With reason `unreadable` or `too_large`.
+    """
+    limit = max_pixels * _BYTES_PER_PIXEL + _BYTES_OF_METADATA
+    try:
+        # Without O_NONBLOCK the opening of a pipe would wait for ever.
+        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as handle:
+            status = os.fstat(handle.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise BadImageError("unreadable", "is no regular file")
+            if status.st_size > limit:
+                raise BadImageError("too_large", f"{status.st_size} bytes, more than {limit}")
+            return handle.read(limit)
+    except OSError as error:
+        raise BadImageError("unreadable", error.strerror or str(error)) from None
+
+
+def read_picture(path: Path, max_pixels: int) -> Picture:
+    """Read and decode a file; see `decode`; reason `unreadable` where it cannot be read."""
+    return decode(read_content(path, max_pixels), max_pixels)
+
+
+def _open(content: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(content), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise BadImageError("too_large", _line(error)) from None
+    except UnidentifiedImageError:
+        if content.startswith(_SIGNATURES):
+            raise BadImageError("damaged", "the header is broken") from None
+        raise BadImageError("not_an_image", "no picture format that is read here") from None
+    except Exception as error:  # noqa: BLE001 - decoders raise anything on hostile bytes
+        raise BadImageError("damaged", _line(error)) from None
+
+
+def _refuse_by_header(image: Image.Image, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise BadImageError("too_large", f"{width} x {height} px, more than {max_pixels} pixels")
+    if max(width, height) > MAX_SIDE_PX:
+        raise BadImageError("too_large", f"{width} x {height} px, a side above {MAX_SIDE_PX} px")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # an MPO's other frames are previews and depth maps
+        raise BadImageError("animated", f"{frames} frames; give single pictures")
+    # PPM with 16 bits opens as "I" with the full range 0–65535; in a TIFF "I" is 32 bits.
+    grey_16 = image.mode.startswith("I;16") or (
+        image.mode == "I" and image.format in ("PPM", "PNG")
+    )
+    if image.mode not in _MODES and not grey_16:
+        raise BadImageError("unsupported", f"pixels of kind {image.mode}; convert to 8-bit RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # noqa: BLE001 - a torn EXIF block beside sound pixels is no fault
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        grey = np.asarray(image.convert("I"), dtype=np.int64).clip(0, 65535) // 257
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -1,0 +1,130 @@
+"""Asking a model: face crops in, emotion probabilities out.
+
+The two halves are apart, since an explanation perturbs the prepared picture: `prepare` resizes to
+what the network takes, `predict_prepared` is the network. A picture's probabilities do not depend
+on the pictures beside it, but the last bits depend on how many there are, since libraries choose
+their kernels by size: whoever needs the same bits again gives batches of one size.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tasks.core.models.checkpoint import load_model
+from tasks.core.models.device import choose_device
+from tasks.core.models.spec import ModelSpec
+
+_LUMA = (19595, 38470, 7471)  # ITU-R 601-2 in 65536ths, as Pillow's mode "L"
+
+
+class Recogniser:
+    """A network with its spec, on a device, ready to be asked.
+
+    Parameters
+    ----------
+    spec
+        What the network expects and answers.
+    module
+        The network; put into evaluation mode here.
+    device
+        Where it runs.
+    batch_size
+        Pictures that go through the network at once.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, module: nn.Module, device: torch.device, batch_size: int = 64
+    ) -> None:
+        self.spec = spec
+        self.device = device
+        self.batch_size = batch_size
+        self.module = module.to(device=device, memory_format=torch.channels_last).eval()
+        self._normalise = Normalisation(spec, device)
+
+    @classmethod
+    def load(cls, folder: Path, device: str, batch_size: int = 64) -> "Recogniser":
+        """Load a model's folder; raises ModelError (see `load_model`, `choose_device`)."""
+        module, spec = load_model(folder)
+        return cls(spec, module, choose_device(device), batch_size)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return the emotions in the order of the probabilities."""
+        return self.spec.labels
+
+    def prepare(self, crops: np.ndarray) -> np.ndarray:
+        """Resize crops to the network's input; see `prepare`."""
+        return prepare(crops, self.spec)
+
+    def predict_prepared(self, prepared: np.ndarray) -> np.ndarray:
+        """Ask the network.
+
+        Parameters
+        ----------
+        prepared
+            `(N, S, S, C)` uint8, as `prepare` returns it.
+
+        Returns
+        -------
+        numpy.ndarray
+            `(N, K)` float32 probabilities, in the order of `labels`; each row sums to 1.
+        """
+        parts = [np.zeros((0, len(self.labels)), dtype=np.float32)]
+        with torch.inference_mode():
+            for start in range(0, len(prepared), self.batch_size):
+                batch = torch.from_numpy(
+                    np.ascontiguousarray(prepared[start : start + self.batch_size])
+                )
+                logits = self.module(self._normalise(batch.to(self.device)))
+                parts.append(functional.softmax(logits.float(), dim=1).cpu().numpy())
+        return np.concatenate(parts)
+
+    def predict(self, crops: np.ndarray) -> np.ndarray:
+        """Prepare crops `(N, H, W, 3)` uint8 and ask; see `predict_prepared`."""
+        return self.predict_prepared(self.prepare(crops))
+
+
+class Normalisation:
+    """From `(N, S, S, C)` bytes (or floats, 0..255) to what the network takes, channels last."""
+
+    def __init__(self, spec: ModelSpec, device: torch.device) -> None:
+        mean = torch.tensor(spec.mean, dtype=torch.float32, device=device)
+        std = torch.tensor(spec.std, dtype=torch.float32, device=device)
+        self.scale = 1.0 / (255.0 * std)
+        self.offset = -mean / std
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return `(N, C, S, S)` float32 in channels-last memory."""
+        normal = torch.addcmul(self.offset, pixels.float(), self.scale).permute(0, 3, 1, 2)
+        return normal.contiguous(memory_format=torch.channels_last)
+
+
+def prepare(crops: np.ndarray, spec: ModelSpec) -> np.ndarray:
+    """Turn face crops into the network's input size and colour.
+
+    Parameters
+    ----------
+    crops
+        `(N, H, W, 3)` uint8 RGB.
+    spec
+        Says the size, and whether the network takes colour or grey (ITU-R 601 luma).
+
+    Returns
+    -------
+    numpy.ndarray
+        `(N, S, S, C)` uint8: bilinear, with antialiasing where the crop is larger than the input.
+    """
+    if spec.colour == "grey":
+        crops = (np.dot(crops.astype(np.uint32), np.array(_LUMA, dtype=np.uint32)) + 32768) >> 16
+        crops = crops[..., None].astype(np.uint8)
+    if crops.shape[1:3] == (spec.input_size_px, spec.input_size_px):
+        return np.ascontiguousarray(crops)
+    pixels = torch.from_numpy(np.ascontiguousarray(crops)).permute(0, 3, 1, 2)
+    size = (spec.input_size_px, spec.input_size_px)
+    resized = functional.interpolate(
+        pixels, size, mode="bilinear", align_corners=False, antialias=True
+    )
+    return np.ascontiguousarray(resized.permute(0, 2, 3, 1).numpy())

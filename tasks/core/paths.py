@@ -1,0 +1,177 @@
+"""Every path that a stage reads or writes, and which stage owns which output.
+
+`STAGE_OUTS` is compared with dvc.yaml by a test: the two always say the same.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.core.errors import UserError
+
+MODELS: tuple[str, ...] = ("base", "finetuned")  # the models of one run, in the order of training
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The project's folders below `root` (an absolute path)."""
+
+    root: Path
+
+    def at(self, relative: str) -> Path:
+        """Return a path below the root."""
+        return self.root / relative
+
+    @property
+    def params(self) -> Path:
+        """Return params.yaml."""
+        return self.at("params.yaml")
+
+    @property
+    def raw(self) -> Path:
+        """Return the folder of pictures as they were given, one folder a data set."""
+        return self.at("data/raw")
+
+    @property
+    def drawn(self) -> Path:
+        """Return the drawn cohort's pictures."""
+        return self.at("data/raw/drawn")
+
+    @property
+    def truth(self) -> Path:
+        """Return what the drawing knows of each picture: landmarks and moved regions."""
+        return self.at("data/truth")
+
+    @property
+    def manifest(self) -> Path:
+        """Return the table of ingested pictures."""
+        return self.at("data/manifest.parquet")
+
+    @property
+    def checked(self) -> Path:
+        """Return the table of pictures that passed the checks."""
+        return self.at("data/checked.parquet")
+
+    @property
+    def check_results(self) -> Path:
+        """Return the results of every expectation, as JSON."""
+        return self.at("data/checks.json")
+
+    @property
+    def crops(self) -> Path:
+        """Return the table of face crops."""
+        return self.at("data/crops.parquet")
+
+    @property
+    def crop_shards(self) -> Path:
+        """Return the folder of WebDataset shards that hold the crops."""
+        return self.at("data/crops")
+
+    @property
+    def split(self) -> Path:
+        """Return the table with each picture's split."""
+        return self.at("data/split.parquet")
+
+    @property
+    def figures(self) -> Path:
+        """Return the folder of figures."""
+        return self.at("reports/figures")
+
+    @property
+    def tables(self) -> Path:
+        """Return the folder of the report's tables."""
+        return self.at("reports/tables")
+
+    @property
+    def report(self) -> Path:
+        """Return the report."""
+        return self.at("reports/report.html")
+
+    @property
+    def metrics(self) -> Path:
+        """Return the report's figures as JSON."""
+        return self.at("reports/metrics.json")
+
+    @property
+    def mlruns(self) -> Path:
+        """Return the folder of the tracking store."""
+        return self.at("mlruns")
+
+    def rejects(self, stage: str) -> Path:
+        """Return the table of what a stage left out."""
+        return self.at(f"data/rejects/{stage}.csv")
+
+    def model(self, name: str) -> Path:
+        """Return a model's folder."""
+        return self.at(f"models/{name}")
+
+    def predictions(self, model: str) -> Path:
+        """Return a model's table of predictions."""
+        return self.at(f"data/predictions/{model}.parquet")
+
+    def explanations(self, model: str) -> Path:
+        """Return a model's table of explanations."""
+        return self.at(f"data/explanations/{model}.parquet")
+
+    def run_record(self, stage: str) -> Path:
+        """Return the file that names the tracking run which made a stage's outputs."""
+        return self.at(f"data/runs/{stage.replace('@', '-')}.json")
+
+    def work(self, stage: str, digest: str) -> Path:
+        """Return a folder for resumable progress, outside every output."""
+        return self.at(f"work/{stage.replace('@', '-')}/{digest}")
+
+
+def _outs() -> dict[str, tuple[str, ...]]:
+    outs: dict[str, tuple[str, ...]] = {
+        "draw": ("data/raw/drawn", "data/truth"),
+        "ingest": ("data/manifest.parquet", "data/rejects/ingest.csv"),
+        "check": ("data/checked.parquet", "data/rejects/check.csv", "data/checks.json"),
+        "crop": (
+            "data/crops.parquet",
+            "data/crops",
+            "data/rejects/crop.csv",
+            "reports/figures/crops.png",
+        ),
+        "split": ("data/split.parquet", "reports/tables/splits.csv"),
+        "train": ("models/base",),
+        "finetune": ("models/finetuned",),
+    }
+    for name in MODELS:
+        outs[f"evaluate@{name}"] = (f"data/predictions/{name}.parquet",)
+    outs["audit"] = (
+        "reports/tables/counts.csv",
+        "reports/tables/groups.csv",
+        "reports/tables/gaps.csv",
+        "reports/tables/before_after.csv",
+        "reports/tables/confusion.csv",
+        "reports/figures/recall.png",
+        "reports/figures/confusion.png",
+        "reports/figures/before_after.png",
+    )
+    for name in MODELS:
+        outs[f"explain@{name}"] = (
+            f"data/explanations/{name}.parquet",
+            f"reports/figures/lime_{name}.png",
+            f"reports/tables/lime_{name}.csv",
+        )
+    outs["report"] = (
+        "reports/report.html",
+        "reports/metrics.json",
+        "reports/figures/test_pictures.png",
+        "reports/figures/training.png",
+    )
+    return {
+        stage: (*paths, f"data/runs/{stage.replace('@', '-')}.json")
+        for stage, paths in outs.items()
+    }
+
+
+STAGE_OUTS = _outs()
+
+
+def find_root(start: Path) -> Path:
+    """Find the project's folder at or above `start`; raises UserError where there is none."""
+    for folder in (start.resolve(), *start.resolve().parents):
+        if (folder / "dvc.yaml").is_file() and (folder / "tasks").is_dir():
+            return folder
+    raise UserError(f"{start}: no affectgap project here or above (no dvc.yaml); cd into a clone")

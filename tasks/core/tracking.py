@@ -1,0 +1,212 @@
+"""MLflow: what happened. Every stage that executes is a run; a pipeline run is their parent.
+
+The store is SQLite in `mlruns/` unless `MLFLOW_TRACKING_URI` names another. The parent travels in
+`AFFECTGAP_PIPELINE_RUN`: MLflow's own `MLFLOW_RUN_ID` would resume the parent instead of nesting.
+"""
+
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunStatus, RunTag, ViewType
+
+from tasks.core.files import write_text
+from tasks.core.paths import Paths
+from tasks.core.result import StageResult
+
+EXPERIMENT = "affectgap"
+PARENT_VARIABLE = "AFFECTGAP_PIPELINE_RUN"
+_PROCESS_TAG = "affectgap.process"
+_LIBRARIES = ("dlib-bin", "dvc", "great-expectations", "lime", "numpy", "pandas", "torch")
+_BATCH = 100  # MLflow's limit of params a call; metrics and tags stay below theirs
+
+
+class KilledError(BaseException):
+    """The process was told to end (SIGTERM); its run ends as KILLED."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """An open run: where to log, under which id."""
+
+    client: MlflowClient
+    run_id: str
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log nested params with dotted names."""
+        flat = [Param(key, str(value)) for key, value in _flat(params)]
+        for start in range(0, len(flat), _BATCH):
+            self.client.log_batch(self.run_id, params=flat[start : start + _BATCH])
+
+    def log_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags."""
+        for start in range(0, len(tags), _BATCH):
+            some = list(tags.items())[start : start + _BATCH]
+            self.client.log_batch(self.run_id, tags=[RunTag(key, text) for key, text in some])
+
+    def log_result(self, result: StageResult) -> None:
+        """Log a stage's metrics, curves and artefacts."""
+        metrics = [Metric(key, value, 0, 0) for key, value in result.metrics.items()]
+        for key, curve in result.series.items():
+            metrics += [Metric(key, value, 0, step) for step, value in curve]
+        for start in range(0, len(metrics), _BATCH):
+            self.client.log_batch(self.run_id, metrics=metrics[start : start + _BATCH])
+        for artifact in result.artifacts:
+            self.log_artifact(artifact)
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Copy a file or a folder to the run's artefacts."""
+        if path.is_dir():
+            self.client.log_artifacts(self.run_id, str(path), folder or path.name)
+        else:
+            self.client.log_artifact(self.run_id, str(path), folder)
+
+
+def open_store(paths: Paths) -> tuple[MlflowClient, str]:
+    """Open the tracking store, made on first use, and return its client and experiment id.
+
+    A lock keeps processes that start together from making the database at the same time.
+    """
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table it makes
+    paths.mlruns.mkdir(exist_ok=True)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.mlruns / 'mlflow.db'}"
+    with FileLock(paths.mlruns / ".lock"):
+        client = MlflowClient(tracking_uri=uri)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is not None:
+            return client, experiment.experiment_id
+        local = uri.startswith("sqlite:")
+        place = (paths.mlruns / "artifacts").as_uri() if local else None
+        return client, client.create_experiment(EXPERIMENT, artifact_location=place)
+
+
+@contextmanager
+def open_run(paths: Paths, name: str, params: Mapping[str, Any], kind: str) -> Iterator[Run]:
+    """Open a run, log where it comes from, and end it as what it was.
+
+    Parameters
+    ----------
+    paths
+        The project's paths.
+    name
+        The run's name: the stage (`evaluate@base`) or the pipeline.
+    params
+        What it was asked to do; logged as params.
+    kind
+        `stage` or `pipeline`; a stage is nested under the run in `AFFECTGAP_PIPELINE_RUN`.
+
+    Yields
+    ------
+    Run
+        Ends as FINISHED, FAILED (an exception) or KILLED (SIGTERM, Ctrl-C).
+    """
+    client, experiment_id = open_store(paths)
+    tags = {"affectgap.kind": kind, _PROCESS_TAG: _process(os.getpid()), **provenance(paths)}
+    parent = os.environ.get(PARENT_VARIABLE)
+    if kind == "stage" and parent:
+        tags["mlflow.parentRunId"] = parent
+    run_id = client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
+    run = Run(client, run_id)
+    run.log_params(params)
+    before = signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        yield run
+    except (KilledError, KeyboardInterrupt):
+        client.set_terminated(run_id, RunStatus.to_string(RunStatus.KILLED))
+        raise
+    except BaseException:
+        client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    client.set_terminated(run_id)
+
+
+def close_dead_runs(paths: Paths) -> int:
+    """End, as KILLED, the runs whose process on this machine is gone; returns how many."""
+    client, experiment_id = open_store(paths)
+    open_runs = client.search_runs(
+        [experiment_id], "attributes.status = 'RUNNING'", ViewType.ACTIVE_ONLY, max_results=1000
+    )
+    dead = [run for run in open_runs if _is_dead(run.data.tags.get(_PROCESS_TAG, ""))]
+    for run in dead:
+        client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+    return len(dead)
+
+
+def write_run_record(paths: Paths, stage: str, run_id: str) -> None:
+    """Keep the run's id beside the stage's outputs, so that a restored stage still names it."""
+    record = {"stage": stage, "run_id": run_id, "experiment": EXPERIMENT}
+    write_text(paths.run_record(stage), json.dumps(record, indent=2) + "\n")
+
+
+def read_run_record(paths: Paths, stage: str) -> str | None:
+    """Return the id of the run that made a stage's outputs, or None where there is no record."""
+    try:
+        record = json.loads(paths.run_record(stage).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return str(record["run_id"])
+
+
+def provenance(paths: Paths) -> dict[str, str]:
+    """Return the git commit, the Python and the library versions as tags."""
+    commit = _git(paths.root, "rev-parse", "HEAD") or "none"
+    changed = bool(_git(paths.root, "status", "--porcelain", "--untracked-files=no"))
+    versions = {f"version.{name}": importlib.metadata.version(name) for name in _LIBRARIES}
+    return {
+        "mlflow.source.git.commit": commit,
+        "git.uncommitted_changes": str(changed).lower(),
+        "version.python": platform.python_version(),
+        **versions,
+    }
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in params.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def _process(pid: int) -> str:
+    """Name a process for good: a pid alone comes round again."""
+    return f"{socket.gethostname()} {pid} {psutil.Process(pid).create_time():.2f}"
+
+
+def _is_dead(process: str) -> bool:
+    host, _, rest = process.partition(" ")
+    pid, _, _ = rest.partition(" ")
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        return _process(int(pid)) != process
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> None:
+    raise KilledError

@@ -1,0 +1,112 @@
+"""From files to crops, on all cores: decode, find, cut, encode; one picture at a time a worker.
+
+Only the encoded crops travel back, so that memory does not grow with the number of pictures.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from tasks.core.execution import map_in_order, process_pool
+from tasks.core.images import BadImageError, decode_image, read_content
+from tasks.core.shards import encode_png
+from tasks.crop.exif_turn import Box, box_after_turn
+from tasks.crop.face_crop import cut
+from tasks.crop.face_detector import detect_either_way
+from tasks.crop.settings import CropSettings
+
+NO_FACE = "no_face"
+_CHUNK = 8  # pictures: little enough to share the end of the work evenly
+
+
+class Source(NamedTuple):
+    """A picture's file, and how many pixels it has."""
+
+    path: Path
+    pixels: int
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A face that was cut out.
+
+    Attributes
+    ----------
+    png
+        The crop.
+    n_faces
+        How many faces the picture shows.
+    score
+        The detector's score of the face that was cut out.
+    box_xyxy_px
+        Its tight box in pixels of the picture as `tasks.core.images` reads it (EXIF applied).
+    turn_taken_back
+        Whether the face is upright only without the turn of the EXIF flag.
+    """
+
+    png: bytes
+    n_faces: int
+    score: float
+    box_xyxy_px: Box
+    turn_taken_back: bool
+
+
+@dataclass(frozen=True)
+class Missed:
+    """A picture without a crop: `reason` is `no_face` or a reason of `tasks.core.images`."""
+
+    reason: str
+    detail: str
+
+
+def cut_faces(
+    sources: Iterable[Source], settings: CropSettings, workers: int
+) -> Iterator[Cut | Missed]:
+    """Cut the most prominent face out of each picture.
+
+    Parameters
+    ----------
+    sources
+        The pictures; read lazily.
+    settings
+        How to find and to cut.
+    workers
+        Processes; 0: one a core.
+
+    Yields
+    ------
+    Cut or Missed
+        One a picture in the order of the sources, the same for any number of workers.
+    """
+    with process_pool(workers) as pool:
+        work = partial(cut_chunk, settings=settings)
+        yield from map_in_order(work, sources, pool, _CHUNK, workers)
+
+
+def cut_chunk(chunk: list[Source], settings: CropSettings) -> list[Cut | Missed]:
+    """Cut the faces out of a few pictures, one after the other; see `cut_faces`."""
+    return [_cut_one(source, settings) for source in chunk]
+
+
+def _cut_one(source: Source, settings: CropSettings) -> Cut | Missed:
+    try:
+        # A file that has more pixels than the manifest says is not the file that was taken in.
+        content = read_content(source.path, source.pixels)
+        image, orientation = decode_image(content, source.pixels)
+    except BadImageError as error:
+        return Missed(error.reason, error.detail)
+    found = detect_either_way(image, orientation, settings)
+    if not found.faces:
+        return Missed(NO_FACE, f"none up to {_largest_side(image.size, settings)} px")
+    face = found.faces[0]
+    crop = cut(found.image, face.box_xyxy_px, settings.size_px, settings.margin, settings.resample)
+    box = face.box_xyxy_px
+    if found.turn_taken_back:
+        box = box_after_turn(box, orientation, found.image.size)
+    return Cut(encode_png(crop), len(found.faces), face.score, box, found.turn_taken_back)
+
+
+def _largest_side(size: tuple[int, int], settings: CropSettings) -> int:
+    return min(max(size), settings.detect_side_px) * 2**settings.upsample

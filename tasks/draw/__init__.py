@@ -1,0 +1,1 @@
+"""Draws the embedded cohort: faces from parameters, with the truth about each picture."""

@@ -1,0 +1,347 @@
+"""From who someone is and which action units move to the curves of the face.
+
+All points are in face units (see `identity`). "Left" is the left of the picture; side 0 is left,
+side 1 right. What a unit does to a curve follows its description in the FACS manual (Ekman,
+Friesen and Hager 2002); how far is chosen so that full intensity is clearly seen.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tasks.draw.curves import smooth, tapered
+from tasks.draw.facs import Expression
+from tasks.draw.identity import Identity
+
+_SIDES = (-1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Eye:
+    """One eye: lid lines from the nose outwards, and the iris."""
+
+    upper: np.ndarray
+    lower: np.ndarray
+    crease: np.ndarray
+    iris: tuple[float, float]
+
+    @property
+    def opening(self) -> np.ndarray:
+        """Return the outline of what is seen of the eyeball."""
+        return np.concatenate((self.upper, self.lower[::-1]))
+
+
+@dataclass(frozen=True)
+class Mouth:
+    """Lip lines from the left corner to the right one."""
+
+    upper_outer: np.ndarray
+    upper_inner: np.ndarray
+    lower_inner: np.ndarray
+    lower_outer: np.ndarray
+    gap: float
+
+
+@dataclass(frozen=True)
+class Crease:
+    """A furrow or bulge of the skin: an outline and how strongly it shows, from 0 to 1."""
+
+    outline: np.ndarray
+    strength: float
+
+
+@dataclass(frozen=True)
+class Face:
+    """The curves of one face with one expression."""
+
+    outline: np.ndarray
+    brows: tuple[np.ndarray, np.ndarray]
+    brow_lines: tuple[np.ndarray, np.ndarray]
+    eyes: tuple[Eye, Eye]
+    wings: tuple[np.ndarray, np.ndarray]
+    nose_tip: tuple[float, float]
+    mouth: Mouth
+    furrows: Mapping[str, Crease]
+    bulges: Mapping[str, Crease]
+
+
+def build_face(who: Identity, moved: Expression) -> Face:
+    """Return the curves of a subject's face with an expression."""
+    return Face(
+        outline=_outline(who, moved),
+        brows=(_brow(who, moved, 0), _brow(who, moved, 1)),
+        brow_lines=(brow_line(who, moved, 0), brow_line(who, moved, 1)),
+        eyes=(_eye(who, moved, 0), _eye(who, moved, 1)),
+        wings=(_wing(who, moved, 0), _wing(who, moved, 1)),
+        nose_tip=(0.0, who.nose_y - 0.05 - 0.015 * moved.of(9)),
+        mouth=_mouth(who, moved),
+        furrows=_furrows(who, moved),
+        bulges=_bulges(who, moved),
+    )
+
+
+def landmarks(face: Face) -> np.ndarray:
+    """Return `(68, 2)` points in face units, numbered like iBUG's 68."""
+    half = _jaw_samples(face.outline)
+    left, right = face.eyes
+    ridge = np.stack((np.zeros(4), np.linspace(0.0, 1.0, 4) * face.nose_tip[1]), axis=1)
+    base_y = face.nose_tip[1] + 0.055
+    wing = abs(face.wings[0][:, 0]).max()
+    base = np.array([(x * wing, base_y + 0.02 * (1 - abs(x))) for x in (-0.85, -0.42, 0, 0.42, 0.85)])
+    return np.concatenate(
+        (
+            half,
+            _along(face.brow_lines[0][::-1], 5),
+            _along(face.brow_lines[1], 5),
+            ridge,
+            base,
+            _eye_points(left, outer_first=True),
+            _eye_points(right, outer_first=False),
+            _mouth_points(face.mouth),
+        )
+    )
+
+
+def brow_line(who: Identity, moved: Expression, side: int) -> np.ndarray:
+    """Return a brow's middle line from the nose outwards."""
+    share = np.array((0.0, 0.3, 0.62, 1.0))
+    inner_x, outer_x = who.eye_x - 0.215, who.eye_x + 0.225
+    lower = moved.of(4, side)
+    x = inner_x + (outer_x - inner_x) * share
+    y = who.brow_y - who.brow_arch * np.array((0.0, 0.7, 1.0, -0.1))
+    y = y + who.brow_tilt * (1 - 2 * share)
+    y = y - 0.115 * moved.of(1, side) * np.array((1.0, 0.72, 0.22, 0.0))
+    y = y - 0.110 * moved.of(2, side) * np.array((0.12, 0.45, 1.0, 0.85))
+    y = y + lower * np.array((0.090, 0.062, 0.034, 0.016))
+    y = y + 0.035 * moved.of(9, side) * np.array((1.0, 0.6, 0.2, 0.0))
+    x = x - 0.050 * lower * np.array((1.0, 0.7, 0.3, 0.0))
+    return smooth(np.stack((_SIDES[side] * x, y), axis=1))
+
+
+def _brow(who: Identity, moved: Expression, side: int) -> np.ndarray:
+    line = brow_line(who, moved, side)
+    share = np.linspace(0, 1, len(line))
+    thick = np.interp(share, (0, 0.08, 0.45, 0.75, 1.0), (0.55, 1.0, 1.05, 0.7, 0.12))
+    half = who.brow_thick * thick
+    return np.concatenate(
+        (line - np.stack((0 * half, half * 0.9), axis=1), (line + np.stack((0 * half, half), 1))[::-1])
+    )
+
+
+def _outline(who: Identity, moved: Expression) -> np.ndarray:
+    drop = 0.15 * moved.of(26)
+    puff = 0.018 * moved.of(12) + 0.010 * moved.of(6) + 0.020 * moved.of(20)
+    skull = who.crown_y + 0.09
+    right = np.array(
+        [
+            (0.0, skull),
+            (0.42 * who.face_w, skull + 0.06),
+            (0.84 * who.face_w, skull + 0.38),
+            (who.face_w, -0.16),
+            (who.face_w * 0.985, 0.16),
+            (who.jaw_w * 0.62 + who.face_w * 0.36 + puff, 0.46 * who.chin_y + 0.04),
+            (who.jaw_w + puff, 0.72 * who.chin_y + drop * 0.45),
+            (who.chin_w + 0.13, 0.925 * who.chin_y + drop * 0.9),
+            (who.chin_w * 0.55, 0.995 * who.chin_y + drop),
+        ]
+    )
+    return smooth(np.concatenate((right, (right[1:] * (-1.0, 1.0))[::-1])), closed=True, steps=6)
+
+
+def _eye(who: Identity, moved: Expression, side: int) -> Eye:
+    shut = moved.of(43, side)
+    tight, cheek = moved.of(7, side), moved.of(6, side)
+    up = who.eye_up + 0.050 * moved.of(5, side) - 0.016 * tight - 0.008 * cheek
+    up = (up - 0.008 * moved.of(4, side)) * (1 - shut)
+    low = (who.eye_low - 0.030 * tight - 0.026 * cheek + 0.008 * moved.of(16, side)) * (1 - shut)
+    low = max(low, 0.008 * (1 - shut)) - 0.020 * shut
+    up = max(up, 0.020 * (1 - shut)) + 0.026 * shut * 0
+    x = np.array((-1.0, -0.62, -0.05, 0.55, 1.0))
+    tilt = who.eye_tilt * -x
+    squeeze = 1 - 0.05 * cheek
+    upper = np.stack((x * who.eye_w * squeeze, tilt - up * np.array((-0.1, 0.72, 1.0, 0.74, 0.0))), 1)
+    lower = np.stack((x * who.eye_w * squeeze, tilt + low * np.array((0.15, 0.62, 0.95, 0.85, 0.0))), 1)
+    lower[0], lower[-1] = upper[0], upper[-1]
+    if shut > 0:  # the closed line sags below the corners
+        sag = 0.030 * shut * np.array((0.0, 0.7, 1.0, 0.75, 0.0))
+        upper[:, 1] += sag
+        lower[:, 1] += sag - 0.020 * shut * np.array((0, 0.62, 0.95, 0.85, 0)) + 0.001
+    fold = 0.040 - 0.022 * moved.of(5, side) - 0.012 * moved.of(4, side)
+    crease = upper - np.stack((0 * x, np.array((0.1, 0.75, 1.0, 0.9, 0.5)) * max(fold, 0.010)), 1)
+    crease[:, 1] -= 0.035 * shut * np.array((0.0, 0.7, 1.0, 0.8, 0.3))
+    place = np.array((_SIDES[side] * who.eye_x, 0.0))
+    flip = np.array((_SIDES[side], 1.0))
+    return Eye(
+        smooth(upper * flip + place),
+        smooth(lower * flip + place),
+        smooth(crease * flip + place),
+        (float(place[0]), float(-0.004 - 0.004 * moved.of(5, side))),
+    )
+
+
+def _wing(who: Identity, moved: Expression, side: int) -> np.ndarray:
+    lift = 0.045 * moved.of(9, side)
+    wide = who.nose_w * (1 + 0.12 * moved.of(9, side) + 0.05 * moved.of(12, side))
+    x = np.array((0.80, 1.02, 0.98, 0.66)) * wide
+    y = who.nose_y + np.array((-0.115, -0.065, -0.010, 0.010)) - lift
+    return smooth(np.stack((_SIDES[side] * x, y), axis=1))
+
+
+def mouth_corner(who: Identity, moved: Expression, side: int) -> tuple[float, float]:
+    """Return where a mouth corner is."""
+    pull, stretch, drop = moved.of(12, side), moved.of(20, side), moved.of(26)
+    x = who.mouth_w + 0.085 * pull + 0.090 * stretch + 0.035 * moved.of(14, side)
+    x -= 0.045 * moved.of(23, side) + 0.055 * drop * (1 - 0.7 * min(stretch + pull, 1.0))
+    y = who.mouth_y - who.mouth_curve - 0.095 * pull + 0.085 * moved.of(15, side)
+    y += 0.030 * stretch + 0.045 * drop - 0.020 * moved.of(14, side) + 0.012 * moved.of(16, side)
+    return _SIDES[side] * x, y
+
+
+def _mouth(who: Identity, moved: Expression) -> Mouth:
+    left, right = mouth_corner(who, moved, 0), mouth_corner(who, moved, 1)
+    thin = (1 - 0.72 * moved.of(23)) * (1 - 0.25 * moved.of(12)) * (1 - 0.30 * moved.of(20))
+    up, low = who.lip_up * thin, who.lip_low * thin * (1 + 0.25 * moved.of(16))
+    gap = 0.055 * moved.of(25) + 0.27 * moved.of(26) + 0.045 * moved.of(16) + 0.020 * moved.of(20)
+    gap = gap * (1 - moved.of(23))
+    raised = 0.045 * moved.of(9) + 0.020 * moved.of(25)
+    middle_y = who.mouth_y - 0.012 * moved.of(12) - 0.012 * moved.of(15) - raised * 0.6
+    top, bottom = middle_y - 0.12 * gap, middle_y + 0.88 * gap + 0.5 * raised * (gap > 0)
+    bottom += 0.012 * moved.of(16)
+
+    def line(y_middle: float, bow: float, dip: float) -> np.ndarray:
+        points = [left]
+        for share in (-0.62, -0.26, 0.0, 0.26, 0.62):
+            corner = left if share < 0 else right
+            x = abs(share) * corner[0] if share else (left[0] + right[0]) / 2 * 0.3
+            full = 1 - abs(share) ** 2.2
+            y = corner[1] + (y_middle - corner[1]) * full
+            points.append((x, y + (bow if abs(share) == 0.26 else dip if share == 0 else bow * 0.5)))
+        points.append(right)
+        return smooth(np.asarray(points, dtype=np.float64))
+
+    return Mouth(
+        upper_outer=line(top - up, -0.006, 0.006),
+        upper_inner=line(top, 0.003, 0.006 if gap < 0.03 else 0.0),
+        lower_inner=line(bottom, 0.003, 0.006 if gap < 0.03 else 0.0),
+        lower_outer=line(bottom + low, 0.0, 0.0),
+        gap=gap,
+    )
+
+
+def _furrows(who: Identity, moved: Expression) -> dict[str, Crease]:
+    """Return the lines that units (and years) draw into the skin."""
+    soft = 0.7 + 0.3 * who.maturity  # young skin folds less
+    made: dict[str, Crease] = {}
+    raised = 0.75 * moved.of(1) + 0.6 * moved.of(2) - 0.4 * moved.of(4)
+    for index, y in enumerate((-0.42, -0.50, -0.58)):
+        y = y - 0.04 * moved.of(2) - 0.02 * (1 - who.maturity)
+        wide = 0.33 - 0.05 * index if moved.of(2) > 0.15 or not moved.units else 0.20
+        arc = smooth(np.array([(-wide, y + 0.012), (0, y - 0.012), (wide, y + 0.012)]))
+        strength = float(np.clip(soft * raised + 0.5 * who.lines, 0, 1))
+        made[f"forehead {index}"] = Crease(tapered(arc, 0.022), strength)
+    for side, sign in enumerate(_SIDES):
+        made.update(_side_furrows(who, moved, side, sign, soft))
+    return made
+
+
+def _side_furrows(
+    who: Identity, moved: Expression, side: int, sign: float, soft: float
+) -> dict[str, Crease]:
+    flip = np.array((sign, 1.0))
+
+    def crease(points: list[tuple[float, float]], width: float, strength: float) -> Crease:
+        line = smooth(np.asarray(points)) * flip
+        return Crease(tapered(line, width), float(np.clip(strength, 0, 1)))
+
+    wing_x = who.nose_w * 1.05
+    corner_x, corner_y = mouth_corner(who, moved, side)
+    corner_x = abs(corner_x)
+    outer_x = who.eye_x + who.eye_w
+    nose, pull, cheek = moved.of(9, side), moved.of(12, side), moved.of(6, side)
+    frown = soft * (moved.of(4, side) + 0.35 * nose) + 0.4 * who.lines
+    made = {
+        f"frown {side}": crease([(0.050, -0.30), (0.040, -0.20), (0.055, -0.12)], 0.024, frown),
+        f"fold {side}": crease(
+            [
+                (wing_x + 0.015, who.nose_y - 0.09 - 0.05 * nose),
+                (wing_x + 0.085, who.nose_y + 0.03 - 0.04 * nose),
+                (corner_x + 0.055, (who.nose_y + corner_y) / 2 + 0.05),
+                (corner_x + 0.075, corner_y + 0.02),
+            ],
+            0.026,
+            0.12 * who.maturity + 0.6 * who.lines + soft * (0.62 * pull + 0.6 * nose + 0.2 * cheek),
+        ),
+        f"pouch {side}": crease(
+            [
+                (who.eye_x - who.eye_w * 0.9, who.eye_low + 0.035),
+                (who.eye_x, who.eye_low + 0.075 - 0.03 * cheek),
+                (who.eye_x + who.eye_w, who.eye_low + 0.035),
+            ],
+            0.022,
+            0.10 + 0.3 * who.lines + soft * (0.55 * cheek + 0.5 * moved.of(7, side)),
+        ),
+        f"corner {side}": crease(
+            [(corner_x + 0.02, corner_y - 0.01), (corner_x + 0.045, corner_y + 0.06)],
+            0.024,
+            soft * (0.7 * moved.of(15, side) + 0.6 * moved.of(14, side) + 0.25 * moved.of(20, side)),
+        ),
+    }
+    for index, rise in enumerate((-0.055, 0.0, 0.05)):
+        made[f"crow {side}{index}"] = crease(
+            [(outer_x + 0.035, 0.01 + rise * 0.4), (outer_x + 0.12, 0.012 + rise * 1.3)],
+            0.018,
+            soft * 0.85 * cheek + 0.4 * who.lines,
+        )
+    for index, y in enumerate((0.03, 0.085, 0.14)):
+        made[f"root {side}{index}"] = crease(
+            [(0.015, y - 0.018), (0.075, y), (0.115, y + 0.035)], 0.020, soft * 0.9 * nose
+        )
+    return made
+
+
+def _bulges(who: Identity, moved: Expression) -> dict[str, Crease]:
+    """Return where the skin swells into the light."""
+    made: dict[str, Crease] = {}
+    for side, sign in enumerate(_SIDES):
+        strength = 0.55 * moved.of(6, side) + 0.45 * moved.of(12, side)
+        y = who.nose_y * 0.72 + 0.03 - 0.035 * moved.of(6, side)
+        angles = np.linspace(0, 2 * np.pi, 20, endpoint=False)
+        cheek = np.stack(
+            (sign * (who.eye_x + 0.035) + 0.125 * np.cos(angles), y + 0.095 * np.sin(angles)), 1
+        )
+        made[f"cheek {side}"] = Crease(cheek, float(np.clip(strength, 0, 1)))
+    return made
+
+
+def _jaw_samples(outline: np.ndarray) -> np.ndarray:
+    """Return 17 points along the outline from the left temple by the chin to the right one."""
+    count = len(outline)
+    right_half = outline[: count // 2 + 1]  # from the crown down the right side to the chin
+    below = right_half[right_half[:, 1] > -0.10]
+    right = _along(np.concatenate((below, [(0.0, outline[:, 1].max())])), 9)
+    left = (right[:-1] * (-1.0, 1.0))
+    return np.concatenate((left, right[::-1]))
+
+
+def _along(line: np.ndarray, count: int) -> np.ndarray:
+    """Return `count` points at even distances along a line."""
+    steps = np.hypot(*np.diff(line, axis=0).T)
+    place = np.concatenate(([0.0], np.cumsum(steps)))
+    wanted = np.linspace(0, place[-1], count)
+    return np.stack([np.interp(wanted, place, line[:, axis]) for axis in (0, 1)], axis=1)
+
+
+def _eye_points(eye: Eye, outer_first: bool) -> np.ndarray:
+    upper, lower = _along(eye.upper, 4), _along(eye.lower, 4)  # from the nose outwards
+    if outer_first:
+        return np.concatenate((upper[::-1], lower[1:3]))
+    return np.concatenate((upper, lower[::-1][1:3]))
+
+
+def _mouth_points(mouth: Mouth) -> np.ndarray:
+    upper, lower = _along(mouth.upper_outer, 7), _along(mouth.lower_outer, 7)
+    inner_up, inner_low = _along(mouth.upper_inner, 7), _along(mouth.lower_inner, 7)
+    return np.concatenate(
+        (upper, lower[::-1][1:-1], inner_up[[0, 2, 3, 4, 6]], inner_low[::-1][[2, 3, 4]])
+    )

@@ -1,0 +1,163 @@
+"""Who a subject is: proportions by age and gender, colours, hair and glasses.
+
+Lengths are in face units: the eyes' line is y = 0, y grows downwards, and an adult's face is about
+1.4 units wide. Children's proportions: rounder face, larger and lower-set eyes, a smaller nose,
+weaker brows.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Colour = tuple[float, float, float]
+
+HAIR_STYLES = ("short", "crew", "curly", "receding", "bob", "long", "bun")
+
+# From light to deep; RGB.
+_SKINS = np.array(
+    [
+        (246, 214, 194), (238, 198, 170), (226, 180, 146), (208, 158, 120),
+        (184, 132, 96), (152, 104, 74), (122, 82, 58), (96, 64, 48),
+    ]
+)  # fmt: skip
+_HAIRS = np.array(
+    [(38, 30, 28), (62, 44, 34), (92, 62, 42), (130, 90, 56), (176, 134, 84), (140, 72, 42)]
+)
+_GREY = np.array((176, 174, 172))
+_IRISES = np.array([(74, 50, 34), (96, 66, 40), (92, 104, 66), (84, 116, 140), (108, 124, 130)])
+_LIP_TINT = np.array((186, 78, 84))
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A subject's looks at rest; lengths in face units, colours as RGB from 0 to 255."""
+
+    age_years: int
+    gender: str
+    maturity: float
+    face_w: float
+    jaw_w: float
+    chin_w: float
+    chin_y: float
+    crown_y: float
+    eye_x: float
+    eye_w: float
+    eye_up: float
+    eye_low: float
+    eye_tilt: float
+    iris_r: float
+    brow_y: float
+    brow_thick: float
+    brow_arch: float
+    brow_tilt: float
+    nose_y: float
+    nose_w: float
+    mouth_y: float
+    mouth_w: float
+    lip_up: float
+    lip_low: float
+    mouth_curve: float
+    ear: float
+    lines: float
+    skin: Colour
+    hair: Colour
+    brow: Colour
+    iris: Colour
+    lip: Colour
+    cloth: Colour
+    hair_style: str
+    hairline_y: float
+    parting: float
+    stubble: float
+    glasses: float
+
+
+def draw_identity(age_years: int, gender: str, rng: np.random.Generator) -> Identity:
+    """Draw a subject's looks.
+
+    Parameters
+    ----------
+    age_years
+        Age in whole years, 3 to 60.
+    gender
+        As recorded: female or male; it shifts means, which grow apart with maturity.
+    rng
+        The subject's own generator.
+    """
+    grown = float(np.interp(age_years, (3, 10, 18), (0.0, 0.5, 1.0)))
+    male = grown if gender == "male" else 0.0
+    skin = _between(_SKINS, rng)
+    aged = max(0.0, (age_years - 30) / 30)
+    hair = _between(_HAIRS[:4] if skin.mean() < 150 else _HAIRS, rng)
+    hair = hair + (_GREY - hair) * np.clip(rng.normal(aged * 0.6, 0.15), 0, 0.9) * (aged > 0)
+
+    def size(child: float, adult: float, spread: float, of_male: float = 0.0) -> float:
+        mean = child + (adult - child) * grown + of_male * male
+        return float(mean * (1 + np.clip(rng.normal(0, spread), -2.2 * spread, 2.2 * spread)))
+
+    def offset(spread: float) -> float:
+        return float(np.clip(rng.normal(0, spread), -2 * spread, 2 * spread))
+
+    return Identity(
+        age_years=age_years,
+        gender=gender,
+        maturity=grown,
+        face_w=size(0.735, 0.69, 0.035, 0.015),
+        jaw_w=size(0.60, 0.50, 0.05, 0.06),
+        chin_w=size(0.25, 0.21, 0.10, 0.05),
+        chin_y=size(0.88, 1.06, 0.03, 0.05),
+        crown_y=size(-1.10, -1.02, 0.03),
+        eye_x=size(0.335, 0.325, 0.035),
+        eye_w=size(0.170, 0.150, 0.06),
+        eye_up=size(0.086, 0.062, 0.10, -0.004),
+        eye_low=size(0.058, 0.044, 0.10),
+        eye_tilt=offset(0.012),
+        iris_r=size(0.079, 0.069, 0.03),
+        brow_y=size(-0.235, -0.225, 0.05, 0.012),
+        brow_thick=size(0.036, 0.044, 0.16, 0.018),
+        brow_arch=size(0.030, 0.045, 0.25, -0.018),
+        brow_tilt=offset(0.010),
+        nose_y=size(0.325, 0.425, 0.045, 0.015),
+        nose_w=size(0.120, 0.145, 0.09, 0.015),
+        mouth_y=size(0.555, 0.685, 0.025, 0.02),
+        mouth_w=size(0.195, 0.230, 0.06, 0.01),
+        lip_up=size(0.042, 0.050, 0.18, -0.012),
+        lip_low=size(0.060, 0.070, 0.15, -0.012),
+        mouth_curve=offset(0.010),
+        ear=size(0.17, 0.16, 0.10, 0.01),
+        lines=float(np.clip(aged * rng.uniform(0.2, 0.9), 0, 0.7)),
+        skin=_rgb(skin),
+        hair=_rgb(hair),
+        brow=_rgb(hair * 0.75 + skin * (0.22 - 0.14 * grown)),
+        iris=_rgb(_between(_IRISES[:2] if skin.mean() < 150 else _IRISES, rng)),
+        lip=_rgb(skin * 0.52 + _LIP_TINT * rng.uniform(0.36, 0.48)),
+        cloth=_rgb(rng.uniform(30, 215, 3)),
+        hair_style=_hair_style(gender, age_years, rng),
+        hairline_y=float(rng.uniform(-0.70, -0.56) - 0.05 * (1 - grown)),
+        parting=float(rng.uniform(-0.35, 0.35)),
+        stubble=float(rng.uniform(0.1, 0.5) if male > 0.95 and rng.random() < 0.35 else 0.0),
+        glasses=float(rng.uniform(0.85, 1.1) if rng.random() < 0.12 else 0.0),
+    )
+
+
+def _between(palette: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw a colour between two neighbours of a palette."""
+    place = rng.uniform(0, len(palette) - 1)
+    low = int(place)
+    colour: np.ndarray = palette[low] + (palette[low + 1] - palette[low]) * (place - low)
+    return colour + rng.normal(0, 4, 3)
+
+
+def _rgb(colour: np.ndarray) -> Colour:
+    red, green, blue = (float(value) for value in np.clip(colour, 8, 250))
+    return red, green, blue
+
+
+def _hair_style(gender: str, age_years: int, rng: np.random.Generator) -> str:
+    if gender == "female":
+        weights = (0.08, 0.0, 0.10, 0.0, 0.27, 0.35, 0.20)
+    elif age_years > 38:
+        weights = (0.40, 0.20, 0.08, 0.30, 0.02, 0.0, 0.0)
+    else:
+        weights = (0.50, 0.22, 0.18, 0.0, 0.06, 0.04, 0.0)
+    return str(rng.choice(HAIR_STYLES, p=weights))

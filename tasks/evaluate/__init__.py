@@ -1,0 +1,1 @@
+"""Asking each model about every picture, once."""

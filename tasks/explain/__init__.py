@@ -1,0 +1,1 @@
+"""Where on the face a model looks: LIME on pictures that it reads correctly."""

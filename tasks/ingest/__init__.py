@@ -1,0 +1,1 @@
+"""Bringing pictures in: intake of new folders, fetching of open sets, and the manifest."""

@@ -1,0 +1,51 @@
+"""Adapter `drawn`: the cohort that the project draws itself; all labels are in the file names.
+
+`D0042_a05_f_happiness_1.jpg` is subject D0042, 5 years, recorded female, happiness, take 1.
+Licence: as the project. A demonstration, not evidence about children.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.core.labels import EMOTIONS, GENDER_WORDS
+from tasks.ingest.label import Fault, Label, Reading
+
+_NAME = re.compile(
+    r"(?P<subject>D\d{4})_a(?P<age_years>\d{2})_(?P<gender>[fm])_(?P<emotion>[a-z]+)_[1-9]\d*\.jpg",
+    re.ASCII,
+)
+
+
+def read_names(folder: Path, files: Sequence[str]) -> Reading:
+    """Read every file's labels from its name; a name that does not parse is never guessed at.
+
+    Parameters
+    ----------
+    folder
+        The data set's folder (not looked at: names say all).
+    files
+        Paths below the folder.
+
+    Returns
+    -------
+    Reading
+        Labels, or faults with reason `unreadable_name` or `unknown_label`.
+    """
+    return Reading({path: _read_name(path.rsplit("/", 1)[-1]) for path in files})
+
+
+def _read_name(name: str) -> Label | Fault:
+    parts = _NAME.fullmatch(name)
+    if parts is None:
+        return Fault("unreadable_name", "not of the form D0042_a05_f_happiness_1.jpg")
+    if parts["emotion"] not in EMOTIONS:
+        return Fault("unknown_label", f"emotion '{parts['emotion']}'")
+    return Label(
+        emotion=parts["emotion"],
+        emotion_raw=parts["emotion"],
+        subject=parts["subject"],
+        age_years=float(parts["age_years"]),
+        age_source="recorded",
+        gender=GENDER_WORDS[parts["gender"]],
+    )

@@ -1,0 +1,76 @@
+"""Adapter `folder`: a folder a class, and an optional `labels.csv` with whatever else is known.
+
+`happy/a.jpg` and `Happiness/more/b.png` are happiness; a row of `labels.csv` wins over the folder,
+and with it files may lie anywhere. Source and licence are those of the pictures given.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.core.labels import EMOTION_WORDS
+from tasks.ingest.label import Fault, Label, Reading
+from tasks.ingest.labels_csv import NAME, Row, match_rows, read_rows
+
+
+def read_folders(folder: Path, files: Sequence[str]) -> Reading:
+    """Read labels from class folders and `labels.csv`.
+
+    Parameters
+    ----------
+    folder
+        The data set's folder.
+    files
+        Paths below the folder.
+
+    Returns
+    -------
+    Reading
+        Labels, or faults with reason `unknown_label` (no emotion of the vocabulary) or `no_label`
+        (neither a class folder nor a row); rows without a file are `missing_file`.
+
+    Raises
+    ------
+    DataError
+        One line for a `labels.csv` that cannot be used.
+    """
+    pictures = [path for path in files if path != NAME]
+    if len(pictures) == len(files):
+        return Reading({path: _label(path, None) for path in pictures})
+    rows, missing = match_rows(read_rows(folder / NAME), pictures)
+    return Reading(
+        labels={path: _label(path, rows.get(path)) for path in pictures},
+        side_files=frozenset([NAME]),
+        missing={
+            row.file: Fault("missing_file", f"listed in {NAME}, not there") for row in missing
+        },
+    )
+
+
+def _label(path: str, row: Row | None) -> Label | Fault:
+    folder = path.split("/", 1)[0] if "/" in path else None
+    raw = (row and row.text("emotion")) or folder
+    if raw is None:
+        return Fault("no_label", f"lies in no class folder and has no emotion in {NAME}")
+    emotion = EMOTION_WORDS.get(raw.strip().casefold())
+    if emotion is None:
+        source = f"{NAME} says" if row and row.text("emotion") else "folder"
+        return Fault("unknown_label", f"{source} '{raw}', which names no emotion")
+    return Label(emotion, raw) if row is None else _with_row(emotion, raw, row)
+
+
+def _with_row(emotion: str, raw: str, row: Row) -> Label:
+    age_known = row.age_years is not None or row.text("age_band") is not None
+    return Label(
+        emotion=emotion,
+        emotion_raw=raw,
+        subject=row.text("subject_id"),
+        age_years=row.age_years,
+        age_band=row.text("age_band"),
+        age_source=(row.text("age_source") or "recorded") if age_known else None,
+        gender=row.gender,
+        ethnicity=row.text("ethnicity"),
+        gaze=row.text("gaze"),
+        mouth=row.text("mouth"),
+        pose=row.text("pose"),
+        batch=row.cells.get("batch", ""),
+    )

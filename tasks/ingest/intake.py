@@ -1,0 +1,209 @@
+"""Intake: a folder that somebody gave becomes `data/raw/<dataset>/`, wholly or not at all.
+
+Files are copied as they are (hidden ones too: `ingest` leaves those out and says so) into a folder
+beside the target, which one rename then makes the data set. What a killed intake left is removed
+by the next one.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tasks.core.errors import DataError
+from tasks.core.files import sha256_of
+from tasks.core.images import BadImageError, read_picture
+from tasks.core.labels import ALL, DRAWN_DATASET
+from tasks.core.paths import Paths
+from tasks.core.progress import track
+from tasks.ingest.label import DATASET_NAME, shown
+from tasks.ingest.listing import list_files
+
+_INCOMING = ".incoming-"
+_REFUSED = frozenset(["outside_link", "linked_folder", "broken_link", "not_a_file", "unreadable"])
+
+
+@dataclass(frozen=True)
+class IntakeSummary:
+    """What an intake did.
+
+    Attributes
+    ----------
+    folder
+        The data set's folder below data/raw.
+    files
+        Number of files that it holds.
+    size_bytes
+        Their length in all.
+    already_there
+        True where the same files lay there before and nothing was done.
+    """
+
+    folder: Path
+    files: int
+    size_bytes: int
+    already_there: bool
+
+    def __str__(self) -> str:
+        what = f"{self.files} files, {self.size_bytes / 1e6:.1f} MB"
+        if self.already_there:
+            return f"{self.folder}: the same {what} are there already; nothing was done"
+        return f"{self.folder}: {what}"
+
+
+def intake(source: Path, dataset: str, paths: Paths, max_pixels: int) -> IntakeSummary:
+    """Check a folder of pictures and copy it to `data/raw/<dataset>/`, all or nothing.
+
+    Parameters
+    ----------
+    source
+        The folder that was given; it is not changed.
+    dataset
+        The name of the data set: a-z, 0-9, `_` and `-`.
+    paths
+        The project's folders.
+    max_pixels
+        As in `images.decode`; at least one file must be a picture within it.
+
+    Raises
+    ------
+    DataError
+        One line: a bad name, no such folder, a link or pipe in it, no picture in it, no room on
+        the disk, or other files under that name already.
+    """
+    _check_name(dataset)
+    remove_leftovers(paths)
+    try:
+        return _intake(source, paths.raw / dataset, max_pixels)
+    except OSError as error:
+        where = shown(error.filename or paths.raw)
+        raise DataError(f"{where}: {error.strerror or error}; nothing was taken in") from None
+
+
+def _intake(source: Path, target: Path, max_pixels: int) -> IntakeSummary:
+    files = _list_source(source, target)
+    size_bytes = sum((source / file).stat().st_size for file in files)
+    if target.is_dir() and any(target.iterdir()):
+        _require_same(source, files, target)
+        return IntakeSummary(target, len(files), size_bytes, already_there=True)
+    _require_picture(source, files, max_pixels)
+    _require_room(target.parent, size_bytes)
+    with _incoming(target) as folder:
+        for file in track(files, len(files), "intake"):
+            _copy(source / file, folder / file)
+        _move_into_place(folder, target)
+    return IntakeSummary(target, len(files), size_bytes, already_there=False)
+
+
+def remove_leftovers(paths: Paths) -> list[Path]:
+    """Remove the folders of intakes that were killed; return what was removed."""
+    leftovers = []
+    for folder in sorted(paths.raw.glob(f"{_INCOMING}*")):
+        process = folder.name.rsplit("-", 1)[-1]
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
+            leftovers.append(folder)
+    for folder in leftovers:
+        shutil.rmtree(folder)
+    return leftovers
+
+
+def _check_name(dataset: str) -> None:
+    if not DATASET_NAME.fullmatch(dataset):
+        raise DataError(
+            f"--dataset '{dataset}': use a-z, 0-9, _ and -, beginning with one of a-z0-9"
+        )
+    if dataset in (DRAWN_DATASET, ALL):
+        raise DataError(f"--dataset '{dataset}': this name is the project's own; choose another")
+
+
+def _list_source(source: Path, target: Path) -> list[str]:
+    if not source.is_dir():
+        kind = "is no folder" if source.exists() else "no such folder"
+        raise DataError(f"{shown(source)}: {kind}; give the folder that holds the pictures")
+    inner, outer = target.resolve(), source.resolve()
+    if inner != outer and inner.is_relative_to(outer):
+        raise DataError(f"{shown(source)}: data/raw lies inside it; give a folder of its own")
+    listing = list_files(source)
+    for path, fault in listing.faults.items():
+        # Names that begin with a dot are copied, but not when they are links or pipes.
+        entry = source / path
+        if fault.reason in _REFUSED or entry.is_symlink() or not entry.is_file():
+            raise DataError(f"{shown(entry)}: {fault.detail}; intake copies plain files only")
+    links = [path for path in listing.files if (source / path).is_symlink()]
+    if links:
+        raise DataError(f"{source / links[0]}: is a link; put the file itself there")
+    files = sorted([*listing.files, *listing.faults])
+    if not files:
+        raise DataError(f"{shown(source)}: is empty; give the folder that holds the pictures")
+    return files
+
+
+def _require_same(source: Path, files: Sequence[str], target: Path) -> None:
+    listing = list_files(target)
+    there = {*listing.files, *listing.faults}
+    only_here, only_there = set(files) - there, there - set(files)
+    changed = [
+        file
+        for file in files
+        if file in there and sha256_of(source / file) != sha256_of(target / file)
+    ]
+    if only_here or only_there or changed:
+        raise DataError(
+            f"{target}: holds a data set already, and not this one ({len(only_here)} files are "
+            f"only in {shown(source)}, {len(only_there)} only there, {len(changed)} differ); "
+            "choose another name or remove it"
+        )
+
+
+def _require_picture(source: Path, files: Sequence[str], max_pixels: int) -> None:
+    reasons: list[str] = []
+    for file in files:
+        try:
+            read_picture(source / file, max_pixels)
+        except BadImageError as error:
+            reasons.append(error.reason)
+        else:
+            return
+    listed = ", ".join(f"{reasons.count(reason)} {reason}" for reason in sorted(set(reasons)))
+    raise DataError(f"{shown(source)}: none of its {len(files)} files is a picture ({listed})")
+
+
+def _require_room(raw: Path, size_bytes: int) -> None:
+    raw.mkdir(parents=True, exist_ok=True)
+    free_bytes = shutil.disk_usage(raw).free
+    if free_bytes < size_bytes:
+        raise DataError(f"{raw}: {size_bytes} bytes are needed, {free_bytes} are free")
+
+
+@contextmanager
+def _incoming(target: Path) -> Iterator[Path]:
+    folder = target.with_name(f"{_INCOMING}{target.name}-{os.getpid()}")
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that had this number before
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # renamed away when all went well
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open("rb") as given, target.open("xb") as copy:
+        shutil.copyfileobj(given, copy)
+
+
+def _move_into_place(folder: Path, target: Path) -> None:
+    os.sync()  # once for all: an fsync a file costs 5 ms each, 20 times the copying of small ones
+    try:
+        os.rename(folder, target)  # onto nothing or an empty folder, else it fails
+    except OSError:
+        raise DataError(f"{target}: something is there meanwhile; nothing was changed") from None
+    handle = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

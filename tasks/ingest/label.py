@@ -1,0 +1,112 @@
+"""What an adapter says of each file of a data set: labels, or why there are none."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.core.errors import DataError
+from tasks.core.labels import GENDER_WORDS
+
+# A data set's name is a folder's name, a column's value and a command's argument.
+DATASET_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+_NO_AGE = frozenset(["", "na", "n/a", "nan", "none", "null", "unknown", "?"])
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """The labels of one picture, in the project's words.
+
+    Attributes
+    ----------
+    emotion
+        One of `labels.EMOTIONS`.
+    emotion_raw
+        The label as the data set writes it.
+    subject
+        The person's name within the data set, or None where it is not known.
+    age_years
+        Age in years, or None where it is not recorded.
+    age_band
+        The band's name where a data set records bands and no years; else None.
+    age_source
+        One of `labels.AGE_SOURCES`; None without an age.
+    gender
+        As recorded by the data set: female, male or unknown.
+    ethnicity, gaze, mouth, pose
+        In the data set's own words, or None.
+    batch
+        The name of the delivery that the picture came with, or "".
+    """
+
+    emotion: str
+    emotion_raw: str
+    subject: str | None = None
+    age_years: float | None = None
+    age_band: str | None = None
+    age_source: str | None = None
+    gender: str = "unknown"
+    ethnicity: str | None = None
+    gaze: str | None = None
+    mouth: str | None = None
+    pose: str | None = None
+    batch: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a file cannot become a row: `reason` is a fixed word, `detail` says more."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an adapter made of a folder.
+
+    Attributes
+    ----------
+    labels
+        For every file that is no side file, its labels or its fault; by path below the folder.
+    side_files
+        Files that describe the pictures and are none themselves.
+    missing
+        Files that a side file lists and the folder lacks, with what says so.
+    """
+
+    labels: dict[str, Label | Fault]
+    side_files: frozenset[str] = frozenset()
+    missing: dict[str, Fault] = field(default_factory=dict)
+
+
+def parse_age(text: str, where: str) -> float | None:
+    """Read an age in years; None for an empty cell, NA and the like.
+
+    Raises
+    ------
+    DataError
+        One line that names the place, for anything that is no age.
+    """
+    if text.strip().casefold() in _NO_AGE:
+        return None
+    try:
+        age_years = float(text)
+    except ValueError:
+        age_years = -1.0
+    if not 0 <= age_years < 200:
+        raise DataError(f"{where}: age '{text}' is no number of years; leave it empty if unknown")
+    return age_years
+
+
+def parse_gender(text: str, where: str) -> str:
+    """Read a recorded gender; raises DataError with one line for a word that is not known."""
+    try:
+        return GENDER_WORDS[text.strip().casefold()]
+    except KeyError:
+        raise DataError(f"{where}: gender '{text}'; write female, male or unknown") from None
+
+
+def shown(path: Path | str) -> str:
+    r"""Return a path as printable UTF-8; bytes of other encodings are shown as `\xNN`."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,94 @@
+"""Stage `ingest`: every picture of the data sets that params name becomes a row, or a reject.
+
+Reads `data/raw/<dataset>/`; writes `data/manifest.parquet` and `data/rejects/ingest.csv`. Files
+seen = rows + rejects. Raises DataError with one line for a data set without usable pictures.
+Files are decoded whole, once, so that no later stage meets one that cannot be opened.
+"""
+
+from collections import Counter
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from tasks.core.execution import process_pool
+from tasks.core.labels import ALL, UNKNOWN
+from tasks.core.params import Section
+from tasks.core.paths import Paths
+from tasks.core.progress import track
+from tasks.core.result import StageResult
+from tasks.core.tables import (
+    MANIFEST_SCHEMA,
+    check_conservation,
+    rejects_table,
+    write_csv,
+    write_table,
+)
+from tasks.ingest.decode import scan_files
+from tasks.ingest.label import DATASET_NAME
+from tasks.ingest.manifest import ManifestRow, manifest_table
+from tasks.ingest.pictures import make_rows, require_rows
+from tasks.ingest.sources import Entry, Reject, read_source
+
+AgeBands = dict[str, tuple[float, float]]
+
+
+def _check_bands(bands: AgeBands) -> AgeBands:
+    end = float("-inf")
+    for name, (low, high) in sorted(bands.items(), key=lambda item: item[1]):
+        if name in (UNKNOWN, ALL) or not end <= low < high:
+            raise ValueError(f"band '{name}' [{low}, {high}) is empty, overlaps or has such a name")
+        end = high
+    return bands
+
+
+class Source(Section):
+    """How the files of one data set are read."""
+
+    adapter: Literal["drawn", "folder", "london"]
+
+
+class Params(Section):
+    """The section `ingest` of params.yaml."""
+
+    datasets: dict[
+        Annotated[str, StringConstraints(pattern=f"^{DATASET_NAME.pattern}$")], Source
+    ] = Field(min_length=1)
+    age_bands: Annotated[AgeBands, AfterValidator(_check_bands)]
+    max_pixels: int = Field(gt=0)
+    workers: int = Field(ge=0)
+
+
+def run(params: Params, paths: Paths) -> StageResult:
+    """Make the manifest; see the module's text."""
+    entries: list[Entry] = []
+    rejects: list[Reject] = []
+    for dataset, source in sorted(params.datasets.items()):
+        found, refused = read_source(dataset, source.adapter, paths)
+        entries += found
+        rejects += refused
+    seen = len(entries) + len(rejects)
+    with process_pool(params.workers) as executor:
+        files = (paths.raw / entry.dataset / entry.path for entry in entries)
+        scans = scan_files(files, params.max_pixels, executor, params.workers)
+        scans = track(scans, len(entries), "ingest")
+        rows, faulty = make_rows(entries, scans, params.age_bands)
+    rejects = sorted(rejects + faulty, key=Reject.order)
+    check_conservation("ingest", seen, len(rows), len(rejects))
+    write_csv(rejects_table(rejects), paths.rejects("ingest"))
+    require_rows(params.datasets, rows, rejects, paths)
+    write_table(manifest_table(rows), paths.manifest, MANIFEST_SCHEMA)
+    return _result(seen, rows, rejects)
+
+
+def _result(seen: int, rows: list[ManifestRow], rejects: list[Reject]) -> StageResult:
+    reasons = Counter(reject.reason for reject in rejects)
+    subjects = len({row.subject_id for row in rows})
+    metrics = {"files": seen, "pictures": len(rows), "subjects": subjects, "rejects": len(rejects)}
+    metrics |= {f"rejects_{reason}": count for reason, count in sorted(reasons.items())}
+    listed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+    summary = f"{len(rows)} pictures of {subjects} subjects" + (
+        f"; left out: {listed}" * bool(listed)
+    )
+    return StageResult(
+        metrics={name: float(value) for name, value in metrics.items()}, summary=summary
+    )

@@ -1,0 +1,274 @@
+"""The report's own figures: random test pictures with their probabilities, and training curves."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.lines import Line2D
+
+from tasks.core.files import atomic_path
+from tasks.core.labels import in_order
+from tasks.report.words import model_word
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+_INK, _FAINT, _GRID = "#1f2933", "#68737f", "#dfe4ea"
+_RIGHT, _WRONG = "#1a7f4b", "#b3261e"
+_DPI = 150
+_COLUMNS = 5
+
+
+def choose_pictures(predictions: Mapping[str, pd.DataFrame], number: int, seed: int) -> list[str]:
+    """Choose random test pictures that no model was trained on.
+
+    Parameters
+    ----------
+    predictions
+        Each model's predictions.
+    number
+        How many to choose, at most.
+    seed
+        Another seed chooses others. The choice depends on the seed and each picture alone, so that
+        the order of the rows is of no matter.
+
+    Returns
+    -------
+    list of str
+        Their `image_id`s.
+    """
+    candidates: set[str] | None = None
+    for table in predictions.values():
+        held_out = (table["split"] == "test") & ~table["seen_in_training"].astype(bool)
+        own = set(table["image_id"][held_out])
+        candidates = own if candidates is None else candidates & own
+    ranked = sorted(
+        candidates or (), key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    )
+    return ranked[:number]
+
+
+def test_pictures_figure(
+    pictures: Sequence[np.ndarray],
+    answers: Sequence[Mapping[str, Mapping[str, Any]]],
+    credit: str,
+    path: Path,
+) -> None:
+    """Draw each picture with the probabilities that the models gave.
+
+    Parameters
+    ----------
+    pictures
+        Crops, `(H, W, 3)` uint8 RGB.
+    answers
+        For each picture, model name to its row of predictions.
+    credit
+        Notices and credits of the data sets.
+    path
+        The PNG.
+    """
+    if not pictures:
+        _note(path, "No test picture is held out from every model.", credit)
+        return
+    lines = -(-len(pictures) // _COLUMNS)
+    figure = Figure(figsize=(12, 0.6 + 4.1 * lines), facecolor="white")
+    grid = figure.add_gridspec(
+        lines,
+        _COLUMNS,
+        left=0.035,
+        right=0.985,
+        top=1 - 0.75 / (0.6 + 4.1 * lines),
+        bottom=0.55 / (0.6 + 4.1 * lines),
+        wspace=0.42,
+        hspace=0.34,
+    )
+    for index, (picture, answer) in enumerate(zip(pictures, answers, strict=True)):
+        _picture_cell(figure, grid[index // _COLUMNS, index % _COLUMNS], picture, answer)
+    names = list(answers[0])
+    handles = [
+        Line2D([], [], color=colour, linewidth=7, label=f"{model_word(name)}, probability in %")
+        for name, colour in zip(names, _COLOURS, strict=False)
+    ]
+    _legend(figure, handles)
+    _save(figure, path, credit)
+
+
+def training_figure(histories: Mapping[str, pd.DataFrame], credit: str, path: Path) -> None:
+    """Draw loss and validation recall by epoch, a column a model.
+
+    Parameters
+    ----------
+    histories
+        Model name to `epoch, train_loss, valid_loss, valid_recall_score`; an empty table is a
+        model that was not trained here, and the figure says so.
+    credit
+        Notices and credits of the data sets.
+    path
+        The PNG.
+    """
+    figure = Figure(figsize=(12, 6.4), facecolor="white")
+    axes = figure.subplots(2, len(histories), squeeze=False)
+    for column, (name, history) in enumerate(histories.items()):
+        axes[0, column].set_title(
+            model_word(name), fontsize=12, loc="left", fontweight="bold", color=_INK
+        )
+        if history.empty:
+            _untrained(axes[0, column], axes[1, column])
+            continue
+        _loss(axes[0, column], history)
+        _recall(axes[1, column], history)
+    FigureCanvasAgg(figure)
+    figure.tight_layout(rect=(0, 0.05, 1, 1), h_pad=1.6, w_pad=2.5)
+    _save(figure, path, credit)
+
+
+def _picture_cell(
+    figure: Figure, place: SubplotSpec, picture: np.ndarray, answer: Mapping[str, Mapping[str, Any]]
+) -> None:
+    inner = place.subgridspec(2, 1, height_ratios=(1.25, 1), hspace=0.3)
+    top, bottom = figure.add_subplot(inner[0]), figure.add_subplot(inner[1])
+    top.imshow(picture)
+    top.axis("off")
+    first = next(iter(answer.values()))
+    top.set_title(f"label: {first['emotion']}", fontsize=10.5, color=_INK, fontweight="bold", pad=4)
+    shown = [str(first[name]) for name in ("age_band", "gender") if name in first]
+    # Width of the text differs from that of the picture, so it is centred below it.
+    top.text(
+        0.5,
+        -0.03,
+        ", ".join(shown),
+        transform=top.transAxes,
+        ha="center",
+        va="top",
+        fontsize=9,
+        color=_FAINT,
+    )
+    _bars(bottom, answer)
+
+
+def _bars(axis: Axes, answer: Mapping[str, Mapping[str, Any]]) -> None:
+    named = {name for row in answer.values() for name in _labels(row)}
+    labels = in_order(named)
+    height = 0.8 / len(answer)
+    for index, row in enumerate(answer.values()):
+        shares = [100 * float(row.get(f"p_{label}", 0) or 0) for label in labels]
+        at = np.arange(len(labels)) + (index - (len(answer) - 1) / 2) * height
+        axis.barh(at, shares, height=height, color=_COLOURS[index])
+    truth = next(iter(answer.values()))["emotion"]
+    axis.set_yticks(range(len(labels)), labels, fontsize=8.5, color=_INK)
+    for tick, label in zip(axis.get_yticklabels(), labels, strict=True):
+        tick.set_fontweight("bold" if label == truth else "normal")
+    axis.set_ylim(len(labels) - 0.4, -0.6)
+    axis.set_xlim(0, 100)
+    axis.set_xticks([0, 50, 100])
+    axis.tick_params(length=0, labelsize=8.5, labelcolor=_FAINT)
+    axis.grid(axis="x", color=_GRID)
+    axis.set_axisbelow(True)
+    for side in axis.spines.values():
+        side.set_visible(False)
+    for index, row in enumerate(answer.values()):
+        right = row["y_pred"] == row["emotion"]
+        axis.text(
+            0.5,
+            -0.2 - 0.13 * index,
+            f"{'right' if right else 'wrong'}: {row['y_pred']}",
+            transform=axis.transAxes,
+            ha="center",
+            va="top",
+            fontsize=9,
+            color=_COLOURS[index],
+            fontweight="normal" if right else "bold",
+        )
+
+
+def _labels(row: Mapping[str, Any]) -> list[str]:
+    """Name the labels that a model has: its probabilities that are there."""
+    return [
+        name.removeprefix("p_")
+        for name, value in row.items()
+        if str(name).startswith("p_") and value == value
+    ]
+
+
+def _loss(axis: Axes, history: pd.DataFrame) -> None:
+    axis.plot(history["epoch"], history["train_loss"], "o-", ms=3.5, color=_COLOURS[0])
+    axis.plot(history["epoch"], history["valid_loss"], "o-", ms=3.5, color=_COLOURS[1])
+    handles = [
+        Line2D([], [], color=_COLOURS[0], label="training"),
+        Line2D([], [], color=_COLOURS[1], label="validation"),
+    ]
+    axis.legend(handles=handles, frameon=False, fontsize=9.5)
+    axis.set_ylabel("cross-entropy loss", color=_FAINT)
+    axis.set_ylim(bottom=0)
+    _axes_style(axis)
+
+
+def _recall(axis: Axes, history: pd.DataFrame) -> None:
+    shares = 100 * history["valid_recall_score"]
+    axis.plot(history["epoch"], shares, "o-", ms=3.5, color=_COLOURS[2])
+    best = int(np.argmax(shares.to_numpy()))
+    epoch, share = history["epoch"].iloc[best], shares.iloc[best]
+    axis.plot([epoch], [share], "o", ms=9, mfc="none", mec=_INK)
+    axis.annotate(
+        f"highest: {share:.1f} % (epoch {int(epoch)})",
+        (epoch, share),
+        xytext=(0, -18),
+        textcoords="offset points",
+        ha="right" if epoch > history["epoch"].mean() else "left",
+        fontsize=9.5,
+        color=_INK,
+    )
+    axis.set_ylabel("mean recall on validation, %", color=_FAINT)
+    axis.set_xlabel("epoch", color=_FAINT)
+    axis.set_ylim(0, 102)
+    _axes_style(axis)
+
+
+def _axes_style(axis: Axes) -> None:
+    axis.grid(color=_GRID)
+    axis.set_axisbelow(True)
+    axis.tick_params(length=0, labelcolor=_INK, labelsize=9.5)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    for side in ("bottom", "left"):
+        axis.spines[side].set_color(_GRID)
+
+
+def _untrained(top: Axes, bottom: Axes) -> None:
+    text = "Pre-trained weights, used as they are:\nnothing was trained here."
+    top.text(0.5, 0.5, text, ha="center", va="center", fontsize=11, color=_FAINT)
+    for axis in (top, bottom):
+        axis.set_axis_off()
+    top.set_title(top.get_title(loc="left"), loc="left")
+
+
+def _legend(figure: Figure, handles: Sequence[Line2D]) -> None:
+    figure.legend(
+        handles=list(handles),
+        loc="upper left",
+        bbox_to_anchor=(0.005, 1),
+        ncols=len(handles),
+        frameon=False,
+        fontsize=10,
+    )
+
+
+def _note(path: Path, text: str, credit: str) -> None:
+    figure = Figure(figsize=(12, 2), facecolor="white")
+    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=12, color=_FAINT)
+    _save(figure, path, credit)
+
+
+def _save(figure: Figure, path: Path, credit: str) -> None:
+    """Write the credit and the PNG, without time or version."""
+    FigureCanvasAgg(figure)
+    height = figure.get_size_inches()[1]
+    figure.text(0.012, 0.1 / height, credit, fontsize=9, va="bottom", color="#8a1c1c")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=_DPI, metadata={"Software": None})

@@ -1,0 +1,238 @@
+"""The headline: the largest gap that could be shown, and what fine-tuning changed.
+
+Pure functions from the audit's tables to sentences and key figures; nothing is chosen by hand.
+"""
+
+from typing import Any
+
+import pandas as pd
+
+from tasks.core.headline import (
+    gap_sentence,
+    largest_gap,
+    no_gap_sentence,
+    percent,
+    points,
+    turned,
+)
+from tasks.core.labels import ALL
+from tasks.core.paths import MODELS
+from tasks.report.cells import group_list, pick
+from tasks.report.inputs import Inputs
+from tasks.report.words import (
+    count,
+    level,
+    listed,
+    model_word,
+    people_word,
+    shown,
+    span,
+    span_points,
+)
+
+BASE, FINETUNED = MODELS[0], MODELS[1]
+
+
+def findings(inputs: Inputs) -> dict[str, Any]:
+    """Return the sentences and key figures of the summary box.
+
+    Keys: `lead` (one sentence), `emotion` (the largest gap on one emotion, or ""), `after` (the
+    same two groups after fine-tuning), `changes` (sentences), `cards` (key figures), `caveats`,
+    `lead_is_single` (the lead is about one emotion, as no pooled gap could be shown).
+    """
+    gap = largest_gap(inputs.gaps, BASE, single_emotions=False)
+    single = largest_gap(inputs.gaps, BASE, single_emotions=True)
+    name = f"the {model_word(BASE)}"
+    lead = gap if gap is not None else single
+    sentences = [gap_sentence(row, name) for row in (gap, single) if row is not None]
+    return {
+        "lead": sentences[0] if sentences else no_gap_sentence(inputs.gaps, BASE),
+        "emotion": sentences[1] if len(sentences) > 1 else "",
+        "lead_is_single": gap is None and single is not None,
+        "after": _after(inputs.gaps, lead),
+        "changes": changes(inputs),
+        "cards": cards(inputs, gap, single),
+        "caveats": _caveats(inputs, lead),
+    }
+
+
+def cards(inputs: Inputs, gap: pd.Series | None, single: pd.Series | None) -> list[dict[str, str]]:
+    """Return three or four key figures, each with its label, counts and interval."""
+    found = [_gap_card(row) for row in (gap, single) if row is not None]
+    lead = gap if gap is not None else single
+    if lead is None:
+        found = [_recall_card(inputs, model) for model in MODELS]
+    groups = [{}] if lead is None else [{lead["dimension"]: lead[f"group_{s}"]} for s in "ab"]
+    emotion = ALL if lead is None else lead["emotion"]
+    for where in groups:
+        found += _change_card(inputs, where, emotion)
+    return [card for card in found if card]
+
+
+def changes(inputs: Inputs) -> list[str]:
+    """Say for every group what fine-tuning changed: gains that were shown, losses, the rest."""
+    table = inputs.before_after
+    if table.empty:
+        return ["No picture is held out from both models, so no change can be told."]
+    rows = []
+    for where in group_list(table, inputs.by, crossed=False):
+        row = pick(table, inputs.by, where, emotion=ALL).iloc[0]
+        rows.append((where, row))
+    gained = [_change(w, r) for w, r in rows if w and shown(r["p_holm"]) and r["change"] > 0]
+    lost = [_change(w, r) for w, r in rows if w and shown(r["p_holm"]) and r["change"] < 0]
+    open_ = [_change(w, r) for w, r in rows if w and not shown(r["p_holm"])]
+    said = [f"Over {_change(*rows[0])}."]
+    said += [f"Gained: {'; '.join(gained)}."] if gained else ["No group's gain could be shown."]
+    said += [f"Lost: {'; '.join(lost)}."] if lost else ["No group's loss could be shown."]
+    said += [f"No change could be shown for {'; '.join(open_)}."] if open_ else []
+    return said
+
+
+def metrics(inputs: Inputs) -> dict[str, Any]:
+    """Return the report's figures for metrics.json: each with `n` and its interval."""
+    groups = inputs.groups[inputs.groups["protocol"] == "held_out"]
+    recalls: dict[str, Any] = {}
+    for model in MODELS:
+        recalls[model] = {}
+        for where in group_list(groups, inputs.by, crossed=False):
+            for _, row in pick(groups, inputs.by, where, emotion=ALL, model=model).iterrows():
+                key = "_".join(where.values()) or ALL
+                recalls[model][key] = _figures(row, "recall")
+    change = {
+        "_".join(where.values()) or ALL: _figures(row, "change")
+        for where in group_list(inputs.before_after, inputs.by, crossed=False)
+        for _, row in pick(inputs.before_after, inputs.by, where, emotion=ALL).iterrows()
+    }
+    gaps = {
+        "largest_gap": largest_gap(inputs.gaps, BASE, single_emotions=False),
+        "largest_gap_of_an_emotion": largest_gap(inputs.gaps, BASE, single_emotions=True),
+    }
+    return {
+        "pictures": len(inputs.manifest),
+        "rejects": {name: len(table) for name, table in inputs.rejects.items()},
+        "held_out_recall_score": recalls,
+        "change_by_finetuning": change,
+        **{name: None if row is None else _gap_figures(row) for name, row in gaps.items()},
+    }
+
+
+def _figures(row: pd.Series, value: str) -> dict[str, float | int]:
+    return {
+        value: _rounded(row[value]),
+        "ci_low": _rounded(row["ci_low"]),
+        "ci_high": _rounded(row["ci_high"]),
+        "n": int(row["n"]),
+    }
+
+
+def _gap_figures(row: pd.Series) -> dict[str, Any]:
+    names = ("dimension", "group_a", "group_b", "emotion", "dataset")
+    numbers = ("recall_a", "recall_b", "gap", "ci_low", "ci_high", "p_holm")
+    counts = ("n_a", "correct_a", "n_b", "correct_b")
+    return {
+        **{name: str(row[name]) for name in names},
+        **{name: _rounded(row[name]) for name in numbers},
+        **{name: int(row[name]) for name in counts},
+    }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def _after(gaps: pd.DataFrame, lead: pd.Series | None) -> str:
+    """Say how the same two groups compare under the fine-tuned model."""
+    if lead is None:
+        return ""
+    same = gaps[(gaps["model"] == FINETUNED) & (gaps["protocol"] == "held_out")]
+    for name in ("dataset", "dimension", "emotion"):
+        same = same[same[name] == lead[name]]
+    pair = {lead["group_a"], lead["group_b"]}
+    same = same[same["group_a"].isin(pair) & same["group_b"].isin(pair)]
+    if same.empty:
+        return "After fine-tuning, these two groups have no held-out pictures to compare."
+    row = turned(same.iloc[0])
+    sentence = gap_sentence(row, f"after fine-tuning, the {model_word(FINETUNED)}")
+    if not bool(row["enough_n"]):
+        return sentence + " Too few pictures to test it."
+    return sentence if shown(row["p_holm"]) else sentence + " This gap could not be shown."
+
+
+def _change(where: dict[str, str], row: pd.Series) -> str:
+    return (
+        f"{people_word(where)} {points(row['change'], signed=True)} points (from "
+        f"{percent(row['recall_base'])} to {percent(row['recall_finetuned'])}, "
+        f"{level(row['confidence'])} interval {span_points(row['ci_low'], row['ci_high'])}, "
+        f"n = {count(row['n'])}: {int(row['gained'])} pictures gained, {int(row['lost'])} lost)"
+    )
+
+
+def _gap_card(row: pd.Series) -> dict[str, str]:
+    what = "all emotions" if row["emotion"] == ALL else row["emotion"]
+    a, b = (people_word({row["dimension"]: row[f"group_{side}"]}) for side in "ab")
+    return {
+        "value": f"{points(row['gap'], signed=True)} points",
+        "label": f"{a} against {b}, {what}, {model_word(BASE)}",
+        "detail": f"{percent(row['recall_a'])} of {count(row['n_a'])} against "
+        f"{percent(row['recall_b'])} of {count(row['n_b'])}; {level(row['confidence'])} interval "
+        f"{span_points(row['ci_low'], row['ci_high'])}",
+        "tone": "gap",
+    }
+
+
+def _change_card(inputs: Inputs, where: dict[str, str], emotion: str) -> list[dict[str, str]]:
+    if inputs.before_after.empty:
+        return []
+    rows = pick(inputs.before_after, inputs.by, where, emotion=emotion)
+    if rows.empty:
+        return []
+    row = rows.iloc[0]
+    what = "all emotions" if emotion == ALL else emotion
+    return [
+        {
+            "value": f"{points(row['change'], signed=True)} points",
+            "label": f"change by fine-tuning for {people_word(where)}, {what}",
+            "detail": f"{percent(row['recall_base'])} to {percent(row['recall_finetuned'])} of "
+            f"{count(row['n'])}; {level(row['confidence'])} interval "
+            f"{span_points(row['ci_low'], row['ci_high'])}"
+            + ("" if shown(row["p_holm"]) else "; not shown"),
+            "tone": "gain" if row["change"] > 0 else "loss",
+        }
+    ]
+
+
+def _recall_card(inputs: Inputs, model: str) -> dict[str, str]:
+    rows = pick(inputs.groups, inputs.by, {}, emotion=ALL, model=model, protocol="held_out")
+    if rows.empty:
+        return {}
+    row = rows.iloc[0]
+    return {
+        "value": percent(row["recall"]),
+        "label": f"recall of the {model_word(model)}, all held-out pictures",
+        "detail": f"{count(row['correct'])} of {count(row['n'])}; {level(row['confidence'])} "
+        f"interval {span(row['ci_low'], row['ci_high'])}",
+        "tone": "plain",
+    }
+
+
+def _caveats(inputs: Inputs, lead: pd.Series | None) -> list[str]:
+    """Name what makes the headline weaker than it reads."""
+    said = []
+    if lead is not None and not str(lead["shared_datasets"]):
+        said.append(
+            "No data set holds both groups: the gap may be one between data sets (camera, pose, "
+            "instructions) as much as one between groups."
+        )
+    if lead is not None and lead["emotion"] == ALL and str(lead["left_out_emotions"]):
+        names = listed(str(lead["left_out_emotions"]).split())
+        said.append(
+            f"Compared on the emotions that both groups have; {names} left out "
+            f"({int(lead['n_left_out'])} pictures)."
+        )
+    if lead is not None and lead["subjects_a"] < lead["n_a"]:
+        said.append(
+            f"The pictures are of {int(lead['subjects_a'])} and {int(lead['subjects_b'])} people. "
+            "The interval counts pictures as independent, so it is likely too narrow; the test "
+            "behind the choice of this gap corrects for it."
+        )
+    return said

@@ -1,0 +1,105 @@
+"""The page: one context for the template, and the HTML that it becomes."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from tasks.core.labels import DRAWN_DATASET, DRAWN_NOTICE, credit_line
+from tasks.core.paths import MODELS, Paths
+from tasks.report import data_section, recall_section
+from tasks.report.embed import Embedded, embed
+from tasks.report.findings import findings
+from tasks.report.inputs import FIGURES, Inputs
+from tasks.report.limits import limits
+from tasks.report.provenance import provenance
+from tasks.report.words import count, listed, model_word
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def context(
+    inputs: Inputs, paths: Paths, title: str, question: str, own_figures: dict[str, Path]
+) -> dict[str, Any]:
+    """Return everything that the template shows.
+
+    Parameters
+    ----------
+    inputs
+        What the report was made from.
+    paths
+        The project's paths.
+    title, question
+        What was asked, from params.
+    own_figures
+        The figures that the report drew itself, by name.
+    """
+    confidence = float(inputs.groups["confidence"].iloc[0])
+    drawn = DRAWN_DATASET in inputs.datasets
+    figures: dict[str, Embedded | None] = {}
+    for name in (*FIGURES, *own_figures):
+        path = own_figures.get(name) or inputs.figures.get(name)
+        figures[name] = embed(path) if path is not None else None
+    return {
+        "title": title,
+        "question": " ".join(question.split()),
+        "notice": DRAWN_NOTICE if drawn else "",
+        "credit": credit_line(name for name in inputs.datasets if name != DRAWN_DATASET),
+        "datasets": listed(inputs.datasets),
+        "pictures": count(len(inputs.manifest)),
+        "by": listed([name.replace("_", " ") for name in inputs.by]),
+        "confidence": f"{100 * confidence:g}\u202f%",
+        "findings": findings(inputs),
+        "data": data_section.data_section(inputs, confidence),
+        "changes": recall_section.change_rows(inputs),
+        "changes_by_emotion": recall_section.emotion_rows(inputs),
+        "gaps": [_gaps(inputs, name) for name in MODELS],
+        "protocols": recall_section.protocol_rows(inputs),
+        "protocol_gap": recall_section.protocol_gap(inputs),
+        "split_by_image": _split_by(inputs) == "image",
+        "trained": {model_word(name): not inputs.histories[name].empty for name in MODELS},
+        "lime": [_lime(inputs, name, figures[f"lime_{name}"]) for name in MODELS],
+        "figures": figures,
+        "made": provenance(inputs, paths),
+        "limits": limits(inputs),
+    }
+
+
+def render(values: dict[str, Any]) -> str:
+    """Fill the template; a name that the context lacks is an error, not an empty place."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(values) + "\n"
+
+
+def _gaps(inputs: Inputs, name: str) -> dict[str, Any]:
+    return {
+        "model": model_word(name),
+        "rows": recall_section.gap_rows(inputs, name),
+        "untested": recall_section.untested(inputs, name),
+    }
+
+
+def _lime(inputs: Inputs, name: str, figure: Embedded | None) -> dict[str, Any]:
+    table = inputs.lime[name]
+    return {
+        "model": model_word(name),
+        "figure": figure,
+        "columns": [] if table is None else [str(column) for column in table.columns],
+        "rows": [] if table is None else [[_cell(v) for v in row] for row in table.to_numpy()],
+    }
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4g}"
+    return str(value)
+
+
+def _split_by(inputs: Inputs) -> str:
+    return str((inputs.params.get("split") or {}).get("by", "subject"))

@@ -1,0 +1,1 @@
+"""Room 5: says for each picture whether it trains, validates or tests."""

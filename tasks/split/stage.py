@@ -1,0 +1,84 @@
+"""Says for each picture whether it trains, validates or tests.
+
+Reads `data/crops.parquet`; writes `data/split.parquet` (the same rows and columns, and `split`)
+and `reports/tables/splits.csv` (what each split holds of each stratum), and raises DataError where
+a split has no picture at all. A subject's split is a function of the seed and the subject alone,
+so that new data never moves an old picture from the test into the training; the strata are
+reported, not forced (docs/decisions/0001-split-by-hash.md).
+"""
+
+from typing import Literal
+
+import pandas as pd
+import pyarrow as pa
+from pydantic import Field
+
+from tasks.core.errors import DataError, ParamsError
+from tasks.core.labels import SPLITS
+from tasks.core.params import Section
+from tasks.core.paths import Paths
+from tasks.core.result import StageResult
+from tasks.core.tables import (
+    check_conservation,
+    read_schema,
+    read_table,
+    write_csv,
+    write_table,
+)
+from tasks.split.balance import as_metrics, count_strata, describe
+from tasks.split.by_hash import assign_splits
+
+
+class Parts(Section):
+    """The relative sizes of the three splits."""
+
+    train: float = Field(gt=0, allow_inf_nan=False)
+    validation: float = Field(gt=0, allow_inf_nan=False)
+    test: float = Field(gt=0, allow_inf_nan=False)
+
+
+class Params(Section):
+    """The section `split` of params.yaml, which says what each key is."""
+
+    seed: int
+    by: Literal["subject", "image"]
+    parts: Parts
+    stratify: list[str] = Field(min_length=1)
+
+
+def run(params: Params, paths: Paths) -> StageResult:
+    """Add `split` to the crops table; see the module's text."""
+    crops = read_table(paths.crops)
+    parts = {name: getattr(params.parts, name) for name in SPLITS}
+    _check_columns(crops, params.stratify)
+    split = assign_splits(crops, params.seed, params.by == "subject", parts)
+    _check_none_empty(split, params)
+    table = crops.assign(split=split)
+    counts = count_strata(table, params.stratify, parts, params.by)
+    check_conservation("split", len(crops), len(table), 0)
+    schema = pa.schema([*read_schema(paths.crops), ("split", pa.string())])
+    write_table(table, paths.split, schema)
+    write_csv(counts, paths.tables / "splits.csv")
+    return StageResult(
+        metrics=as_metrics(counts),
+        artifacts=[paths.tables / "splits.csv"],
+        summary=describe(counts, params.by),
+    )
+
+
+def _check_columns(crops: pd.DataFrame, stratify: list[str]) -> None:
+    for column in stratify:
+        if column not in crops.columns:
+            known = ", ".join(crops.columns)
+            raise ParamsError(
+                f"split.stratify: the table has no column '{column}' (it has {known})"
+            )
+
+
+def _check_none_empty(split: "pd.Series[str]", params: Params) -> None:
+    empty = [name for name in SPLITS if not (split == name).any()]
+    if empty:
+        raise DataError(
+            f"split: of {len(split)} pictures none falls into {' or '.join(empty)}; add subjects, "
+            f"or try another split.seed (now {params.seed}) or other split.parts"
+        )

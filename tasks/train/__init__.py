@@ -1,0 +1,1 @@
+"""Training the base recogniser, and fine-tuning it on a group."""

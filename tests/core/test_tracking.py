@@ -1,0 +1,102 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks.core import tracking
+from tasks.core.paths import Paths
+from tasks.core.result import StageResult
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    root = tmp_path_factory.mktemp("project")
+    before = os.environ.pop("MLFLOW_TRACKING_URI", None)
+    yield Paths(root)
+    if before is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+def runs(paths):
+    client, experiment = tracking.open_store(paths)
+    return client, client.search_runs([experiment])
+
+
+def test_a_stage_logs_what_it_returned_under_the_pipeline_run(paths, monkeypatch):
+    figure = paths.root / "figure.png"
+    figure.write_bytes(b"png")
+    with tracking.open_run(paths, "pipeline", {}, "pipeline") as parent:
+        monkeypatch.setenv(tracking.PARENT_VARIABLE, parent.run_id)
+        many = {f"p{number}": number for number in range(230)}
+        with tracking.open_run(paths, "train", {"a": {"b": 1}, **many}, "stage") as run:
+            curve = [(1, 0.5), (2, 0.25)]
+            run.log_result(StageResult({"valid_recall_score": 0.9}, {"loss": curve}, [figure]))
+            tracking.write_run_record(paths, "train", run.run_id)
+    client, _ = runs(paths)
+    stage = client.get_run(run.run_id)
+    assert stage.info.status == "FINISHED"
+    assert stage.data.tags["mlflow.parentRunId"] == parent.run_id
+    assert stage.data.params["a.b"] == "1"
+    assert len(stage.data.params) == 231
+    assert stage.data.metrics["valid_recall_score"] == 0.9
+    assert [m.value for m in client.get_metric_history(run.run_id, "loss")] == [0.5, 0.25]
+    assert [a.path for a in client.list_artifacts(run.run_id)] == ["figure.png"]
+    assert tracking.read_run_record(paths, "train") == run.run_id
+
+
+def test_a_stage_that_raises_ends_as_failed(paths):
+    with pytest.raises(ValueError, match="boom"), tracking.open_run(paths, "x", {}, "stage") as run:
+        raise ValueError("boom")
+    client, _ = runs(paths)
+    assert client.get_run(run.run_id).info.status == "FAILED"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_of_a_killed_process_does_not_stay_running(paths, number):
+    code = (
+        "import sys, time; from pathlib import Path; from tasks.core import tracking;"
+        "from tasks.core.paths import Paths\n"
+        "with tracking.open_run(Paths(Path(sys.argv[1])), 'killed', {}, 'stage') as run:\n"
+        "    print(run.run_id, flush=True); time.sleep(600)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(paths.root)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert process.stdout is not None
+    run_id = process.stdout.readline().strip()
+    assert tracking.close_dead_runs(paths) == 0, "a living run was closed"
+    time.sleep(0.2)
+    process.send_signal(number)
+    process.wait(timeout=60)
+    assert tracking.close_dead_runs(paths) == (1 if number == signal.SIGKILL else 0)
+    client, _ = runs(paths)
+    assert client.get_run(run_id).info.status == "KILLED"
+
+
+def test_processes_that_start_together_share_one_new_store(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from tasks.core import tracking;"
+        "from tasks.core.paths import Paths;"
+        "print(tracking.open_store(Paths(Path(sys.argv[1])))[1])"
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        for _ in range(4)
+    ]
+    answers = {process.communicate(timeout=120)[0].strip() for process in started}
+    assert answers == {"1"}
+    assert all(process.returncode == 0 for process in started)

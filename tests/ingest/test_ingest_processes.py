@@ -1,0 +1,38 @@
+"""The stage on processes, as it runs for users."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from tasks.core.paths import Paths
+from tasks.ingest.stage import Params, run
+
+
+def test_outputs_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
+    folder = tmp_path / "data/raw/mine/sad"
+    folder.mkdir(parents=True)
+    for number in range(40):
+        Image.new("RGB", (20 + number, 30), (number, 0, 0)).save(folder / f"{number}.png")
+    (folder / "torn.png").write_bytes((folder / "3.png").read_bytes()[:60])
+    paths = Paths(tmp_path)
+    written = []
+    for workers in (1, 2):
+        params = Params.model_validate(
+            {
+                "datasets": {"mine": {"adapter": "folder"}},
+                "age_bands": {"adult": [18, 130]},
+                "max_pixels": 1_000_000,
+                "workers": workers,
+            }
+        )
+        result = run(params, paths)
+        written.append((paths.manifest.read_bytes(), paths.rejects("ingest").read_bytes()))
+    assert written[0] == written[1]
+    assert result.metrics == {
+        "files": 41.0,
+        "pictures": 40.0,
+        "subjects": 40.0,
+        "rejects": 1.0,
+        "rejects_damaged": 1.0,
+    }
+    assert result.summary == "40 pictures of 40 subjects; left out: 1 damaged"

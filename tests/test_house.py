@@ -1,0 +1,189 @@
+"""The rules of the house, kept by reading the project itself."""
+
+import ast
+import re
+from pathlib import Path
+
+import grimp
+import pytest
+import yaml
+
+from tasks.core.params import load_yaml
+from tasks.core.paths import STAGE_OUTS
+
+ROOT = Path(__file__).resolve().parent.parent
+HOMES = {  # library: modules (or rooms) that may import it
+    "prefect": ("flows",),
+    "great_expectations": ("tasks.check",),
+    "dlib": ("tasks.crop",),
+    "lime": ("tasks.explain",),
+    "mlflow": ("tasks.core.tracking", "tasks.register"),
+}
+COMMAND_LINES = ("tasks.__main__", "flows.cli")
+DVC_YAML = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+
+
+def stages() -> dict[str, tuple[str, dict]]:
+    """Every stage of dvc.yaml with its items written out: name -> (item, entry)."""
+    found = {}
+    for name, entry in DVC_YAML["stages"].items():
+        for item in entry.get("matrix", {}).get("model", [""]):
+            found[f"{name}@{item}" if item else name] = (item, entry)
+    return found
+
+
+def filled(values: list[str], item: str) -> list[str]:
+    return [value.replace("${item.model}", item) for value in values]
+
+
+def module_of(stage: str) -> str:
+    from tasks.__main__ import MODULES
+
+    return MODULES[stage.split("@")[0]]
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph("tasks", "flows", include_external_packages=True, cache_dir=None)
+
+
+def sources() -> list[Path]:
+    return sorted([*ROOT.glob("tasks/**/*.py"), *ROOT.glob("flows/**/*.py")])
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_each_library_has_one_home(graph, library):
+    importers = {m for m in graph.find_modules_that_directly_import(library)}
+    homeless = {m for m in importers if not m.startswith(HOMES[library])}
+    assert not homeless, f"{library} is imported outside {HOMES[library]}: {homeless}"
+    assert importers or library == "mlflow", f"{library} is a dependency that nothing imports"
+
+
+def test_rooms_import_core_only(graph):
+    rooms = {m.split(".")[1] for m in graph.modules if m.startswith("tasks.")} - {"__main__"}
+    for room in rooms:
+        inside = {
+            m for m in graph.modules if m == f"tasks.{room}" or m.startswith(f"tasks.{room}.")
+        }
+        imported = set().union(*(graph.find_modules_directly_imported_by(m) for m in inside))
+        own = {m for m in imported if m.startswith(("tasks.", "flows."))}
+        allowed = ("tasks.core", f"tasks.{room}")
+        assert not {m for m in own if not m.startswith(allowed)}, room
+
+
+@pytest.mark.parametrize("stage", stages())
+def test_every_module_that_a_stage_imports_is_a_dep(graph, stage):
+    item, entry = stages()[stage]
+    deps = [Path(dep) for dep in filled(entry["deps"], item)]
+    start = module_of(stage)
+    needed = {m for m in graph.find_upstream_modules(start) if m.startswith("tasks.")} | {start}
+    files = {Path(*m.split(".")).with_suffix(".py") for m in needed}
+    files = {f for f in files if (ROOT / f).is_file()}  # a package's __init__ holds a docstring
+    missing = {str(f) for f in files if not any(f == d or d in f.parents for d in deps)}
+    assert not missing, f"{stage} imports modules that dvc.yaml does not name: {sorted(missing)}"
+    code = {d for d in deps if d.parts[0] in ("tasks", "flows")}
+    idle = {str(d) for d in code if not any(f == d or d in f.parents for f in files)}
+    assert not idle, f"{stage} names modules that it does not import: {sorted(idle)}"
+
+
+def test_packages_hold_no_code():
+    for path in sources():
+        if path.name == "__init__.py" and path.parent.parent in (ROOT, ROOT / "tasks"):
+            body = ast.parse(path.read_text(encoding="utf-8")).body
+            assert len(body) == 1 and isinstance(body[0], ast.Expr), path
+
+
+def test_outs_of_dvc_are_those_of_paths():
+    named = {}
+    for stage, (item, entry) in stages().items():
+        named[stage] = set(filled(entry["outs"], item))
+    assert named == {stage: set(outs) for stage, outs in STAGE_OUTS.items()}
+
+
+def test_no_stage_reads_what_none_writes():
+    written = {out for outs in STAGE_OUTS.values() for out in outs} | {"data/raw"}
+    for stage, (item, entry) in stages().items():
+        data = {d for d in filled(entry["deps"], item) if not d.startswith(("tasks", "flows"))}
+        assert data <= written, f"{stage} reads {data - written}"
+
+
+def params_files() -> list[Path]:
+    return [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("path", params_files(), ids=lambda path: path.name)
+def test_every_preset_fits_every_stage(path):
+    import importlib
+
+    from tasks.core.params import parse_section
+
+    content = load_yaml(path)
+    names = {stage.split("@")[0] for stage in STAGE_OUTS}
+    assert set(content) == names
+    for name in names:
+        parse_section(name, content, importlib.import_module(module_of(name)).Params, path)
+
+
+def test_params_have_no_defaults_in_code():
+    from tasks.core.params import Section
+
+    def subclasses(kind):
+        for sub in kind.__subclasses__():
+            yield sub
+            yield from subclasses(sub)
+
+    import importlib
+
+    for stage in STAGE_OUTS:
+        importlib.import_module(module_of(stage))
+    for section in set(subclasses(Section)):
+        if section.__module__.startswith("tasks."):
+            optional = [k for k, field in section.model_fields.items() if not field.is_required()]
+            assert not optional, f"{section.__module__}.{section.__name__}: {optional}"
+
+
+def test_every_key_has_a_comment_or_a_commented_parent():
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    commented = len(re.findall(r"#", text))
+    assert commented >= len(load_yaml(ROOT / "params.yaml")), "params.yaml explains its keys"
+
+
+def test_the_drawn_preset_is_the_default():
+    drawn = (ROOT / "presets" / "drawn.yaml").read_bytes()
+    assert drawn == (ROOT / "params.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("path", sources(), ids=dotted)
+def test_module_opens_with_its_purpose_and_does_nothing_on_import(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree), f"{path} does not say what it is for"
+    for node in tree.body[1:]:
+        loose = isinstance(node, ast.Expr | ast.For | ast.While | ast.With)
+        main = isinstance(node, ast.If) and "__name__" in ast.dump(node.test)
+        typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        allowed = dotted(path) == "flows.cli" and isinstance(node, ast.Expr)  # typer's add_typer
+        assert allowed or not loose, f"{path}:{node.lineno} does work when imported"
+        assert not isinstance(node, ast.If) or main or typing_only, f"{path}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", sources(), ids=dotted)
+def test_no_pickle_and_no_command_line_outside_its_homes(path):
+    text = path.read_text(encoding="utf-8")
+    for word in ("import pickle", "torch.load(", "allow_pickle=True", "yaml.load(", "extractall("):
+        assert word not in text, f"{path}: {word}"
+    if dotted(path) not in COMMAND_LINES:
+        assert "sys.argv" not in text and "argparse" not in text, path
+
+
+def test_words_that_promise_too_much_are_not_used():
+    texts = [*sources(), ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
+    texts += list(ROOT.glob("tasks/**/*.html")) + list(ROOT.glob("tasks/**/*.j2"))
+    for path in texts:
+        if path.name in ("fairness_language.md", "CONTRIBUTING.md"):
+            continue  # they say which words not to use
+        found = re.findall(r"\b(?:de-?biased|unbiased|bias-free)\b", path.read_text(), re.I)
+        assert not found, f"{path}: {found}"
