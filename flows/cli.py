@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-datasets_app = typer.Typer(help="Data sets: list them, fetch an open one.", no_args_is_help=True)
+datasets_app = typer.Typer(help="Data sets: list them, fetch an open one.")
 app.add_typer(datasets_app, name="datasets")
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Plain lines without bars, for logs.")]

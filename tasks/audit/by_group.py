@@ -48,8 +48,8 @@ def prepare(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        With `correct` and `named` (the model has the picture's label), booleans; groups that are
-        not recorded are called "unknown".
+        The columns that the tables need, with `correct` and `named` (the model has the picture's
+        label), booleans; groups that are not recorded are called "unknown".
 
     Raises
     ------
@@ -70,11 +70,12 @@ def prepare(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     twice = frame.duplicated(["model", "image_id"])
     if twice.any():
         raise DataError(f"the predictions hold picture {frame['image_id'][twice].iloc[0]} twice")
-    table = frame.copy()
+    carried = [name for name in (*_NEEDED, "seen_in_training", "age_years") if name in frame]
+    table = frame[list(dict.fromkeys([*carried, *by]))].copy()
     for name in {"dataset", *by}:
         table[name] = table[name].astype("str").where(table[name].notna(), UNKNOWN)
         table[name] = table[name].replace(ALL, "all (recorded)")  # `all` means pooled
-    labels = model_labels(table)
+    labels = model_labels(frame)
     table["correct"] = table["y_pred"] == table["emotion"]
     table["named"] = [
         labels[model] is None or emotion in labels[model]
@@ -125,7 +126,7 @@ def audit_predictions(
         "groups": groups_table(judged, by, confidence),
         "gaps": gaps_table(judged, by, confidence, min_n),
         "before_after": paired_table(table[table["named"]], by, confidence, min_n, pair),
-        "confusion": confusion_table(judged, by, model_labels(table)),
+        "confusion": confusion_table(judged, by, model_labels(frame)),
     }
 
 

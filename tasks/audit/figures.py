@@ -25,6 +25,7 @@ COLOURS: tuple[str, ...] = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _INK, _FAINT, _GRID = "#1f2933", "#68737f", "#dfe4ea"
 _DPI = 150
 _CROSSED_AT_MOST = 8  # cells of the first two dimensions that a figure still shows one by one
+_CROSSED_AT_LEAST = 5  # pictures of each such cell
 _TITLES = {"base": "base model", "finetuned": "fine-tuned model"}
 
 
@@ -41,7 +42,7 @@ def group_rows(table: pd.DataFrame, by: Sequence[str]) -> list[Row]:
     """Return the groups that a figure shows, top to bottom.
 
     All pictures, the groups of each dimension, and the cells of the first two dimensions where
-    there are few enough of them.
+    there are few enough of them and each has enough pictures to say anything.
 
     Parameters
     ----------
@@ -58,10 +59,13 @@ def group_rows(table: pd.DataFrame, by: Sequence[str]) -> list[Row]:
         first, second = by[:2]
         pairs = list(product(values[first], values[second]))
         crossed = [
-            Row(f"{one}, {two}", len(by) + 1, ((first, one), (second, two))) for one, two in pairs
+            Row(f"{one}, {two}".replace("_", " "), len(by) + 1, ((first, one), (second, two)))
+            for one, two in pairs
         ]
-        present = [row for row in crossed if len(select(table, row, by, ALL))]
-        rows += present if len(present) <= _CROSSED_AT_MOST else []
+        sizes = [select(table, row, by, ALL)["n"] for row in crossed]
+        present = [row for row, n in zip(crossed, sizes, strict=True) if len(n)]
+        enough = all(n.min() >= _CROSSED_AT_LEAST for n in sizes if len(n))
+        rows += present if enough and len(present) <= _CROSSED_AT_MOST else []
     return [row for row in rows if len(select(table, row, by, ALL))]
 
 
@@ -211,7 +215,7 @@ def long_recalls(before_after: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFr
 def _word(dimension: str, value: str) -> str:
     """Name a group; only values that do not speak for themselves need their dimension."""
     plain = dimension in ("age_band", "gender", ALL) and value != "unknown"
-    return value if plain else f"{dimension.replace('_', ' ')} {value}"
+    return value if plain else f"{dimension} {value}".replace("_", " ")
 
 
 def _heights(rows: Sequence[Row]) -> np.ndarray:
@@ -282,7 +286,7 @@ def _dumbbell(axis: Axes, cell: pd.Series, height: float) -> None:
     ends = [100 * cell["recall_base"], 100 * cell["recall_finetuned"]]
     axis.plot(ends, [height, height], color="#b3bcc6", linewidth=3, zorder=1)
     for end, colour in zip(ends, COLOURS, strict=False):
-        axis.plot([end], [height], "o", color=colour, markersize=7.5, zorder=2)
+        axis.plot([end], [height], "o", color=colour, markersize=7.5, zorder=2, clip_on=False)
 
 
 def _change(axis: Axes, cell: pd.Series, height: float) -> None:

@@ -50,7 +50,8 @@ def audit_csv(
     out_dir
         Where tables, figures and `audit.md` go; made where it is missing.
     by
-        Columns to compare groups of; those that the file lacks are left out and named.
+        Columns to compare groups of, beside `age_band` and `gender`; those that the file lacks are
+        left out and named.
     confidence
         Level of every interval, between 0 and 1.
     min_n
@@ -73,12 +74,13 @@ def audit_csv(
     if not any(f"p_{name}" in given.columns for name in EMOTIONS):
         missing.append("p_<emotion>")
     frame = _complete(given, csv_path)
-    compared = [name for name in by if name in given.columns]
+    wanted = list(dict.fromkeys(["age_band", "gender", *by]))
+    compared = [name for name in wanted if name in given.columns]
     tables = audit_predictions(frame, compared, confidence, min_n, pair)
     figures = write_figures(tables, compared, pair, out_dir)
     written = write_tables(tables, out_dir)
     summary = out_dir / "audit.md"
-    absent = [name for name in by if name not in given.columns and name not in _CANNOT]
+    absent = [name for name in wanted if name not in given.columns and name not in _CANNOT]
     write_text(summary, _markdown(tables, csv_path.name, missing, absent, figures))
     return [summary, *written, *figures]
 

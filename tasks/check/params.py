@@ -16,7 +16,7 @@ Count = Annotated[int, Field(ge=1)]
 class Params(Section):
     """Section `check` of params.yaml; each key is explained there."""
 
-    emotions: Annotated[tuple[str, ...], Field(min_length=1)]
+    emotions: tuple[str, ...]
     age_bands: tuple[str, ...]
     age_years: tuple[float, float]
     max_age_span_years: Annotated[float, Field(ge=0)]
@@ -28,6 +28,11 @@ class Params(Section):
     min_subjects_per_group: Count
     max_label_share: Share
     required: tuple[str, ...]
+
+    @property
+    def allowed_emotions(self) -> tuple[str, ...]:
+        """Return the emotions that may occur: those named, or all where none is."""
+        return self.emotions or EMOTIONS
 
     @field_validator("emotions")
     @classmethod

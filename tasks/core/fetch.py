@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pooch
 import requests
@@ -185,4 +186,6 @@ def _by_hand(address: str, digest: str, target: Path, error: Exception) -> str:
 
 
 def _line(error: Exception) -> str:
+    if isinstance(error, requests.ConnectionError) and error.request is not None:
+        return f"no connection to {urlsplit(str(error.request.url)).netloc}"
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -63,8 +63,8 @@ def turned(row: pd.Series) -> pd.Series:
 
 def people(dimension: str, group: str) -> str:
     """Say who a group is, as in "pictures of …"."""
-    words = dimension.replace("_", " ")
-    return _PEOPLE.get((dimension, group), f"people with {words} {group} (as recorded)")
+    words = f"people with {dimension} {group} (as recorded)".replace("_", " ")
+    return _PEOPLE.get((dimension, group), words)
 
 
 def percent(share: float) -> str:

@@ -141,7 +141,7 @@ def read_content(path: Path, max_pixels: int) -> bytes:
                 raise BadImageError("unreadable", "is no regular file")
             if status.st_size > limit:
                 raise BadImageError("too_large", f"{status.st_size} bytes, more than {limit}")
-            return handle.read(limit)
+            return handle.read(status.st_size)  # with a larger number Python sets that much aside
     except OSError as error:
         raise BadImageError("unreadable", error.strerror or str(error)) from None
 

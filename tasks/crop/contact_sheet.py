@@ -63,10 +63,11 @@ def draw_contact_sheet(
         `(H, W, 3)` uint8 RGB; always the same width, as high as it needs to be.
     """
     missed = _spread(faceless, _FACELESS)
-    by_score = crops.sort_values(["detector_score", "image_id"])
-    unsure = by_score.head(_LEAST_SURE)
+    keys = crops[["detector_score", "age_band", "gender", "emotion", "image_id"]]  # copied, small
+    by_score = keys.sort_values(["detector_score", "image_id"])
+    unsure = crops.loc[by_score.index[:_LEAST_SURE]]
     sure = by_score.iloc[_LEAST_SURE:].sort_values(["age_band", "gender", "emotion", "image_id"])
-    typical = _spread(sure, _SAMPLES - len(missed) - len(unsure))
+    typical = crops.loc[_spread(sure, _SAMPLES - len(missed) - len(unsure)).index]
     pairs = [*_with_crops(typical, paths, ""), *_with_crops(unsure, paths, "least sure, ")]
     pairs += [_faceless(row, paths) for _, row in missed.iterrows()]
     datasets = {*typical["dataset"], *unsure["dataset"], *missed["dataset"]}

@@ -11,7 +11,7 @@ from tasks.crop.cut_faces import Cut, Missed
 
 COLUMNS = pa.schema(
     [
-        ("n_faces", pa.int64()),
+        ("n_faces", pa.int64()),  # on the copy where the first was found
         ("detector_score", pa.float64()),  # of the face that was cut out
         ("box_xyxy_px", pa.list_(pa.float64())),  # tight, in the full picture, EXIF applied
         ("landmarks_xy_px", pa.list_(pa.list_(pa.float64()))),  # null: no landmark model is shipped

@@ -18,7 +18,7 @@ from tasks.crop.face_detector import detect_either_way
 from tasks.crop.settings import CropSettings
 
 NO_FACE = "no_face"
-_CHUNK = 8  # pictures: little enough to share the end of the work evenly
+CHUNK = 8  # pictures: little enough to share the end of the work evenly
 
 
 class Source(NamedTuple):
@@ -37,7 +37,8 @@ class Cut:
     png
         The crop.
     n_faces
-        How many faces the picture shows.
+        How many faces the copy showed on which this one was found; a search for the smaller ones
+        in a larger copy is not made.
     score
         The detector's score of the face that was cut out.
     box_xyxy_px
@@ -82,7 +83,7 @@ def cut_faces(
     """
     with process_pool(workers) as pool:
         work = partial(cut_chunk, settings=settings)
-        yield from map_in_order(work, sources, pool, _CHUNK, workers)
+        yield from map_in_order(work, sources, pool, CHUNK, workers)
 
 
 def cut_chunk(chunk: list[Source], settings: CropSettings) -> list[Cut | Missed]:

@@ -1,9 +1,8 @@
 """Finds the face in every picture and cuts it out.
 
-Reads `data/checked.parquet` and the pictures below `data/raw`; writes `data/crops.parquet` (the
-rows with a face, and where its crop is), the shards in `data/crops/`, `data/rejects/crop.csv` and
-`reports/figures/crops.png`, and raises DataError where no picture shows a face. Pictures with no
-face are counted by age band and gender: a detector that misses more small children is a finding.
+Reads `data/checked.parquet` and `data/raw`; writes `data/crops.parquet` (the rows with a face, and
+where its crop is), `data/crops/*.tar`, `data/rejects/crop.csv` and `reports/figures/crops.png`;
+raises DataError where no picture shows a face. Misses are counted by age band and gender.
 """
 
 import shutil
@@ -22,7 +21,6 @@ from tasks.core.progress import track
 from tasks.core.result import StageResult
 from tasks.core.shards import Place, encode_png, write_shards
 from tasks.core.tables import (
-    REJECT_COLUMNS,
     check_conservation,
     read_schema,
     read_table,
@@ -56,8 +54,8 @@ def run(params: Params, paths: Paths) -> StageResult:
     outcomes, places = _cut_into_shards(checked, params, paths)
     crops, left_out = with_crops(checked, outcomes, places), without_crops(checked, outcomes)
     check_conservation("crop", len(checked), len(crops), len(left_out))
-    rejects = rejects_table(left_out[list(REJECT_COLUMNS)].to_numpy().tolist())
-    write_csv(rejects, paths.rejects("crop"))
+    rejects = left_out[["image_id", "path", "reason", "detail"]].to_numpy().tolist()
+    write_csv(rejects_table(rejects), paths.rejects("crop"))
     if crops.empty:
         raise DataError(f"crop: no face in {len(checked)} pictures; see {paths.rejects('crop')}")
     write_table(crops, paths.crops, pa.schema([*read_schema(paths.checked), *COLUMNS]))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.draw.curves import smooth, tapered
+from tasks.draw.curves import disc, smooth, tapered
 from tasks.draw.facs import Expression
 from tasks.draw.identity import Identity
 
@@ -88,7 +88,8 @@ def landmarks(face: Face) -> np.ndarray:
     ridge = np.stack((np.zeros(4), np.linspace(0.0, 1.0, 4) * face.nose_tip[1]), axis=1)
     base_y = face.nose_tip[1] + 0.055
     wing = abs(face.wings[0][:, 0]).max()
-    base = np.array([(x * wing, base_y + 0.02 * (1 - abs(x))) for x in (-0.85, -0.42, 0, 0.42, 0.85)])
+    across = np.array((-0.85, -0.42, 0.0, 0.42, 0.85))
+    base = np.stack((across * wing, base_y + 0.02 * (1 - np.abs(across))), axis=1)
     return np.concatenate(
         (
             half,
@@ -124,9 +125,8 @@ def _brow(who: Identity, moved: Expression, side: int) -> np.ndarray:
     share = np.linspace(0, 1, len(line))
     thick = np.interp(share, (0, 0.08, 0.45, 0.75, 1.0), (0.55, 1.0, 1.05, 0.7, 0.12))
     half = who.brow_thick * thick
-    return np.concatenate(
-        (line - np.stack((0 * half, half * 0.9), axis=1), (line + np.stack((0 * half, half), 1))[::-1])
-    )
+    down = half[:, None] * (0.0, 1.0)
+    return np.concatenate((line - 0.9 * down, (line + down)[::-1]))
 
 
 def _outline(who: Identity, moved: Expression) -> np.ndarray:
@@ -150,34 +150,24 @@ def _outline(who: Identity, moved: Expression) -> np.ndarray:
 
 
 def _eye(who: Identity, moved: Expression, side: int) -> Eye:
-    shut = moved.of(43, side)
-    tight, cheek = moved.of(7, side), moved.of(6, side)
-    up = who.eye_up + 0.050 * moved.of(5, side) - 0.016 * tight - 0.008 * cheek
-    up = (up - 0.008 * moved.of(4, side)) * (1 - shut)
-    low = (who.eye_low - 0.030 * tight - 0.026 * cheek + 0.008 * moved.of(16, side)) * (1 - shut)
-    low = max(low, 0.008 * (1 - shut)) - 0.020 * shut
-    up = max(up, 0.020 * (1 - shut)) + 0.026 * shut * 0
-    x = np.array((-1.0, -0.62, -0.05, 0.55, 1.0))
-    tilt = who.eye_tilt * -x
-    squeeze = 1 - 0.05 * cheek
-    upper = np.stack((x * who.eye_w * squeeze, tilt - up * np.array((-0.1, 0.72, 1.0, 0.74, 0.0))), 1)
-    lower = np.stack((x * who.eye_w * squeeze, tilt + low * np.array((0.15, 0.62, 0.95, 0.85, 0.0))), 1)
-    lower[0], lower[-1] = upper[0], upper[-1]
-    if shut > 0:  # the closed line sags below the corners
-        sag = 0.030 * shut * np.array((0.0, 0.7, 1.0, 0.75, 0.0))
-        upper[:, 1] += sag
-        lower[:, 1] += sag - 0.020 * shut * np.array((0, 0.62, 0.95, 0.85, 0)) + 0.001
-    fold = 0.040 - 0.022 * moved.of(5, side) - 0.012 * moved.of(4, side)
-    crease = upper - np.stack((0 * x, np.array((0.1, 0.75, 1.0, 0.9, 0.5)) * max(fold, 0.010)), 1)
-    crease[:, 1] -= 0.035 * shut * np.array((0.0, 0.7, 1.0, 0.8, 0.3))
-    place = np.array((_SIDES[side] * who.eye_x, 0.0))
-    flip = np.array((_SIDES[side], 1.0))
-    return Eye(
-        smooth(upper * flip + place),
-        smooth(lower * flip + place),
-        smooth(crease * flip + place),
-        (float(place[0]), float(-0.004 - 0.004 * moved.of(5, side))),
+    shut, wide_open = moved.of(43, side), moved.of(5, side)
+    tight, cheek, frown = moved.of(7, side), moved.of(6, side), moved.of(4, side)
+    up = max(who.eye_up + 0.050 * wide_open - 0.016 * tight - 0.008 * (cheek + frown), 0.020)
+    low = max(who.eye_low - 0.030 * tight - 0.026 * cheek + 0.008 * moved.of(16, side), 0.008)
+    x = np.array((-1.0, -0.62, -0.05, 0.55, 1.0))  # from the nose outwards
+    level = -who.eye_tilt * x
+    closed = level + 0.030 * np.array((0.0, 0.7, 1.0, 0.75, 0.0))  # sags below the corners
+    upper = level - up * np.array((0.0, 0.72, 1.0, 0.74, 0.0))
+    lower = level + low * np.array((0.0, 0.62, 0.95, 0.85, 0.0))
+    upper, lower = upper + shut * (closed - upper), lower + shut * (closed + 0.001 - lower)
+    fold = max(0.040 - 0.022 * wide_open - 0.012 * frown, 0.010) * (1 + 0.6 * shut)
+    crease = upper - fold * np.array((0.1, 0.75, 1.0, 0.9, 0.5))
+    across = _SIDES[side] * (who.eye_x + x * who.eye_w * (1 - 0.05 * cheek))
+    upper_line, lower_line, crease_line = (
+        smooth(np.stack((across, down), axis=1)) for down in (upper, lower, crease)
     )
+    iris = (_SIDES[side] * who.eye_x, -0.004 - 0.004 * wide_open)
+    return Eye(upper_line, lower_line, crease_line, iris)
 
 
 def _wing(who: Identity, moved: Expression, side: int) -> np.ndarray:
@@ -199,34 +189,40 @@ def mouth_corner(who: Identity, moved: Expression, side: int) -> tuple[float, fl
 
 
 def _mouth(who: Identity, moved: Expression) -> Mouth:
-    left, right = mouth_corner(who, moved, 0), mouth_corner(who, moved, 1)
+    corners = (mouth_corner(who, moved, 0), mouth_corner(who, moved, 1))
     thin = (1 - 0.72 * moved.of(23)) * (1 - 0.25 * moved.of(12)) * (1 - 0.30 * moved.of(20))
     up, low = who.lip_up * thin, who.lip_low * thin * (1 + 0.25 * moved.of(16))
     gap = 0.055 * moved.of(25) + 0.27 * moved.of(26) + 0.045 * moved.of(16) + 0.020 * moved.of(20)
     gap = gap * (1 - moved.of(23))
     raised = 0.045 * moved.of(9) + 0.020 * moved.of(25)
-    middle_y = who.mouth_y - 0.012 * moved.of(12) - 0.012 * moved.of(15) - raised * 0.6
-    top, bottom = middle_y - 0.12 * gap, middle_y + 0.88 * gap + 0.5 * raised * (gap > 0)
-    bottom += 0.012 * moved.of(16)
-
-    def line(y_middle: float, bow: float, dip: float) -> np.ndarray:
-        points = [left]
-        for share in (-0.62, -0.26, 0.0, 0.26, 0.62):
-            corner = left if share < 0 else right
-            x = abs(share) * corner[0] if share else (left[0] + right[0]) / 2 * 0.3
-            full = 1 - abs(share) ** 2.2
-            y = corner[1] + (y_middle - corner[1]) * full
-            points.append((x, y + (bow if abs(share) == 0.26 else dip if share == 0 else bow * 0.5)))
-        points.append(right)
-        return smooth(np.asarray(points, dtype=np.float64))
-
+    middle_y = who.mouth_y - 0.012 * (moved.of(12) + moved.of(15)) - 0.6 * raised
+    top = middle_y - 0.12 * gap
+    bottom = middle_y + 0.88 * gap + 0.5 * raised * (gap > 0) + 0.012 * moved.of(16)
+    dip = 0.003 if gap < 0.03 else -0.003  # closed lips meet in a line with a small dip
     return Mouth(
-        upper_outer=line(top - up, -0.006, 0.006),
-        upper_inner=line(top, 0.003, 0.006 if gap < 0.03 else 0.0),
-        lower_inner=line(bottom, 0.003, 0.006 if gap < 0.03 else 0.0),
-        lower_outer=line(bottom + low, 0.0, 0.0),
+        upper_outer=_lip_line(corners, top - up, bow=-0.006, dip=0.012),
+        upper_inner=_lip_line(corners, top, bow=0.003, dip=dip),
+        lower_inner=_lip_line(corners, bottom, bow=0.003, dip=dip),
+        lower_outer=_lip_line(corners, bottom + low, bow=0.0, dip=0.0),
         gap=gap,
     )
+
+
+def _lip_line(
+    corners: tuple[tuple[float, float], tuple[float, float]],
+    middle_y: float,
+    bow: float,
+    dip: float,
+) -> np.ndarray:
+    """Return a line from corner to corner by the middle's height, shaped like Cupid's bow."""
+    left, right = np.array(corners)
+    share = np.array((-1.0, -0.62, -0.26, 0.0, 0.26, 0.62, 1.0))
+    corner = np.where(share[:, None] < 0, left, right)
+    full = 1 - np.abs(share) ** 2.2
+    x = np.abs(share) * corner[:, 0] + (1 - np.abs(share)) * (left[0] + right[0]) * 0.15
+    y = corner[:, 1] + (middle_y - corner[:, 1]) * full
+    y = y + np.array((0.0, 0.5 * bow, bow, bow + dip, bow, 0.5 * bow, 0.0))
+    return smooth(np.stack((x, y), axis=1))
 
 
 def _furrows(who: Identity, moved: Expression) -> dict[str, Crease]:
@@ -236,7 +232,7 @@ def _furrows(who: Identity, moved: Expression) -> dict[str, Crease]:
     raised = 0.75 * moved.of(1) + 0.6 * moved.of(2) - 0.4 * moved.of(4)
     for index, y in enumerate((-0.42, -0.50, -0.58)):
         y = y - 0.04 * moved.of(2) - 0.02 * (1 - who.maturity)
-        wide = 0.33 - 0.05 * index if moved.of(2) > 0.15 or not moved.units else 0.20
+        wide = 0.33 - 0.05 * index
         arc = smooth(np.array([(-wide, y + 0.012), (0, y - 0.012), (wide, y + 0.012)]))
         strength = float(np.clip(soft * raised + 0.5 * who.lines, 0, 1))
         made[f"forehead {index}"] = Crease(tapered(arc, 0.022), strength)
@@ -259,6 +255,7 @@ def _side_furrows(
     corner_x = abs(corner_x)
     outer_x = who.eye_x + who.eye_w
     nose, pull, cheek = moved.of(9, side), moved.of(12, side), moved.of(6, side)
+    stretch = moved.of(20, side)
     frown = soft * (moved.of(4, side) + 0.35 * nose) + 0.4 * who.lines
     made = {
         f"frown {side}": crease([(0.050, -0.30), (0.040, -0.20), (0.055, -0.12)], 0.024, frown),
@@ -284,7 +281,7 @@ def _side_furrows(
         f"corner {side}": crease(
             [(corner_x + 0.02, corner_y - 0.01), (corner_x + 0.045, corner_y + 0.06)],
             0.024,
-            soft * (0.7 * moved.of(15, side) + 0.6 * moved.of(14, side) + 0.25 * moved.of(20, side)),
+            soft * (0.7 * moved.of(15, side) + 0.6 * moved.of(14, side) + 0.25 * stretch),
         ),
     }
     for index, rise in enumerate((-0.055, 0.0, 0.05)):
@@ -306,10 +303,7 @@ def _bulges(who: Identity, moved: Expression) -> dict[str, Crease]:
     for side, sign in enumerate(_SIDES):
         strength = 0.55 * moved.of(6, side) + 0.45 * moved.of(12, side)
         y = who.nose_y * 0.72 + 0.03 - 0.035 * moved.of(6, side)
-        angles = np.linspace(0, 2 * np.pi, 20, endpoint=False)
-        cheek = np.stack(
-            (sign * (who.eye_x + 0.035) + 0.125 * np.cos(angles), y + 0.095 * np.sin(angles)), 1
-        )
+        cheek = disc((sign * (who.eye_x + 0.035), y), 0.125, 0.095)
         made[f"cheek {side}"] = Crease(cheek, float(np.clip(strength, 0, 1)))
     return made
 
@@ -320,7 +314,7 @@ def _jaw_samples(outline: np.ndarray) -> np.ndarray:
     right_half = outline[: count // 2 + 1]  # from the crown down the right side to the chin
     below = right_half[right_half[:, 1] > -0.10]
     right = _along(np.concatenate((below, [(0.0, outline[:, 1].max())])), 9)
-    left = (right[:-1] * (-1.0, 1.0))
+    left = right[:-1] * (-1.0, 1.0)
     return np.concatenate((left, right[::-1]))
 
 

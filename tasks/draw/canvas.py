@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from tasks.draw.curves import ribbon
+from tasks.draw.identity import Colour
 from tasks.draw.pose import Pose
 
 _FACTOR = 2  # supersampling of opaque shapes
@@ -38,17 +39,13 @@ class Canvas:
         self._origin = np.zeros(2)
         self._soft: dict[tuple[str, str], list[tuple[float, np.ndarray]]] = {}
 
-    def fill(self, points: np.ndarray, colour: tuple[float, ...], lift: float = 0.0) -> None:
+    def fill(self, points: np.ndarray, colour: Colour, lift: float = 0.0) -> None:
         """Fill an outline of `(n, 2)` points in face units with an RGB colour."""
         self._fill(self._pixels(points, lift), colour)
 
-    def line(self, points: np.ndarray, colour: tuple[float, ...], width: float) -> None:
+    def line(self, points: np.ndarray, colour: Colour, width: float) -> None:
         """Draw an open line with a width in face units."""
         self.fill(ribbon(points, width), colour)
-
-    def fill_pixels(self, points_px: np.ndarray, colour: tuple[float, ...]) -> None:
-        """Fill an outline of `(n, 2)` points in pixels of the finished picture."""
-        self._fill(points_px * _FACTOR - self._origin, colour)
 
     @contextmanager
     def within(self, points: np.ndarray, opacity: float = 1.0) -> Iterator[None]:
@@ -115,7 +112,7 @@ class Canvas:
             if not shapes:
                 continue
             side = self.size_px // shrink
-            layer = np.zeros((side, side), np.uint8)
+            layer: np.ndarray = np.zeros((side, side), np.uint8)
             for strength, points in sorted(shapes, key=lambda shape: shape[0]):
                 cv2.fillPoly(layer, [_fixed(points / shrink)], strength * 255, cv2.LINE_AA, _SHIFT)
             blur_px = max(width * self.pose.unit_px / shrink, 0.4)
@@ -135,8 +132,14 @@ class Canvas:
     def _pixels(self, points: np.ndarray, lift: float = 0.0) -> np.ndarray:
         return self.pose.pixels(points, lift) * _FACTOR - self._origin
 
-    def _fill(self, points: np.ndarray, colour: tuple[float, ...]) -> None:
+    def _fill(self, points: np.ndarray, colour: Colour) -> None:
         cv2.fillPoly(self.paint, [_fixed(points)], colour, cv2.LINE_AA, _SHIFT)
+
+
+def toned(colour: Colour, share: float) -> Colour:
+    """Return a colour made darker (share below 1) or lighter, as RGB from 0 to 255."""
+    red, green, blue = (min(value * share, 255.0) for value in colour)
+    return red, green, blue
 
 
 def _fixed(points: np.ndarray) -> np.ndarray:

@@ -7,14 +7,17 @@ have blocks of subject numbers, so that more subjects in one leave the others as
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from tasks.core.labels import EMOTIONS
 from tasks.draw.names import PictureName
 
+Cohort = Literal["child", "adolescent", "adult"]
+
 # Ages in years that are drawn, both included, and the first subject number.
-COHORTS: Mapping[str, tuple[tuple[int, int], int]] = {
+COHORTS: Mapping[Cohort, tuple[tuple[int, int], int]] = {
     "child": ((3, 9), 1),
     "adolescent": ((10, 17), 3001),
     "adult": ((18, 60), 6001),
@@ -30,12 +33,12 @@ class Sitting:
     """One picture to draw: its name, its cohort and its subject's number."""
 
     name: PictureName
-    cohort: str
+    cohort: Cohort
     number: int
 
 
 def plan_sittings(
-    subjects: Mapping[str, int], emotions: Sequence[str], takes: int
+    subjects: Mapping[Cohort, int], emotions: Sequence[str], takes: int
 ) -> Iterator[Sitting]:
     """Yield every picture to draw, by subject number, then emotion, then take.
 

@@ -4,7 +4,6 @@ from functools import lru_cache
 
 import numpy as np
 
-
 _ANGLES = np.linspace(0, 2 * np.pi, 28, endpoint=False)
 _CIRCLE = np.stack((np.cos(_ANGLES), np.sin(_ANGLES)), axis=1)
 
@@ -79,6 +78,12 @@ def disc(centre: tuple[float, float], radius_x: float, radius_y: float) -> np.nd
     outline: np.ndarray = _CIRCLE * (radius_x, radius_y)
     outline += centre
     return outline
+
+
+def shifted(points: np.ndarray, down: float, across: float = 0.0) -> np.ndarray:
+    """Return points moved down and to the right."""
+    moved: np.ndarray = points + np.array((across, down))
+    return moved
 
 
 def mirrored(points: np.ndarray) -> np.ndarray:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from tasks.draw.canvas import Canvas
+from tasks.draw.canvas import Canvas, toned
 from tasks.draw.curves import disc, mirrored, smooth, tapered
-from tasks.draw.identity import Colour, Identity
+from tasks.draw.identity import Identity
 
 _VOLUME = {
     "short": 0.11,
@@ -20,12 +20,12 @@ _STRANDS = 15
 
 def paint_back_hair(canvas: Canvas, who: Identity) -> None:
     """Paint what falls behind face and neck."""
-    dark = _tone(who.hair, 0.72)
+    dark = toned(who.hair, 0.72)
     wide = who.face_w + _VOLUME[who.hair_style]
     if who.hair_style == "bun":
         for radius, tone in ((0.25, 0.8), (0.20, 1.0)):
             knot = disc((0.10 * np.sign(who.parting), who.crown_y - 0.06), radius * 1.1, radius)
-            canvas.fill(knot, _tone(who.hair, tone), -0.3)
+            canvas.fill(knot, toned(who.hair, tone), -0.3)
         return
     if who.hair_style not in ("bob", "long"):
         return
@@ -55,7 +55,7 @@ def paint_front_hair(canvas: Canvas, who: Identity) -> None:
         _paint_strands(canvas, who)
     if who.hair_style in ("bob", "long"):
         for lock in _locks(who):
-            canvas.fill(lock, _tone(who.hair, 0.94))
+            canvas.fill(lock, toned(who.hair, 0.94))
 
 
 def hair_outline(who: Identity) -> np.ndarray:
@@ -81,14 +81,17 @@ def _cap(who: Identity) -> np.ndarray:
             (0.0, who.crown_y - over * 0.8),
         ]
     )
-    part = who.parting
-    dip = 0.05 if abs(part) > 0.12 else 0.0
-    inner_right = [(0.40 * who.face_w, line_y - 0.01), (0.76 * who.face_w, line_y + 0.10),
-                   (0.93 * who.face_w, -0.30)]  # fmt: skip
-    inner = np.array([*inner_right[::-1], (part * who.face_w, line_y - dip)])
-    inner_left = np.array(inner_right) * (-1.0, 1.0)
-    contour = np.concatenate((outer, mirrored(outer)[1:], inner_left[::-1], inner[::-1][:1], inner[:3][::-1]))
-    return smooth(contour, closed=True, steps=5)
+    inner = np.array(
+        [
+            (0.93 * who.face_w, -0.30),
+            (0.80 * who.face_w, line_y + 0.15),
+            (0.45 * who.face_w, line_y + 0.01),
+        ]
+    )
+    dip = 0.05 if abs(who.parting) > 0.12 else 0.0
+    middle = np.array([(who.parting * who.face_w, line_y - dip)])
+    contour = (outer, mirrored(outer)[1:], inner * (-1.0, 1.0), middle, inner[::-1])
+    return smooth(np.concatenate(contour), closed=True, steps=5)
 
 
 def _paint_strands(canvas: Canvas, who: Identity) -> None:
@@ -99,7 +102,7 @@ def _paint_strands(canvas: Canvas, who: Identity) -> None:
         tip = np.array((share * who.face_w * 1.1, -0.28 - 0.25 * (1 - abs(share))))
         middle = np.array((share * who.face_w * 0.85, who.crown_y + 0.12 + 0.22 * share**2))
         strand = smooth(np.stack((root, middle, tip)))
-        canvas.fill(tapered(strand, 0.024), _tone(who.hair, (1.12, 0.88, 1.0)[index % 3]))
+        canvas.fill(tapered(strand, 0.024), toned(who.hair, (1.12, 0.88, 1.0)[index % 3]))
 
 
 def _paint_curls(canvas: Canvas, who: Identity) -> None:
@@ -108,7 +111,8 @@ def _paint_curls(canvas: Canvas, who: Identity) -> None:
         angle = np.pi * (index + 0.5) / 15
         x, y = -wide * np.cos(angle), -0.18 + (who.crown_y + 0.16) * np.sin(angle)
         radius = 0.15 + 0.02 * ((index * 7) % 3)
-        canvas.fill(disc((float(x), float(y)), radius, radius), _tone(who.hair, 0.9 + 0.1 * (index % 2)))
+        curl = disc((float(x), float(y)), radius, radius)
+        canvas.fill(curl, toned(who.hair, 0.9 + 0.1 * (index % 2)))
 
 
 def _locks(who: Identity) -> list[np.ndarray]:
@@ -132,8 +136,3 @@ def _locks(who: Identity) -> list[np.ndarray]:
 
 def _both(half: np.ndarray) -> np.ndarray:
     return smooth(np.concatenate((half, mirrored(half)[:-1])), closed=True)
-
-
-def _tone(colour: Colour, share: float) -> Colour:
-    red, green, blue = (min(value * share + 4 * (share > 1), 255.0) for value in colour)
-    return red, green, blue

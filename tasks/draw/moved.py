@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from tasks.draw.anatomy import Crease, Face
+from tasks.draw.anatomy import Face
 from tasks.draw.pose import Pose
 
-_MOVED_UNITS = 0.008  # shorter ways are not seen: about half a pixel of a 256 px picture
-_SHOWN_SHARE = 0.08  # smaller changes of a fold's strength are not seen
+_MOVED_UNITS = 0.004  # shorter ways are not seen: about a third of a pixel at 256 px
+_SHOWN_SHARE = 0.05  # smaller changes of a fold's strength are not seen
 _MARGIN_UNITS = 0.035  # the skin beside a feature moves with it
 
 
@@ -50,33 +50,32 @@ def moved_mask(
 
 def _moved_grounds(rest: Face, face: Face) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the name and the covered points of everything that moved."""
+    after = _features(face)
     for name, before in _features(rest).items():
-        after = _features(face)[name]
-        if np.hypot(*(after - before).T).max() > _MOVED_UNITS:
-            yield name, np.concatenate((before, after))
+        if np.hypot(*(after[name] - before).T).max() > _MOVED_UNITS:
+            yield name, np.concatenate((before, after[name]))
+            if name == "chin":  # the skin between lip and chin goes along
+                yield name, np.concatenate((after[name], face.mouth.lower_outer))
     for before_creases, after_creases in ((rest.furrows, face.furrows), (rest.bulges, face.bulges)):
         for name, before_crease in before_creases.items():
-            after_crease: Crease = after_creases[name]
+            after_crease = after_creases[name]
             if abs(after_crease.strength - before_crease.strength) > _SHOWN_SHARE:
                 yield name.split()[0], after_crease.outline
 
 
 def _features(face: Face) -> dict[str, np.ndarray]:
     mouth = face.mouth
+    lips = (mouth.upper_outer, mouth.upper_inner, mouth.lower_inner, mouth.lower_outer)
+    middle, quarter = len(face.outline) // 2, len(face.outline) // 4
     made = {
-        "mouth": np.concatenate((mouth.upper_outer, mouth.upper_inner, mouth.lower_inner,
-                                 mouth.lower_outer)),
-        "chin": np.concatenate((_chin(face.outline), mouth.lower_outer)),
-    }  # fmt: skip
+        "mouth": np.concatenate(lips),
+        "chin": face.outline[middle - quarter // 3 : middle + quarter // 3 + 1],
+        "right jaw": face.outline[middle - quarter : middle - quarter // 3 + 1],
+        "left jaw": face.outline[middle + quarter // 3 : middle + quarter + 1],
+    }
     for side, word in enumerate(("left", "right")):
         eye = face.eyes[side]
         made[f"{word} brow"] = face.brows[side]
         made[f"{word} eye"] = np.concatenate((eye.upper, eye.lower, eye.crease))
         made[f"{word} nostril"] = face.wings[side]
     return made
-
-
-def _chin(outline: np.ndarray) -> np.ndarray:
-    """Return the lowest part of the face's outline; the same samples at rest and in motion."""
-    middle, reach = len(outline) // 2, len(outline) // 5
-    return outline[middle - reach : middle + reach + 1]

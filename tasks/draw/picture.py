@@ -12,8 +12,9 @@ from tasks.draw.cohort import Sitting, identity_rng, picture_rng
 from tasks.draw.facs import Expression, Style, express
 from tasks.draw.identity import draw_identity
 from tasks.draw.moved import moved_mask
-from tasks.draw.portrait import draw_scene, paint_portrait
+from tasks.draw.portrait import paint_portrait
 from tasks.draw.pose import draw_pose
+from tasks.draw.scene import draw_scene
 
 _JPEG_QUALITY = 92
 

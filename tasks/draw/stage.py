@@ -8,9 +8,9 @@ demonstration, not evidence about children. Without subjects both are left empty
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from tasks.core.execution import map_in_order, process_pool
 from tasks.core.labels import DRAWN_NOTICE
@@ -20,15 +20,13 @@ from tasks.core.progress import track
 from tasks.core.result import StageResult
 from tasks.core.shards import write_shards
 from tasks.core.tables import check_conservation, write_table
-from tasks.draw.cohort import MOST_SUBJECTS, plan_sittings
+from tasks.draw.cohort import MOST_SUBJECTS, Cohort, plan_sittings
 from tasks.draw.facs import PROTOTYPES, Style
 from tasks.draw.picture import Drawn, Order, draw_pictures
 from tasks.draw.truth import TRUTH_SCHEMA, truth_table
 
 _CHUNK = 16  # pictures a worker draws at a time
 _MASKS_PER_SHARD = 1000
-
-Cohort = Literal["child", "adolescent", "adult"]
 
 
 def _known(emotion: str) -> str:
@@ -48,14 +46,22 @@ class Params(Section):
     expression: dict[Cohort, Style]
     workers: int = Field(ge=0)
 
-    @model_validator(mode="after")
-    def _each_cohort_has_a_style(self) -> "Params":
-        missing = [cohort for cohort in self.subjects if cohort not in self.expression]
-        if missing:
-            raise ValueError(f"subjects of {', '.join(missing)}, but no such key in expression")
-        if len(set(self.emotions)) < len(self.emotions):
+    @field_validator("emotions")
+    @classmethod
+    def _listed_once(cls, emotions: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(emotions)) < len(emotions):
             raise ValueError("an emotion is listed twice")
-        return self
+        return emotions
+
+    @field_validator("expression")
+    @classmethod
+    def _for_each_cohort(
+        cls, expression: dict[Cohort, Style], info: ValidationInfo
+    ) -> dict[Cohort, Style]:
+        missing = [cohort for cohort in info.data.get("subjects", ()) if cohort not in expression]
+        if missing:
+            raise ValueError(f"lacks {', '.join(missing)}, of whom there are subjects")
+        return expression
 
 
 def run(params: Params, paths: Paths) -> StageResult:

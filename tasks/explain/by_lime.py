@@ -11,9 +11,10 @@ Kept in mind where the package is used:
 - `random_seed` of `explain_instance` is for the segmentation alone, so the explainer is seeded;
 - the seed comes from the picture's identity, so that a picture's weights depend neither on the
   other pictures nor on the worker that explains it;
-- a hidden superpixel is filled with one colour, by default the picture's mean: filled with its own
-  mean colour, as the package does unless told otherwise, a superpixel of even colour would stay as
-  it is.
+- how a hidden superpixel is filled is a choice: its own mean colour (the package's default) hides
+  lines and textures and keeps the face's colours, so that the model is asked about pictures like
+  those it knows, but it hardly hides a superpixel of even colour; one colour for all hides more
+  and draws edges that no face has.
 """
 
 import hashlib
@@ -43,20 +44,23 @@ class LimeSettings(Superpixels):
     samples
         Perturbed copies, the picture itself included.
     hide
-        Fill of hidden superpixels: the picture's mean colour, mid grey, or each superpixel's own
-        mean colour.
+        Fill of hidden superpixels: each one's own mean colour, the picture's mean colour, or mid
+        grey.
     kernel_width
         Of LIME's exponential kernel on the cosine distance between what is shown and everything.
     batch_size
         Copies that the model is shown at once.
+    top_features
+        Superpixels that a simplified map shows, at most: those with the largest positive weights.
     seed
         With the picture's identity, the seed of everything random.
     """
 
     samples: Annotated[int, Field(ge=20)]
-    hide: Literal["picture_mean", "grey", "superpixel_mean"]
+    hide: Literal["superpixel_mean", "picture_mean", "grey"]
     kernel_width: Annotated[float, Field(gt=0)]
     batch_size: Annotated[int, Field(ge=1)]
+    top_features: Annotated[int, Field(ge=1)]
     seed: int
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from tasks.core.execution import map_in_order
-from tasks.core.images import BadImageError, decode, read_content
+from tasks.core.images import BadImageError, decode_image, read_content
 from tasks.ingest.label import Fault
 
 _FILES_PER_CHUNK = 16
@@ -30,10 +30,10 @@ def scan_file(path: Path, max_pixels: int) -> Scan:
     try:
         content = read_content(path, max_pixels)
         sha256 = hashlib.sha256(content).hexdigest()
-        height_px, width_px, _ = decode(content, max_pixels).rgb.shape
+        image, _ = decode_image(content, max_pixels)
     except BadImageError as error:
         return Scan(sha256, fault=Fault(error.reason, error.detail))
-    return Scan(sha256, width_px, height_px)
+    return Scan(sha256, image.width, image.height)
 
 
 def scan_files(

@@ -76,8 +76,8 @@ def intake(source: Path, dataset: str, paths: Paths, max_pixels: int) -> IntakeS
         the disk, or other files under that name already.
     """
     _check_name(dataset)
-    remove_leftovers(paths)
     try:
+        remove_leftovers(paths)
         return _intake(source, paths.raw / dataset, max_pixels)
     except OSError as error:
         where = shown(error.filename or paths.raw)

@@ -7,8 +7,15 @@ from pathlib import Path
 
 from PIL import Image
 
-BUDGET_BYTES = 560_000  # a figure; ten of them, in base64, stay below 8 MB
-_WIDTHS_PX = (1800, 1600, 1400, 1200, 1000, 800, 640)
+# Bytes of a figure: together, in base64, they stay below 8 MB. Pictures of faces get the most.
+BUDGET_BYTES = 400_000
+BUDGETS_BYTES = {
+    "crops": 900_000,
+    "lime_base": 1_250_000,
+    "lime_finetuned": 1_250_000,
+    "test_pictures": 700_000,
+}
+_WIDEST_PX, _NARROWEST_PX = 1800, 320
 _COLOURS = 256
 
 
@@ -24,21 +31,21 @@ class Embedded:
 def embed(path: Path, budget_bytes: int = BUDGET_BYTES) -> Embedded:
     """Return a picture as a PNG data URI of at most about `budget_bytes`.
 
-    A picture that is too large is first given a palette of 256 colours, then narrowed step by
-    step; the narrowest step is taken whatever it weighs.
+    A picture that is too large is given a palette of 256 colours, and then narrowed until it fits
+    (or is 320 px wide).
     """
     with Image.open(path) as opened:
         picture = opened.convert("RGB")
-    content = b""
-    widest = min(picture.width, _WIDTHS_PX[0])
-    for width in (widest, *(width for width in _WIDTHS_PX if width < widest)):
+    width = min(picture.width, _WIDEST_PX)
+    while True:
         sized = _narrowed(picture, width)
         content = _png(sized)
-        if len(content) <= budget_bytes:
+        if len(content) > budget_bytes:
+            content = _png(sized.quantize(_COLOURS, dither=Image.Dither.NONE))
+        if len(content) <= budget_bytes or width <= _NARROWEST_PX:
             break
-        content = _png(sized.quantize(_COLOURS, dither=Image.Dither.NONE))
-        if len(content) <= budget_bytes:
-            break
+        # Bytes grow with the area, so this is near the widest that fits.
+        width = max(_NARROWEST_PX, int(0.95 * width * (budget_bytes / len(content)) ** 0.5))
     text = base64.b64encode(content).decode("ascii")
     return Embedded(f"data:image/png;base64,{text}", *sized.size)
 
@@ -52,5 +59,5 @@ def _narrowed(picture: Image.Image, width: int) -> Image.Image:
 
 def _png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    picture.save(buffer, "PNG", compress_level=6)
     return buffer.getvalue()

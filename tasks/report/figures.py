@@ -19,7 +19,6 @@ from tasks.report.words import model_word
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _INK, _FAINT, _GRID = "#1f2933", "#68737f", "#dfe4ea"
-_RIGHT, _WRONG = "#1a7f4b", "#b3261e"
 _DPI = 150
 _COLUMNS = 5
 
@@ -76,16 +75,17 @@ def test_pictures_figure(
         _note(path, "No test picture is held out from every model.", credit)
         return
     lines = -(-len(pictures) // _COLUMNS)
-    figure = Figure(figsize=(12, 0.6 + 4.1 * lines), facecolor="white")
+    height = 1.3 + 4.3 * lines - 0.5
+    figure = Figure(figsize=(12, height), facecolor="white")
     grid = figure.add_gridspec(
         lines,
         _COLUMNS,
-        left=0.035,
-        right=0.985,
-        top=1 - 0.75 / (0.6 + 4.1 * lines),
-        bottom=0.55 / (0.6 + 4.1 * lines),
-        wspace=0.42,
-        hspace=0.34,
+        left=0.075,
+        right=0.98,
+        top=1 - 0.75 / height,
+        bottom=0.95 / height,
+        wspace=0.55,
+        hspace=0.36,
     )
     for index, (picture, answer) in enumerate(zip(pictures, answers, strict=True)):
         _picture_cell(figure, grid[index // _COLUMNS, index % _COLUMNS], picture, answer)
@@ -137,7 +137,6 @@ def _picture_cell(
     first = next(iter(answer.values()))
     top.set_title(f"label: {first['emotion']}", fontsize=10.5, color=_INK, fontweight="bold", pad=4)
     shown = [str(first[name]) for name in ("age_band", "gender") if name in first]
-    # Width of the text differs from that of the picture, so it is centred below it.
     top.text(
         0.5,
         -0.03,
@@ -214,13 +213,13 @@ def _recall(axis: Axes, history: pd.DataFrame) -> None:
     best = int(np.argmax(shares.to_numpy()))
     epoch, share = history["epoch"].iloc[best], shares.iloc[best]
     axis.plot([epoch], [share], "o", ms=9, mfc="none", mec=_INK)
-    axis.annotate(
+    axis.text(
+        0.98,
+        0.06,
         f"highest: {share:.1f} % (epoch {int(epoch)})",
-        (epoch, share),
-        xytext=(0, -18),
-        textcoords="offset points",
-        ha="right" if epoch > history["epoch"].mean() else "left",
-        fontsize=9.5,
+        transform=axis.transAxes,
+        ha="right",
+        fontsize=10,
         color=_INK,
     )
     axis.set_ylabel("mean recall on validation, %", color=_FAINT)
@@ -245,7 +244,6 @@ def _untrained(top: Axes, bottom: Axes) -> None:
     top.text(0.5, 0.5, text, ha="center", va="center", fontsize=11, color=_FAINT)
     for axis in (top, bottom):
         axis.set_axis_off()
-    top.set_title(top.get_title(loc="left"), loc="left")
 
 
 def _legend(figure: Figure, handles: Sequence[Line2D]) -> None:

@@ -69,23 +69,32 @@ def cards(inputs: Inputs, gap: pd.Series | None, single: pd.Series | None) -> li
     return [card for card in found if card]
 
 
-def changes(inputs: Inputs) -> list[str]:
-    """Say for every group what fine-tuning changed: gains that were shown, losses, the rest."""
+def changes(inputs: Inputs) -> list[dict[str, Any]]:
+    """Say for every group what fine-tuning changed: gains that were shown, losses, the rest.
+
+    Returns
+    -------
+    list of dict
+        `head` (a line) and `items` (a line a group) each.
+    """
     table = inputs.before_after
     if table.empty:
-        return ["No picture is held out from both models, so no change can be told."]
+        head = "No picture is held out from both models, so no change can be told."
+        return [{"head": head, "items": []}]
     rows = []
     for where in group_list(table, inputs.by, crossed=False):
         row = pick(table, inputs.by, where, emotion=ALL).iloc[0]
         rows.append((where, row))
-    gained = [_change(w, r) for w, r in rows if w and shown(r["p_holm"]) and r["change"] > 0]
-    lost = [_change(w, r) for w, r in rows if w and shown(r["p_holm"]) and r["change"] < 0]
-    open_ = [_change(w, r) for w, r in rows if w and not shown(r["p_holm"])]
-    said = [f"Over {_change(*rows[0])}."]
-    said += [f"Gained: {'; '.join(gained)}."] if gained else ["No group's gain could be shown."]
-    said += [f"Lost: {'; '.join(lost)}."] if lost else ["No group's loss could be shown."]
-    said += [f"No change could be shown for {'; '.join(open_)}."] if open_ else []
-    return said
+    groups = [(where, row) for where, row in rows if where]
+    gained = [_change(w, r) for w, r in groups if shown(r["p_holm"]) and r["change"] > 0]
+    lost = [_change(w, r) for w, r in groups if shown(r["p_holm"]) and r["change"] < 0]
+    rest = [_change(w, r) for w, r in groups if not shown(r["p_holm"])]
+    said = [
+        {"head": "Over all pictures", "items": [_change(*rows[0])]},
+        {"head": "Gained" if gained else "No group's gain could be shown", "items": gained},
+        {"head": "Lost" if lost else "No group's loss could be shown", "items": lost},
+    ]
+    return said + ([{"head": "No change could be shown", "items": rest}] if rest else [])
 
 
 def metrics(inputs: Inputs) -> dict[str, Any]:
@@ -160,10 +169,10 @@ def _after(gaps: pd.DataFrame, lead: pd.Series | None) -> str:
 
 def _change(where: dict[str, str], row: pd.Series) -> str:
     return (
-        f"{people_word(where)} {points(row['change'], signed=True)} points (from "
+        f"{people_word(where)}: {points(row['change'], signed=True)} points (from "
         f"{percent(row['recall_base'])} to {percent(row['recall_finetuned'])}, "
         f"{level(row['confidence'])} interval {span_points(row['ci_low'], row['ci_high'])}, "
-        f"n = {count(row['n'])}: {int(row['gained'])} pictures gained, {int(row['lost'])} lost)"
+        f"n\u00a0=\u00a0{count(row['n'])}; {int(row['gained'])} gained, {int(row['lost'])} lost)"
     )
 
 
@@ -195,10 +204,16 @@ def _change_card(inputs: Inputs, where: dict[str, str], emotion: str) -> list[di
             "detail": f"{percent(row['recall_base'])} to {percent(row['recall_finetuned'])} of "
             f"{count(row['n'])}; {level(row['confidence'])} interval "
             f"{span_points(row['ci_low'], row['ci_high'])}"
-            + ("" if shown(row["p_holm"]) else "; not shown"),
-            "tone": "gain" if row["change"] > 0 else "loss",
+            + ("" if shown(row["p_holm"]) else "; could not be shown"),
+            "tone": _tone(row),
         }
     ]
+
+
+def _tone(row: pd.Series) -> str:
+    if not shown(row["p_holm"]):
+        return "plain"
+    return "gain" if row["change"] > 0 else "loss"
 
 
 def _recall_card(inputs: Inputs, model: str) -> dict[str, str]:

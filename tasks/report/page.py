@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tasks.core.labels import DRAWN_DATASET, DRAWN_NOTICE, credit_line
 from tasks.core.paths import MODELS, Paths
 from tasks.report import data_section, recall_section
-from tasks.report.embed import Embedded, embed
+from tasks.report.embed import BUDGET_BYTES, BUDGETS_BYTES, Embedded, embed
 from tasks.report.findings import findings
 from tasks.report.inputs import FIGURES, Inputs
 from tasks.report.limits import limits
@@ -39,7 +39,8 @@ def context(
     figures: dict[str, Embedded | None] = {}
     for name in (*FIGURES, *own_figures):
         path = own_figures.get(name) or inputs.figures.get(name)
-        figures[name] = embed(path) if path is not None else None
+        budget = BUDGETS_BYTES.get(name, BUDGET_BYTES)
+        figures[name] = None if path is None else embed(path, budget)
     return {
         "title": title,
         "question": " ".join(question.split()),

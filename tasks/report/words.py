@@ -47,7 +47,7 @@ def group_word(where: Mapping[str, str]) -> str:
     """Name a group by its values, "all pictures" where nothing is selected."""
     plain = ("age_band", "gender")  # whose values speak for themselves
     named = [
-        value if name in plain and value != "unknown" else f"{_plain(name)} {value}"
+        value if name in plain and value != "unknown" else f"{name} {value}".replace("_", " ")
         for name, value in where.items()
         if value != ALL
     ]
@@ -57,7 +57,7 @@ def group_word(where: Mapping[str, str]) -> str:
 def people_word(where: Mapping[str, str]) -> str:
     """Name the people of a group."""
     known = [(name, value) for name, value in where.items() if value != ALL]
-    return " and ".join(people(name, value) for name, value in known) or "all people"
+    return " and ".join(people(name, value) for name, value in known) or "everyone"
 
 
 def p_word(p_value: float) -> str:
@@ -75,7 +75,3 @@ def shown(p_holm: float) -> bool:
 def listed(names: Sequence[str]) -> str:
     """Join names as in a sentence."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else list(names))
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ")

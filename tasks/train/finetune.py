@@ -24,7 +24,7 @@ def run(params: Params, paths: Paths) -> StageResult:
     """Fine-tune models/base on a group into models/finetuned."""
     module, base = load_model(paths.model("base"))
     seen: pd.DataFrame = load_seen(paths.model("base"))
-    rows = choose_rows(read_table(paths.split), params.on, "finetune.on", base.labels)
+    rows = choose_rows(read_table(paths.split), params.group, "finetune.group", base.labels)
     source = f"fine-tuned here from version {base.version} ({base.source})"
     spec = base.model_copy(update={"source": source})
     return fit_and_keep("finetune", "finetuned", module, spec, rows, seen, params, paths)

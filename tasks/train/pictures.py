@@ -46,7 +46,7 @@ class Rows:
 
 
 def choose_rows(
-    table: pd.DataFrame, on: dict[str, list[str]], where: str, labels: Sequence[str] | None
+    table: pd.DataFrame, group: dict[str, list[str]], where: str, labels: Sequence[str] | None
 ) -> Rows:
     """Choose a group's rows within the training split and within the validation split.
 
@@ -54,7 +54,7 @@ def choose_rows(
     ----------
     table
         The split table.
-    on
+    group
         Column to wanted values; empty for every picture.
     where
         The params key, for messages.
@@ -70,7 +70,7 @@ def choose_rows(
         Where fewer than two pictures, or no picture with a label of the model, remain.
     """
     found = {
-        split: select_rows(table[table["split"] == split], on, f"{where} ({split} split)")
+        split: select_rows(table[table["split"] == split], group, f"{where} ({split} split)")
         for split in ("train", "validation")
     }
     known = set(found["train"]["emotion"] if labels is None else labels)

@@ -47,7 +47,7 @@ class Augmentation(Section):
 class Recipe(Section):
     """Passes over the pictures, step sizes, seed, device and augmentation."""
 
-    on: dict[str, list[str]]
+    group: dict[str, list[str]]
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: Annotated[float, Field(gt=0)]

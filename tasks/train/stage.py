@@ -44,11 +44,11 @@ def run(params: Params, paths: Paths) -> StageResult:
     """Train (or convert) the base model into models/base."""
     if params.weights is not None:
         return _convert(params.weights, paths)
-    rows = choose_rows(read_table(paths.split), params.on, "train.on", labels=None)
+    rows = choose_rows(read_table(paths.split), params.group, "train.group", labels=None)
     labels = in_order(rows.train["emotion"])
     if len(labels) < 2:
         raise DataError(
-            f"train.on: every training picture shows {labels[0]}; two emotions are needed"
+            f"train.group: every training picture shows {labels[0]}; two emotions are needed"
         )
     n_channels = 3 if params.colour == "rgb" else 1
     spec = ModelSpec(

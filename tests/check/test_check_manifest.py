@@ -10,6 +10,7 @@ import pytest
 from tasks.check import stage
 from tasks.check.judge import Judgement, judge
 from tasks.check.params import Params
+from tasks.check.suites import set_suites
 from tasks.check.validate import checks_json, new_context
 from tasks.core.errors import DataError, ParamsError
 from tasks.core.labels import EMOTIONS
@@ -406,3 +407,13 @@ def test_default_params_load(pytestconfig: pytest.Config) -> None:
     where = pytestconfig.rootpath / "params.yaml"
     params = parse_section("check", load_yaml(where), Params, where)
     assert set(params.emotions) <= set(EMOTIONS)
+
+
+def test_without_named_emotions_any_word_of_the_vocabulary_may_occur():
+    named = Params(**SETTINGS)
+    params = Params(**{**SETTINGS, "emotions": []})
+    assert named.allowed_emotions == ("anger", "happiness")
+    assert params.allowed_emotions == EMOTIONS
+    names = [check.name for suite in set_suites(params).values() for check in suite.checks]
+    assert "enough_pictures" in names
+    assert "expected_emotions" not in names

@@ -151,6 +151,7 @@ def test_unreachable_server_is_one_line_that_helps(closed_port: str, tmp_path: P
     with pytest.raises(DownloadError) as caught:
         fetch_file(address, SHA256, "model", tmp_path)
     one_line(caught.value, "model", address, SHA256, f"put it at {tmp_path / 'model'}")
+    assert f"no connection to {closed_port.removeprefix('http://')}" in str(caught.value)
 
 
 def test_missing_file_is_asked_for_once(server: str, tmp_path: Path) -> None:

@@ -1,0 +1,94 @@
+"""What Prefect costs: `affectgap run` over `dvc repro`, full and with nothing to do.
+
+Two fresh clones of the last commit, with a small drawn cohort (so that the stages weigh little and
+the overhead shows), run one after the other. Prints the ratios, with and without the start of the
+Prefect server, and how much of the time independent stages really ran side by side.
+
+    make bench          or          .venv/bin/python benchmarks/flow.py
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+RUN = [sys.executable, "-c", "from flows.cli import main; main()", "run", "--quiet"]
+REPRO = [sys.executable, "-m", "dvc", "repro"]
+SERVER = (
+    "from pathlib import Path; from flows.environment import prepare_environment;"
+    "prepare_environment(Path('.').resolve());"
+    "from flows.server import prefect_server\n"
+    "with prefect_server(Path('.').resolve()): pass"
+)
+
+
+def clone(folder: Path) -> Path:
+    """Clone the last commit, with this environment and a small cohort."""
+    subprocess.run(["git", "clone", "-q", str(REPOSITORY), str(folder)], check=True)
+    (folder / ".venv").symlink_to(REPOSITORY / ".venv")
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["draw"]["subjects"] = {"adult": 30, "adolescent": 12, "child": 24}
+    params["check"].update(min_per_group=1, min_subjects_per_group=1)
+    params["train"]["epochs"] = 4
+    params["finetune"]["epochs"] = 4
+    params["explain"].update(pictures_per_group=2)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    return folder
+
+
+def seconds(command: list[str], folder: Path) -> float:
+    """Run a command in a clone and return its wall time."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "1"}
+    environment.pop("PREFECT_API_URL", None)
+    started = time.monotonic()
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{command} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return time.monotonic() - started
+
+
+def overlap_share(folder: Path) -> float:
+    """Share of the time from first stage to last in which at least two stages ran."""
+    from tasks.core import tracking
+    from tasks.core.paths import Paths
+
+    client, experiment = tracking.open_store(Paths(folder))
+    runs = client.search_runs([experiment], "tags.`affectgap.kind` = 'stage'")
+    edges = sorted(
+        edge for run in runs for edge in ((run.info.start_time, 1), (run.info.end_time, -1))
+    )
+    together, open_stages = 0, 0
+    for (moment, step), (following, _) in pairwise(edges):
+        open_stages += step
+        together += (following - moment) * (open_stages > 1)
+    return together / (edges[-1][0] - edges[0][0])
+
+
+def main() -> None:
+    """Measure and print."""
+    folder = Path(tempfile.mkdtemp(prefix="affectgap-bench-"))
+    try:
+        flow, plain = clone(folder / "flow"), clone(folder / "plain")
+        plain_full, flow_full = seconds(REPRO, plain), seconds(RUN, flow)
+        plain_idle, flow_idle = seconds(REPRO, plain), seconds(RUN, flow)
+        server = seconds([sys.executable, "-c", SERVER], flow)
+        print(f"dvc repro           full {plain_full:6.1f} s, nothing to do {plain_idle:5.1f} s")
+        print(f"affectgap run       full {flow_full:6.1f} s, nothing to do {flow_idle:5.1f} s")
+        print(f"server alone        {server:11.1f} s (started only when there is work)")
+        print(f"ratio, full         {flow_full / plain_full:6.2f}")
+        print(f"  less the server   {(flow_full - server) / plain_full:6.2f}  (at most 1.15)")
+        print(f"ratio, nothing      {flow_idle / plain_idle:6.2f}  (at most 1.15)")
+        print(f"two stages at once  {overlap_share(flow):6.0%} of the time")
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

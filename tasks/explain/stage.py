@@ -1,0 +1,112 @@
+"""Stage `explain`: where a model looks on held-out pictures that it reads correctly (LIME).
+
+Reads data/predictions/<model>.parquet, the crops and models/<model>; writes
+data/explanations/<model>.parquet (one row a picture and superpixel, from which every map can be
+rebuilt), reports/tables/lime_<model>.csv (one row a cell: emotion and group) and
+reports/figures/lime_<model>.png. At most `pictures_per_group` pictures are explained a cell: ten
+illustrate, they carry no claim about a difference between groups.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, field_validator
+
+from tasks.core.paths import Paths
+from tasks.core.progress import track
+from tasks.core.result import StageResult
+from tasks.core.shards import read_crops
+from tasks.core.tables import check_conservation, read_table, write_csv, write_table
+from tasks.explain.by_lime import LimeSettings
+from tasks.explain.cell_figure import Cell, draw_cells, figure_texts, save_figure
+from tasks.explain.explanation_table import (
+    SCHEMA,
+    explanation_rows,
+    explanations_table,
+    mean_r2,
+    summarise,
+)
+from tasks.explain.in_workers import Asked, Job, explain_all
+from tasks.explain.overlay import Overlay
+from tasks.explain.spread_over_subjects import cells_of, choose, held_out_pictures
+
+
+class Params(LimeSettings):
+    """Section `explain` of params.yaml."""
+
+    by: list[str]
+    pictures_per_group: Annotated[int, Field(ge=1)]
+    low_r2: Annotated[float, Field(ge=0, le=1)]
+    face_margin: Annotated[float, Field(ge=0)]
+    device: str
+    workers: Annotated[int, Field(ge=0)]
+
+    @field_validator("by")
+    @classmethod
+    def _groups(cls, by: list[str]) -> list[str]:
+        taken = {*SCHEMA.names} & {*by}
+        if not by or len(set(by)) < len(by) or taken:
+            raise ValueError(
+                "names columns of the manifest, each once, such as age_band and gender"
+            )
+        return by
+
+
+def run(params: Params, paths: Paths, model: str) -> StageResult:
+    """Explain models/<model> and write the table, the summary and the figure."""
+    held_out = held_out_pictures(read_table(paths.predictions(model)), params.by)
+    cells = cells_of(held_out, params.by)
+    chosen = choose(held_out, params.by, params.pictures_per_group, params.seed)
+
+    asked = Asked(paths.model(model), params.device, _settings(params))
+    jobs = _jobs(chosen, read_crops(chosen, paths.crop_shards))
+    explained = track(explain_all(jobs, asked, params.workers), len(chosen), f"explain {model}")
+    overlays: dict[Cell, Overlay] = {}
+    parts: list[pd.DataFrame] = []
+    rows = chosen[["image_id", "emotion", *params.by]].to_dict("records")
+    for row, explanation in zip(rows, explained, strict=True):
+        groups = {column: row[column] for column in params.by}
+        cell = (row["emotion"], *groups.values())
+        overlays.setdefault(cell, Overlay(params.top_features)).add(explanation)
+        parts.append(
+            explanation_rows(explanation, row["image_id"], groups, model, params.face_margin)
+        )
+    check_conservation("explain", len(chosen), len(parts), 0)
+
+    table = explanations_table(parts, params.by)
+    summary = summarise(cells, table, params.by, model, params.low_r2)
+    write_table(table, paths.explanations(model), SCHEMA)
+    write_csv(summary, paths.tables / f"lime_{model}.csv")
+    texts = figure_texts(model, summary, params.low_r2, chosen["dataset"])
+    figure = draw_cells(summary, overlays, params.by, params.pictures_per_group, texts)
+    save_figure(figure, paths.figures / f"lime_{model}.png")
+    return _result(summary, paths, model)
+
+
+def _settings(params: Params) -> LimeSettings:
+    """Return what travels to the workers, which then need not load this module."""
+    return LimeSettings.model_validate(params.model_dump(include=set(LimeSettings.model_fields)))
+
+
+def _jobs(chosen: pd.DataFrame, crops: Iterator[np.ndarray]) -> Iterator[Job]:
+    for image_id, emotion, crop in zip(chosen["image_id"], chosen["emotion"], crops, strict=True):
+        yield Job(image_id, emotion, crop)
+
+
+def _result(summary: pd.DataFrame, paths: Paths, model: str) -> StageResult:
+    explained = int(summary["n_pictures"].sum())
+    low = int(summary["n_low_r2"].sum())
+    metrics = {
+        "pictures": float(explained),
+        "cells": float(len(summary)),
+        "cells_without_pictures": float((summary["n_pictures"] == 0).sum()),
+    }
+    said = f"{explained} pictures"
+    if explained:
+        metrics["r2_mean"] = mean_r2(summary)
+        metrics["low_r2_share"] = low / explained
+        said += f" in {len(summary)} cells; mean R² {metrics['r2_mean']:.2f}, low for {low}"
+    files = [paths.figures / f"lime_{model}.png", paths.tables / f"lime_{model}.csv"]
+    return StageResult(metrics, artifacts=[*files, paths.explanations(model)], summary=said)

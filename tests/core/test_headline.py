@@ -1,0 +1,69 @@
+"""The headline sentence: the right gap, turned the right way, or none."""
+
+import pandas as pd
+
+from tasks.core.headline import gap_sentence, largest_gap, no_gap_sentence
+
+
+def gap(**changed):
+    row = {
+        "model": "base",
+        "protocol": "held_out",
+        "dataset": "all",
+        "dimension": "age_band",
+        "group_a": "adult",
+        "group_b": "child",
+        "emotion": "all",
+        "n_a": 50,
+        "correct_a": 45,
+        "recall_a": 0.9,
+        "subjects_a": 50,
+        "n_b": 40,
+        "correct_b": 20,
+        "recall_b": 0.5,
+        "subjects_b": 40,
+        "gap": 0.4,
+        "ci_low": 0.2,
+        "ci_high": 0.55,
+        "confidence": 0.95,
+        "p_holm": 0.001,
+        "enough_n": True,
+    }
+    return row | changed
+
+
+def table(*rows):
+    return pd.DataFrame(rows)
+
+
+def test_the_sentence_puts_the_worse_read_group_first():
+    row = largest_gap(table(gap()), "base", single_emotions=False)
+    text = gap_sentence(row, "the base model").replace("\u202f", " ")
+    assert text == (
+        "The base model reads 50.0 % of the pictures of children correctly (20 of 40) and 90.0 % "
+        "of those of adults (45 of 50): a gap of 40.0 percentage points (95 % interval 20.0 to "
+        "55.0)."
+    )
+
+
+def test_only_tested_and_shown_gaps_of_the_model_and_protocol_count():
+    hidden = [
+        gap(gap=0.9, p_holm=0.2),
+        gap(gap=0.9, enough_n=False, p_holm=float("nan")),
+        gap(gap=0.9, model="finetuned"),
+        gap(gap=0.9, protocol="all"),
+        gap(gap=0.9, emotion="fear"),
+    ]
+    shown = gap(gap=-0.3, dimension="gender", group_a="male", group_b="female")
+    row = largest_gap(table(*hidden, gap(gap=0.1), shown), "base", single_emotions=False)
+    assert (row["group_a"], row["group_b"], row["gap"]) == ("male", "female", -0.3)
+    single = largest_gap(table(*hidden), "base", single_emotions=True)
+    assert single["emotion"] == "fear"
+
+
+def test_none_is_not_called_absence():
+    gaps = table(gap(p_holm=0.3), gap(p_holm=0.9, enough_n=False))
+    assert largest_gap(gaps, "base", single_emotions=False) is None
+    assert "in 1 comparisons" in no_gap_sentence(gaps, "base")
+    assert "no evidence that there is none" in no_gap_sentence(gaps, "base")
+    assert "No two groups" in no_gap_sentence(gaps[gaps["enough_n"] == 0], "base")

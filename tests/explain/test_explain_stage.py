@@ -1,0 +1,151 @@
+"""The stage on a small project: its outputs, whatever the number of workers."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from tasks.core.models.backbones import build_module
+from tasks.core.models.checkpoint import no_pictures_seen, save_model
+from tasks.core.models.recogniser import Recogniser
+from tasks.core.models.spec import ModelSpec
+from tasks.core.params import load_section, load_yaml
+from tasks.core.paths import Paths
+from tasks.core.shards import encode_png, write_shards
+from tasks.core.tables import read_table, write_table
+from tasks.explain.overlay import draw_explanation
+from tasks.explain.run_lengths import weight_map
+from tasks.explain.stage import Params, run
+
+HOUSE = Path(__file__).parents[2]
+PARAMS = load_section(HOUSE / "params.yaml", "explain", Params)
+OUTS = (
+    "data/explanations/base.parquet",
+    "reports/tables/lime_base.csv",
+    "reports/figures/lime_base.png",
+)
+
+
+def params(**changes):
+    small = {"samples": 30, "pictures_per_group": 2, "workers": 1, "device": "cpu"}
+    return Params.model_validate(PARAMS.model_dump() | small | changes)
+
+
+def make_project(root, correct=True):
+    """Six subjects with a happy and a neutral picture each; every third was seen in training."""
+    paths = Paths(root)
+    rng = np.random.default_rng(0)
+    rows, members = [], []
+    for subject in range(6):
+        for emotion in ("happiness", "neutral"):
+            image_id = f"{subject:02d}{emotion[:1]}"
+            patches = rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)
+            crop = np.repeat(np.repeat(patches, 8, axis=0), 8, axis=1)
+            members.append((f"{image_id}.png", encode_png(crop)))
+            rows.append(
+                {
+                    "image_id": image_id,
+                    "dataset": "drawn",
+                    "subject_id": f"drawn/{subject}",
+                    "emotion": emotion,
+                    "age_years": 6.0,
+                    "age_band": "child",
+                    "gender": "female" if subject < 4 else "male",
+                    "y_pred": emotion if correct else "fear",
+                    "p_happiness": 0.5,
+                    "p_neutral": 0.5,
+                    "p_fear": 0.0,
+                    "seen_in_training": subject % 3 == 0,
+                }
+            )
+    paths.crop_shards.mkdir(parents=True)
+    places = list(write_shards(members, paths.crop_shards, per_shard=5))
+    table = pd.DataFrame(rows).join(pd.DataFrame(places))
+    write_table(table, paths.predictions("base"))
+    torch.manual_seed(0)
+    spec = ModelSpec(
+        architecture="lenet5",
+        labels=("happiness", "neutral", "fear"),
+        input_size_px=32,
+        colour="rgb",
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+        version="",
+        source="test",
+    )
+    save_model(paths.model("base"), build_module("lenet5", 3, 3), spec, no_pictures_seen())
+    return paths
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    paths = make_project(tmp_path_factory.mktemp("explain"))
+    return paths, run(params(), paths, "base")
+
+
+def test_the_table_holds_every_chosen_picture_and_rebuilds_its_map(project):
+    paths, result = project
+    table = read_table(paths.explanations("base"))
+    predictions = read_table(paths.predictions("base")).set_index("image_id")
+    pictures = table["image_id"].unique()
+    assert len(pictures) == result.metrics["pictures"] == 8
+    assert not predictions.loc[pictures, "seen_in_training"].any()
+    for _, rows in table.groupby("image_id"):
+        assert rows["superpixel"].tolist() == list(range(len(rows)))
+        assert weight_map(rows).shape == (32, 32)
+        assert rows["area_share"].sum() == pytest.approx(1)
+
+
+def test_the_summary_has_a_row_a_cell(project):
+    paths, _ = project
+    summary = pd.read_csv(paths.tables / "lime_base.csv").set_index(["gender", "emotion"])
+    assert summary.loc[("female", "happiness"), ["n_available", "n_pictures"]].tolist() == [2, 2]
+
+
+def test_two_workers_write_the_same_bytes_as_one(project, tmp_path):
+    paths, _ = project
+    again = make_project(tmp_path / "again")
+    run(params(workers=2), again, "base")
+    for out in OUTS:
+        assert again.at(out).read_bytes() == paths.at(out).read_bytes(), out
+
+
+def test_a_model_that_reads_nothing_gives_empty_tables_and_a_figure_that_says_so(tmp_path):
+    paths = make_project(tmp_path / "none", correct=False)
+    result = run(params(), paths, "base")
+    assert read_table(paths.explanations("base")).empty
+    summary = pd.read_csv(paths.tables / "lime_base.csv")
+    assert summary["n_pictures"].tolist() == [0, 0, 0, 0]
+    assert summary["n_held_out"].sum() == 8
+    assert result.metrics["pictures"] == 0
+    with Image.open(paths.figures / "lime_base.png") as figure:
+        assert figure.width >= 900
+
+
+def test_predict_gets_a_picture_twice_as_wide(project):
+    paths, _ = project
+    recogniser = Recogniser.load(paths.model("base"), "cpu")
+    crop = np.random.default_rng(1).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    drawn = draw_explanation(recogniser, crop, params())
+    assert drawn.dtype == np.uint8
+    assert drawn.shape == (64, 132, 3)
+    assert np.array_equal(drawn, draw_explanation(recogniser, crop, params()))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [HOUSE / "params.yaml", *sorted((HOUSE / "presets").glob("*.yaml"))],
+    ids=lambda p: p.name,
+)
+def test_the_layout_of_the_face_knows_the_crops_margin(path):
+    content = load_yaml(path)
+    assert content["explain"]["face_margin"] == content["crop"]["margin"]
+
+
+@pytest.mark.parametrize("by", [[], ["gender", "gender"], ["emotion"]])
+def test_groups_that_make_no_cells_are_refused(by):
+    with pytest.raises(ValueError, match="each once"):
+        params(by=by)

@@ -1,0 +1,270 @@
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tasks.core.errors import DataError, ModelError, ParamsError
+from tasks.core.files import sha256_of
+from tasks.core.models.checkpoint import load_model, load_seen
+from tasks.core.models.recogniser import Recogniser
+from tasks.core.tables import read_table, write_table
+from tasks.train import finetune, loop, stage
+from tasks.train.loop import best_epoch, mean_recall_score
+
+
+def weights(paths, name="base"):
+    return sha256_of(paths.model(name) / "model.safetensors")
+
+
+def test_base_model_folder_says_what_was_trained_on_whom(cohort, train_params):
+    result = stage.run(train_params(epochs=4), cohort)
+
+    _, spec = load_model(cohort.model("base"))
+    assert spec.labels == ("anger", "happiness", "neutral")
+    assert spec.version == weights(cohort)[:12]
+    seen = load_seen(cohort.model("base"))
+    table = read_table(cohort.split)
+    adults = table[table["age_band"] == "adult"]
+    for role in ("train", "validation"):
+        expected = set(adults.loc[adults["split"] == role, "image_id"])
+        assert set(seen.loc[seen["role"] == role, "image_id"]) == expected
+    assert set(seen["stage"]) == {"train"}
+    history = pd.read_csv(cohort.model("base") / "history.csv")
+    assert list(history.columns) == ["epoch", "train_loss", "valid_loss", "valid_recall_score"]
+    assert list(history["epoch"]) == [1, 2, 3, 4]
+    assert [epoch for epoch, _ in result.series["train_loss"]] == [1, 2, 3, 4]
+    assert not list(cohort.at("work").glob("train/*"))  # progress is cleared away
+
+
+def test_same_seed_same_bytes_other_seed_other_bytes(cohort, train_params):
+    digests = []
+    for seed in (1, 1, 2):
+        stage.run(train_params(seed=seed, epochs=2), cohort)
+        digests.append(weights(cohort))
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize("killed_after", [1, 3])
+def test_resumed_training_ends_with_the_same_bits(cohort, train_params, monkeypatch, killed_after):
+    # mobilenet has batch norm and drop-out: both must come back as they were.
+    params = train_params(epochs=4, backbone="mobilenet_v3_small")
+    stage.run(params, cohort)
+    undisturbed = weights(cohort), (cohort.model("base") / "history.csv").read_bytes()
+
+    real, epochs = loop.save_progress, []
+
+    def save_then_die(folder, progress, fingerprint):
+        real(folder, progress, fingerprint)
+        epochs.append(progress.epoch)
+        if progress.epoch == killed_after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_progress", save_then_die)
+    with pytest.raises(KeyboardInterrupt):
+        stage.run(params, cohort)
+    monkeypatch.setattr(loop, "save_progress", lambda *a: (epochs.append(a[1].epoch), real(*a)))
+    stage.run(params, cohort)
+
+    assert epochs == [1, 2, 3, 4]  # each epoch was trained once
+    assert (weights(cohort), (cohort.model("base") / "history.csv").read_bytes()) == undisturbed
+
+
+def test_torn_or_foreign_progress_is_not_used(cohort, train_params, monkeypatch):
+    params = train_params(epochs=2)
+    stage.run(params, cohort)
+    undisturbed = weights(cohort)
+    real = loop.load_progress
+
+    def tear(folder, fingerprint):
+        (folder / "progress.safetensors").write_bytes(b"\x10\x00\x00torn")
+        return real(folder, fingerprint)
+
+    monkeypatch.setattr(loop, "load_progress", tear)
+    stage.run(params, cohort)
+    assert weights(cohort) == undisturbed
+
+
+@pytest.mark.slow
+def test_training_killed_by_sigkill_goes_on_with_the_same_bits(cohort, train_params):
+    params = train_params(epochs=60, backbone="compact")
+    code = (
+        "import sys, json; from pathlib import Path; from tasks.core.paths import Paths\n"
+        "from tasks.train import stage\n"
+        "stage.run(stage.Params.model_validate(json.loads(sys.argv[1])), Paths(Path(sys.argv[2])))"
+    )
+    command = [sys.executable, "-c", code, params.model_dump_json(), str(cohort.root)]
+    root = Path(__file__).parents[2]
+    subprocess.run(command, cwd=root, check=True)
+    undisturbed = weights(cohort)
+
+    process = subprocess.Popen(command, cwd=root)
+    while not (found := list(cohort.at("work/train").glob("*/progress.safetensors"))):
+        assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert found[0].is_file()
+    subprocess.run(command, cwd=root, check=True)
+    assert weights(cohort) == undisturbed
+
+
+def test_compact_learns_a_small_set_by_heart(cohort, train_params):
+    still = {
+        **dict.fromkeys(("flip", "rotation_deg", "shift", "grey"), 0),
+        **dict.fromkeys(("brightness", "contrast", "saturation"), 0),
+        "scale": [1, 1],
+    }
+    params = train_params(backbone="compact", epochs=30, learning_rate=0.003, augmentation=still)
+    result = stage.run(params, cohort)
+    assert result.series["train_loss"][-1][1] < 0.05
+    assert result.metrics["valid_recall_score_at_best"] == 1.0
+
+
+def test_best_epoch_is_by_recall_then_loss_then_earliest():
+    def row(epoch, loss, recall):
+        return {"epoch": epoch, "train_loss": 1.0, "valid_loss": loss, "valid_recall_score": recall}
+
+    history = [row(1, 0.1, 0.5), row(2, 0.9, 0.8), row(3, 0.7, 0.8), row(4, 0.7, 0.8)]
+    assert best_epoch(history) == 3
+
+
+def test_the_model_kept_is_the_one_that_validates_best(cohort, train_params, monkeypatch):
+    recalls = iter([0.4, 0.9, 0.6])
+    states = []
+
+    def validate(trainer, _pictures):
+        states.append(trainer.weights())
+        return 1.0, next(recalls)
+
+    monkeypatch.setattr(loop._Trainer, "validate", validate)
+    result = stage.run(train_params(epochs=3), cohort)
+    module, _ = load_model(cohort.model("base"))
+    assert result.metrics["best_epoch"] == 2
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(tensor, states[1][name])
+    assert not torch.equal(states[1]["head.0.weight"], states[2]["head.0.weight"])
+
+
+def test_mean_recall_weighs_rare_emotions_as_much_as_common_ones():
+    targets = np.array([0, 0, 0, 0, 2])
+    assert mean_recall_score(targets, np.array([0, 0, 0, 0, 1])) == 0.5
+
+
+def test_finetuned_model_starts_from_base_and_remembers_what_both_saw(
+    cohort, train_params, finetune_params
+):
+    stage.run(train_params(epochs=3), cohort)
+    base = weights(cohort)
+    result = finetune.run(finetune_params(epochs=2), cohort)
+
+    assert weights(cohort) == base
+    _, spec = load_model(cohort.model("finetuned"))
+    assert spec.labels == ("anger", "happiness", "neutral")
+    assert base[:12] in spec.source
+    seen = load_seen(cohort.model("finetuned"))
+    table = read_table(cohort.split)
+    assert set(seen["image_id"]) == set(table.loc[table["split"] != "test", "image_id"])
+    assert set(zip(seen["stage"], seen["role"], strict=True)) == {
+        (stage_, role) for stage_ in ("train", "finetune") for role in ("train", "validation")
+    }
+    history = pd.read_csv(cohort.model("finetuned") / "history.csv")
+    assert list(history["epoch"]) == [0, 1, 2]  # the base model's own weights compete
+    assert np.isnan(history["train_loss"][0])
+    assert [epoch for epoch, _ in result.series["valid_loss"]] == [1, 2]
+
+
+def test_finetuning_that_only_harms_keeps_the_base_model(
+    cohort, train_params, finetune_params, monkeypatch
+):
+    stage.run(train_params(epochs=2), cohort)
+    recalls = iter([0.9, 0.1, 0.2])
+    monkeypatch.setattr(loop._Trainer, "validate", lambda *_: (1.0, next(recalls)))
+    result = finetune.run(finetune_params(epochs=2), cohort)
+    assert result.metrics["best_epoch"] == 0
+    assert weights(cohort, "finetuned") == weights(cohort)
+
+
+def test_emotions_that_the_base_model_lacks_are_left_out_and_counted(
+    cohort, train_params, finetune_params
+):
+    table = read_table(cohort.split)
+    adult_anger = (table["age_band"] == "adult") & (table["emotion"] == "anger")
+    write_table(table[~adult_anger], cohort.split)
+    stage.run(train_params(epochs=1), cohort)
+    result = finetune.run(finetune_params(epochs=1), cohort)
+    assert load_model(cohort.model("finetuned"))[1].labels == ("happiness", "neutral")
+    children_angry = table[~adult_anger].query("emotion == 'anger' and split != 'test'")
+    assert result.metrics["left_out_pictures"] == len(children_angry) > 0
+    assert "left out" in result.summary
+
+
+def test_group_without_pictures_is_one_line_that_names_the_key(cohort, train_params):
+    with pytest.raises(ParamsError, match=r"train\.group .*infant") as error:
+        stage.run(train_params(group={"age_band": ["infant"]}), cohort)
+    assert "\n" not in str(error.value)
+
+
+def test_one_emotion_alone_is_no_training_set(cohort, train_params):
+    table = read_table(cohort.split)
+    write_table(table[table["emotion"] == "anger"], cohort.split)
+    with pytest.raises(DataError, match="two emotions are needed"):
+        stage.run(train_params(), cohort)
+
+
+def test_diverging_training_says_to_lower_the_rate(cohort, train_params):
+    params = train_params(learning_rate=1e12, schedule="constant", epochs=3, backbone="lenet5")
+    with pytest.raises(ModelError, match=r"diverged in epoch \d.*learning_rate"):
+        stage.run(params, cohort)
+
+
+def test_pretrained_weights_train_nothing_and_have_seen_nobody(
+    cohort, train_params, finetune_params, monkeypatch
+):
+    from tasks.core.models import pretrained
+    from tasks.core.models.mini_xception import MiniXception
+
+    torch.manual_seed(0)
+    made = MiniXception(7, 1).state_dict()
+    entry = pretrained.PRETRAINED["fer2013/mini_xception"]
+    monkeypatch.setattr(pretrained, "weights_file", lambda name, root: root / name)
+    monkeypatch.setattr(
+        pretrained,
+        "PRETRAINED",
+        {"fer2013/mini_xception": pretrained.Pretrained(entry.file, lambda _: made, entry.spec)},
+    )
+    stage.run(train_params(weights="fer2013/mini_xception"), cohort)
+
+    _, spec = load_model(cohort.model("base"))
+    assert (spec.architecture, spec.input_size_px, spec.colour) == ("mini_xception", 64, "grey")
+    assert load_seen(cohort.model("base")).empty
+    history = (cohort.model("base") / "history.csv").read_text()
+    assert history == "epoch,train_loss,valid_loss,valid_recall_score\n"
+
+    finetune.run(finetune_params(epochs=1), cohort)  # three of its seven labels occur
+    assert load_model(cohort.model("finetuned"))[1].labels == spec.labels
+
+
+def test_unknown_pretrained_name_lists_the_known_ones(cohort, train_params):
+    with pytest.raises(ModelError, match="fer2013/mini_xception") as error:
+        stage.run(train_params(weights="fer2014/maxi"), cohort)
+    assert "\n" not in str(error.value)
+
+
+def test_trained_model_reads_the_crops_it_was_trained_for(cohort, train_params):
+    params = train_params(backbone="compact", epochs=12, learning_rate=0.003)
+    stage.run(params, cohort)
+    recogniser = Recogniser.load(cohort.model("base"), "cpu")
+    crop = np.full((1, 40, 40, 3), 90, dtype=np.uint8)
+    crop[:, 6:14, 8:32] = 230
+    assert recogniser.labels[recogniser.predict(crop).argmax()] == "anger"
+
+
+def test_spec_file_is_plain_json(cohort, train_params):
+    stage.run(train_params(epochs=1), cohort)
+    spec = json.loads((cohort.model("base") / "model.json").read_text())
+    assert spec["labels"] == ["anger", "happiness", "neutral"]
