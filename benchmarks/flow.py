@@ -16,8 +16,6 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-import yaml
-
 REPOSITORY = Path(__file__).resolve().parent.parent
 RUN = [sys.executable, "-c", "from flows.cli import main; main()", "run", "--quiet"]
 REPRO = [sys.executable, "-m", "dvc", "repro"]
@@ -30,16 +28,10 @@ SERVER = (
 
 
 def clone(folder: Path) -> Path:
-    """Clone the last commit, with this environment and a small cohort."""
+    """Clone the last commit, with this environment and the small cohort."""
     subprocess.run(["git", "clone", "-q", str(REPOSITORY), str(folder)], check=True)
     (folder / ".venv").symlink_to(REPOSITORY / ".venv")
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    params["draw"]["subjects"] = {"adult": 30, "adolescent": 12, "child": 24}
-    params["check"].update(min_per_group=1, min_subjects_per_group=1)
-    params["train"]["epochs"] = 4
-    params["finetune"]["epochs"] = 4
-    params["explain"].update(pictures_per_group=2)
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    shutil.copy(folder / "presets" / "quick.yaml", folder / "params.yaml")
     return folder
 
 

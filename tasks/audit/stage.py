@@ -4,6 +4,7 @@ Reads `data/predictions/<model>.parquet` of every model; writes the five tables 
 of the audit. No picture is lost: those whose label a model does not have are counted as left out.
 """
 
+import re
 from typing import Annotated
 
 import pandas as pd
@@ -18,6 +19,8 @@ from tasks.core.params import Section
 from tasks.core.paths import MODELS, Paths
 from tasks.core.result import StageResult
 from tasks.core.tables import check_conservation, read_table
+
+_NOT_IN_NAMES = re.compile(r"[^\w.\- /]")  # characters that names of metrics may not have
 
 
 class Params(Section):
@@ -66,7 +69,7 @@ def _metrics(groups: pd.DataFrame, by: list[str]) -> dict[str, float]:
     pooled = [name for name in dimensions(by) if name != by[0]]
     rows = groups[(groups[pooled] == ALL).all(axis=1) & (groups["protocol"] == HELD_OUT)]
     return {
-        f"{row['model']}.recall_score.{row[by[0]]}": float(row["recall"])
+        f"{row['model']}.recall_score.{_NOT_IN_NAMES.sub('_', row[by[0]])}": float(row["recall"])
         for _, row in rows.iterrows()
     }
 

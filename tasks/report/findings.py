@@ -79,7 +79,7 @@ def changes(inputs: Inputs) -> list[dict[str, Any]]:
     """
     table = inputs.before_after
     if table.empty:
-        head = "No picture is held out from both models, so no change can be told."
+        head = "No picture is held out from both models, so no change can be told"
         return [{"head": head, "items": []}]
     rows = []
     for where in group_list(table, inputs.by, crossed=False):

@@ -102,10 +102,18 @@ def optimiser_moments(optimiser: torch.optim.Optimizer) -> State:
 
 
 def restore_moments(optimiser: torch.optim.Optimizer, moments: State) -> None:
-    """Put Adam's moments back."""
+    """Put Adam's moments back, each in its weight's memory layout.
+
+    Fused Adam walks through the memory of weights and moments side by side, so that a moment in
+    another layout would silently belong to other weights.
+    """
     content = optimiser.state_dict()
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     state: dict[int, State] = {}
     for key, tensor in moments.items():
         index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = tensor
+        weight = weights[int(index)]
+        same_shape = tensor.shape == weight.shape  # all but the count of steps
+        placed = torch.empty_like(weight).copy_(tensor) if same_shape else tensor
+        state.setdefault(int(index), {})[name] = placed.detach()
     optimiser.load_state_dict({"state": state, "param_groups": content["param_groups"]})

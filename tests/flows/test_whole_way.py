@@ -1,0 +1,211 @@
+"""The whole way on the small drawn cohort and on real photographs, undisturbed and killed."""
+
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+from tasks.core import tracking
+from tasks.core.labels import DRAWN_NOTICE
+from tasks.core.paths import MODELS, STAGE_OUTS, Paths
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+REPOSITORY = Path(__file__).parents[2]
+RUN = [sys.executable, "-c", "from flows.cli import main; main()"]
+
+
+def fresh_clone(folder: Path, preset: str) -> Path:
+    """A git repository with the working tree's tracked files, as a user's clone would be."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
+    for name in filter(None, listed):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(REPOSITORY / name, folder / name)
+    (folder / ".venv").symlink_to(REPOSITORY / ".venv")
+    shutil.copy(folder / "presets" / f"{preset}.yaml", folder / "params.yaml")
+    subprocess.run(["git", "init", "-q", "."], cwd=folder, check=True)
+    return folder
+
+
+def environment(folder: Path) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if k not in ("PREFECT_API_URL", "PREFECT_HOME")}
+    return {**kept, "PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "1"}
+
+
+def call(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    found = [*folder.glob("data/**/*.parquet"), *folder.glob("data/rejects/*.csv")]
+    found += [*folder.glob("reports/tables/*.csv"), *folder.glob("models/*/*.safetensors")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(found)}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    folder = fresh_clone(tmp_path_factory.mktemp("drawn") / "clone", "quick")
+    done = call(folder, *RUN, "run", "--quiet")
+    return folder, done.stdout
+
+
+def test_the_run_says_what_it_found_and_where(drawn):
+    folder, said = drawn
+    assert "recall on held-out pictures" in said
+    assert DRAWN_NOTICE in said
+    assert str(folder / "reports" / "report.html") in said.replace("\n", "")
+    missing = [out for outs in STAGE_OUTS.values() for out in outs if not (folder / out).exists()]
+    assert not missing
+
+
+def test_the_second_run_does_nothing_but_say_so(drawn):
+    folder, _ = drawn
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("reports/**/*")}
+    said = call(folder, *RUN, "run", "--quiet").stdout
+    assert "up to date" in said
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("reports/**/*")} == before
+
+
+def test_the_report_is_one_offline_file_with_the_notice(drawn):
+    folder, _ = drawn
+    html = (folder / "reports" / "report.html").read_text()
+    assert DRAWN_NOTICE in html
+    loads = re.findall(r"""(?:src|href)=["'](?!data:|#|https?://doi\.org)([^"']+)""", html)
+    assert not [target for target in loads if target.startswith(("http", "//", "/"))]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_groups_agree_with_the_predictions(drawn, model):
+    folder, _ = drawn
+    predictions = pd.read_parquet(folder / "data" / "predictions" / f"{model}.parquet")
+    groups = pd.read_csv(folder / "reports" / "tables" / "groups.csv")
+    rows = groups[(groups["model"] == model) & (groups["dataset"] == "all")]
+    for row in rows.to_dict("records"):
+        part = predictions
+        if row["protocol"] == "held_out":
+            part = part[~part["seen_in_training"]]
+        for column in ("age_band", "gender", "emotion"):
+            if row[column] != "all":
+                part = part[part[column] == row[column]]
+        correct = int((part["emotion"] == part["y_pred"]).sum())
+        assert (row["n"], row["correct"]) == (len(part), correct)
+        assert row["recall"] == pytest.approx(correct / len(part), abs=1e-6)
+
+
+def test_no_held_out_picture_had_a_part_in_training(drawn):
+    folder, _ = drawn
+    split = pd.read_parquet(folder / "data" / "split.parquet").set_index("image_id")
+    for model, bands in (("base", {"adult"}), ("finetuned", {"adult", "child"})):
+        predictions = pd.read_parquet(folder / "data" / "predictions" / f"{model}.parquet")
+        seen = predictions.set_index("image_id")["seen_in_training"]
+        expected = split["age_band"].isin(bands) & split["split"].isin(["train", "validation"])
+        assert np.array_equal(seen.loc[split.index], expected)
+
+
+def test_every_stage_is_nested_under_the_pipeline_run(drawn):
+    folder, _ = drawn
+    client, experiment = tracking.open_store(Paths(folder))
+    runs = client.search_runs([experiment], max_results=200)
+    (pipeline,) = [run for run in runs if run.data.tags["affectgap.kind"] == "pipeline"]
+    stages = {run.info.run_name: run for run in runs if run is not pipeline}
+    assert set(stages) == set(STAGE_OUTS)
+    for name, run in stages.items():
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["mlflow.parentRunId"] == pipeline.info.run_id
+        assert run.data.params, name
+        assert pipeline.data.tags[f"stage.{name}"] == run.info.run_id
+    assert any(key.startswith("input.") for key in stages["crop"].data.tags)
+    artefacts = {a.path for a in client.list_artifacts(pipeline.info.run_id)}
+    assert {"report.html", "metrics.json", "figures", "tables"} <= artefacts
+    metrics = json.loads((folder / "reports" / "metrics.json").read_text())
+    assert metrics
+
+
+def wait_for_stage(run: subprocess.Popen, stage: str) -> bool:
+    """Wait until a stage's process is there; False when the run ends before."""
+    while run.poll() is None:
+        try:
+            for process in psutil.Process(run.pid).children(recursive=True):
+                if f"-m tasks {stage}" in " ".join(process.cmdline()):
+                    return True
+        except psutil.NoSuchProcess:
+            pass
+        time.sleep(0.05)
+    return False
+
+
+def test_killed_in_many_stages_then_dvc_alone_gives_the_same_tables(drawn, tmp_path):
+    undisturbed, _ = drawn
+    folder = fresh_clone(tmp_path / "killed", "quick")
+    moments = random.Random(5)
+    killed = 0
+    for stage in ("draw", "ingest", "crop", "train", "finetune", "explain base", "report"):
+        run = subprocess.Popen(
+            [*RUN, "run", "--quiet"],
+            cwd=folder,
+            env=environment(folder),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        if wait_for_stage(run, stage):
+            time.sleep(moments.uniform(0, 12 if stage == "train" else 6))
+        try:
+            family = psutil.Process(run.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            family = []
+        killed += run.poll() is None
+        run.kill()
+        run.wait()
+        _, alive = psutil.wait_procs(family, timeout=20)
+        orphans = [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+        assert not orphans, [p.cmdline() for p in orphans]
+    assert killed >= 5
+    call(folder, sys.executable, "-m", "dvc", "repro")
+    expected, found = tables(undisturbed), tables(folder)
+    assert set(found) == set(expected)
+    assert [name for name in expected if found[name] != expected[name]] == []
+    tracking.close_dead_runs(Paths(folder))
+    client, experiment = tracking.open_store(Paths(folder))
+    assert not client.search_runs([experiment], "attributes.status = 'RUNNING'")
+
+
+def test_real_photographs_show_the_gap_by_themselves(tmp_path):
+    assets = os.environ.get("AFFECTGAP_ASSETS")
+    if not assets:
+        pytest.skip("AFFECTGAP_ASSETS is unset: no photographs")
+    folder = fresh_clone(tmp_path / "london", "london")
+    call(folder, *RUN, "intake", str(Path(assets) / "london"), "--dataset", "london")
+    call(folder, *RUN, "run", "--quiet")
+    predictions = pd.read_parquet(folder / "data" / "predictions" / "base.parquet")
+    assert len(predictions) >= 202
+    assert not predictions["seen_in_training"].any()
+    right = predictions["emotion"] == predictions["y_pred"]
+    recall = right.groupby(predictions["emotion"]).mean()
+    assert recall["neutral"] > 0.8
+    smiles = predictions[predictions["emotion"] == "happiness"]
+    by_gender = right[smiles.index].groupby(smiles["gender"]).mean()
+    assert by_gender["female"] - by_gender["male"] > 0.15
+    metrics = (folder / "reports" / "metrics.json").read_text()
+    assert "happiness" in metrics
+    assert "gender" in metrics
+    html = (folder / "reports" / "report.html").read_text()
+    assert "CC BY 4.0" in html
+    assert DRAWN_NOTICE not in html
+    rejects = pd.read_csv(folder / "data" / "rejects" / "ingest.csv")
+    assert rejects["reason"].tolist() == ["hidden"] * 3
