@@ -160,19 +160,18 @@ def _failure(stage: str, lines: list[str]) -> StageFailedError:
 def _log_pipeline(paths: Paths, run: tracking.Run, outcomes: list[Outcome]) -> None:
     """Link every stage's run from the parent, the reused ones too, and keep the report there."""
     ids = {outcome.stage: tracking.read_run_record(paths, outcome.stage) for outcome in outcomes}
-    run.log_tags(
-        {
-            f"{'stage' if outcome.status == 'ran' else 'reused'}.{outcome.stage}": run_id
-            for outcome in outcomes
-            if (run_id := ids[outcome.stage])
-        }
-    )
+    run.log_tags({_link(outcome): run_id for outcome in outcomes if (run_id := ids[outcome.stage])})
     run.log_tags({"mlflow.note.content": _note(run, outcomes, ids)})
     if any(outcome.stage == "report" for outcome in outcomes):
         run.log_artifact(paths.report)
         run.log_artifact(paths.metrics)
         run.log_artifact(paths.figures)
         run.log_artifact(paths.tables)
+
+
+def _link(outcome: Outcome) -> str:
+    kind = "stage" if outcome.status == "ran" else "reused"
+    return f"{kind}.{outcome.stage.replace('@', '-')}"  # MLflow takes no @ in a tag's name
 
 
 def _note(run: tracking.Run, outcomes: list[Outcome], ids: Mapping[str, str | None]) -> str:

@@ -6,6 +6,7 @@ stage logs the same whether DVC or Prefect started it. Leaves with 0, with 2 aft
 """
 
 import importlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -27,6 +28,9 @@ MODULES["finetune"] = "tasks.train.finetune"
 def main(argv: list[str]) -> int:
     """Run the stage named on the command line and return the exit code."""
     die_with_parent()
+    # Threads that wait by spinning slow down the stage beside this one many times; read by OpenMP
+    # when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     name, items = (argv[0], argv[1:]) if argv else ("", [])
     stage = "@".join([name, *items])
     try:

@@ -2,8 +2,9 @@
 
 A pair is compared on the emotions that both groups have; the others are left out and named.
 People whose group is not recorded ("unknown") make no group. The family of tests, over which
-Holm's correction runs, is all comparisons of one model and protocol with enough pictures on both
-sides: whatever is picked as the largest gap was tested within it.
+Holm's correction runs, is all comparisons of one model and protocol along one dimension with enough
+pictures on both sides: a gap by gender is one question, one by ethnicity another, and how many
+groups the second has says nothing about the first (docs/decisions/0002-family-of-tests.md).
 """
 
 from collections.abc import Iterator, Sequence
@@ -89,17 +90,18 @@ def gaps_table(
         return pd.DataFrame(columns=COLUMNS)
     table["enough_n"] = (table["n_a"] >= min_n) & (table["n_b"] >= min_n)
     table["confidence"], table["method"] = confidence, GAP_METHOD
-    families = [_tested(part, min_n) for _, part in table.groupby(["model", "protocol"])]
+    questions = table.groupby(["model", "protocol", "dimension"], sort=False)
+    families = [_tested(part, min_n) for _, part in questions]
     return pd.concat(families).sort_index()[COLUMNS]
 
 
 def _tested(part: pd.DataFrame, min_n: int) -> pd.DataFrame:
-    """Correct the p-values of one model and protocol, which are one family."""
+    """Correct the p-values of one model, protocol and dimension, which are one family."""
     first, tested = part.iloc[0], part["enough_n"]
     return part.assign(
         p_holm=holm(part["p_value"], tested),
-        family=f"{first['model']}, {first['protocol']}: {int(tested.sum())} comparisons with at "
-        f"least {min_n} pictures on both sides",
+        family=f"{first['model']}, {first['protocol']}, {first['dimension']}: "
+        f"{int(tested.sum())} comparisons with at least {min_n} pictures on both sides",
     )
 
 

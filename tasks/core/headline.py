@@ -1,8 +1,8 @@
 """The one sentence that a reader takes away: the largest gap between groups, found in `gaps.csv`.
 
 Only comparisons that were tested (enough pictures on both sides) and whose p-value, corrected for
-all that were tested with them, is below `ALPHA` can be named. Otherwise no gap could be shown,
-which is not the same as there being none.
+all that were tested along the same dimension, is below `ALPHA` can be named. Otherwise no gap could
+be shown, which is not the same as there being none.
 """
 
 import pandas as pd

@@ -227,7 +227,7 @@ def _lip_line(
 
 def _furrows(who: Identity, moved: Expression) -> dict[str, Crease]:
     """Return the lines that units (and years) draw into the skin."""
-    soft = 0.7 + 0.3 * who.maturity  # young skin folds less
+    soft = 0.82 + 0.18 * who.maturity  # young skin folds less
     made: dict[str, Crease] = {}
     raised = 0.75 * moved.of(1) + 0.6 * moved.of(2) - 0.4 * moved.of(4)
     for index, y in enumerate((-0.42, -0.50, -0.58)):

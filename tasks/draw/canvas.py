@@ -144,4 +144,4 @@ def toned(colour: Colour, share: float) -> Colour:
 
 def _fixed(points: np.ndarray) -> np.ndarray:
     """Return pixel centres as OpenCV's fixed-point integers."""
-    return np.round((points - 0.5) * (1 << _SHIFT)).astype(np.int32)
+    return np.rint((points - 0.5) * (1 << _SHIFT)).astype(np.int32)

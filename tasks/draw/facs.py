@@ -98,7 +98,8 @@ class Expression:
     def of(self, unit: int, side: int | None = None) -> float:
         """Return a unit's intensity, on one half of the face (0 left, 1 right) or on average."""
         intensity = self.units.get(unit, 0.0)
-        return intensity * (sum(self.sides) / 2 if side is None else self.sides[side])
+        left, right = self.sides
+        return intensity * ((left + right) / 2 if side is None else self.sides[side])
 
 
 def express(emotion: str, style: Style, rng: np.random.Generator) -> Expression:

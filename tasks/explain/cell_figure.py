@@ -103,8 +103,9 @@ def draw_cells(
         grid.text(EDGE_PX, HEAD_PX + 20, message, fontsize=11)
     for column, emotion in enumerate(grid.emotions):
         centre = grid.left(column) + grid.panel_px + PANEL_GAP_PX / 2
-        above = grid.top - COLUMN_NAME_PX / 2
-        grid.text(centre, above, emotion, ha="center", fontsize=12, fontweight="bold")
+        line = grid.top - COLUMN_NAME_PX / 3
+        style = {"ha": "center", "va": "baseline", "fontsize": 12, "fontweight": "bold"}
+        grid.text(centre, line, emotion, **style)
     for row, group in enumerate(grid.groups):
         middle = grid.upper(row) + CELL_TITLE_PX + grid.panel_px / 2
         grid.text(EDGE_PX, middle, "\n".join(grid.label(group)), fontsize=11)

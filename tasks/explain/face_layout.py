@@ -1,9 +1,10 @@
 """Which part of the face a place in a crop belongs to, by position alone.
 
 No landmark model is shipped, so the parts are fixed areas of the square that dlib's frontal face
-detector finds, the same for every picture. They were set by eye on the mean of London Set faces
-(adults, front view), so that they are approximate: a turned or tilted head, a child's lower eyes
-or an open mouth moves the true parts by up to about a tenth of the square's side.
+detector finds, the same for every picture. They were set by eye on mean faces (the London
+Set's adults, front view, and the drawn cohort's three ages), so that they are approximate: a turned
+or tilted head, a child's lower eyes or an open mouth moves the true parts by up to about a tenth of
+the square's side.
 """
 
 import numpy as np
@@ -24,13 +25,13 @@ REGIONS: tuple[str, ...] = (
 # right one, y from its top edge to the bottom one. Crops show a margin beyond the square.
 _CENTRE_X, _CENTRE_Y, _RADIUS_X, _RADIUS_Y = 0.50, 0.42, 0.46, 0.68
 _BOXES: dict[str, tuple[float, float, float, float]] = {  # left, top, right, bottom
-    "nose": (0.35, 0.33, 0.65, 0.62),
+    "nose": (0.35, 0.34, 0.65, 0.62),
     "mouth": (0.22, 0.62, 0.78, 0.87),
-    "eyes": (0.00, 0.17, 1.00, 0.36),
-    "brows": (0.00, 0.02, 1.00, 0.17),
-    "forehead": (0.00, -1.00, 1.00, 0.02),
+    "eyes": (0.00, 0.20, 1.00, 0.37),
+    "brows": (0.00, 0.05, 1.00, 0.20),
+    "forehead": (0.00, -1.00, 1.00, 0.05),
     "chin": (0.00, 0.87, 1.00, 2.00),
-    "cheeks": (0.00, 0.36, 1.00, 0.87),
+    "cheeks": (0.00, 0.37, 1.00, 0.87),
 }
 
 

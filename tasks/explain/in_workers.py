@@ -4,17 +4,19 @@ Every worker loads the model once and computes in one thread: a sum that is spli
 ends in other last bits, and processes use the cores better than threads do here.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from tasks.core.execution import map_in_order, process_pool
 from tasks.core.models.device import make_repeatable
 from tasks.core.models.recogniser import Recogniser
+from tasks.core.shards import read_crops
 from tasks.explain.by_lime import Explanation, LimeSettings, explain_picture
 
 _CHUNK = 4  # pictures; enough to spread a worker's start, few enough to end together
@@ -38,8 +40,29 @@ class Asked:
     settings: LimeSettings
 
 
-def explain_all(jobs: Iterable[Job], asked: Asked, workers: int) -> Iterator[Explanation]:
-    """Explain pictures in `workers` processes (0: one a core), in the order of the jobs."""
+def explain_rows(
+    rows: pd.DataFrame, shards: Path, asked: Asked, workers: int
+) -> Iterator[Explanation]:
+    """Explain pictures side by side.
+
+    Parameters
+    ----------
+    rows
+        One row a picture: `image_id`, `emotion` (the answer to explain) and the crop's place.
+    shards
+        The folder of crops.
+    asked
+        The model and how it is explained.
+    workers
+        Number of processes (0: one a core).
+
+    Yields
+    ------
+    Explanation
+        One a row, in their order.
+    """
+    crops = read_crops(rows, shards)
+    jobs = map(Job, rows["image_id"], rows["emotion"], crops)
     with process_pool(workers) as pool:
         yield from map_in_order(partial(explain_chunk, asked), jobs, pool, _CHUNK, workers)
 

@@ -7,17 +7,14 @@ reports/figures/lime_<model>.png. At most `pictures_per_group` pictures are expl
 illustrate, they carry no claim about a difference between groups.
 """
 
-from collections.abc import Iterator
 from typing import Annotated
 
-import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator
 
 from tasks.core.paths import Paths
 from tasks.core.progress import track
 from tasks.core.result import StageResult
-from tasks.core.shards import read_crops
 from tasks.core.tables import check_conservation, read_table, write_csv, write_table
 from tasks.explain.by_lime import LimeSettings
 from tasks.explain.cell_figure import Cell, draw_cells, figure_texts, save_figure
@@ -28,7 +25,7 @@ from tasks.explain.explanation_table import (
     mean_r2,
     summarise,
 )
-from tasks.explain.in_workers import Asked, Job, explain_all
+from tasks.explain.in_workers import Asked, explain_rows
 from tasks.explain.overlay import Overlay
 from tasks.explain.spread_over_subjects import cells_of, choose, held_out_pictures
 
@@ -61,8 +58,8 @@ def run(params: Params, paths: Paths, model: str) -> StageResult:
     chosen = choose(held_out, params.by, params.pictures_per_group, params.seed)
 
     asked = Asked(paths.model(model), params.device, _settings(params))
-    jobs = _jobs(chosen, read_crops(chosen, paths.crop_shards))
-    explained = track(explain_all(jobs, asked, params.workers), len(chosen), f"explain {model}")
+    explanations = explain_rows(chosen, paths.crop_shards, asked, params.workers)
+    explained = track(explanations, len(chosen), f"explain {model}")
     overlays: dict[Cell, Overlay] = {}
     parts: list[pd.DataFrame] = []
     rows = chosen[["image_id", "emotion", *params.by]].to_dict("records")
@@ -90,23 +87,13 @@ def _settings(params: Params) -> LimeSettings:
     return LimeSettings.model_validate(params.model_dump(include=set(LimeSettings.model_fields)))
 
 
-def _jobs(chosen: pd.DataFrame, crops: Iterator[np.ndarray]) -> Iterator[Job]:
-    for image_id, emotion, crop in zip(chosen["image_id"], chosen["emotion"], crops, strict=True):
-        yield Job(image_id, emotion, crop)
-
-
 def _result(summary: pd.DataFrame, paths: Paths, model: str) -> StageResult:
-    explained = int(summary["n_pictures"].sum())
-    low = int(summary["n_low_r2"].sum())
-    metrics = {
-        "pictures": float(explained),
-        "cells": float(len(summary)),
-        "cells_without_pictures": float((summary["n_pictures"] == 0).sum()),
-    }
-    said = f"{explained} pictures"
+    explained, low = int(summary["n_pictures"].sum()), int(summary["n_low_r2"].sum())
+    empty = int((summary["n_pictures"] == 0).sum())
+    metrics = {"pictures": float(explained), "cells_without_pictures": float(empty)}
+    said = f"{explained} pictures in {len(summary)} cells, {empty} of them empty"
     if explained:
-        metrics["r2_mean"] = mean_r2(summary)
-        metrics["low_r2_share"] = low / explained
-        said += f" in {len(summary)} cells; mean R² {metrics['r2_mean']:.2f}, low for {low}"
+        metrics |= {"r2_mean": mean_r2(summary), "low_r2_share": low / explained}
+        said += f"; mean R² {metrics['r2_mean']:.2f}, low for {low} pictures"
     files = [paths.figures / f"lime_{model}.png", paths.tables / f"lime_{model}.csv"]
     return StageResult(metrics, artifacts=[*files, paths.explanations(model)], summary=said)

@@ -119,7 +119,7 @@ class _Trainer:
         self.device = choose_device(recipe.device)
         make_repeatable(self.device)
         self.bfloat16 = uses_bfloat16(recipe.precision, self.device)
-        self.module = module.to(device=self.device, memory_format=torch.channels_last)
+        self.module = module.to(self.device).to(memory_format=torch.channels_last)
         self.normalise = Normalisation(spec, self.device)
         self.recipe = recipe
         # At least `batch_size` pictures a batch and no small rest, which batch norm cannot use.

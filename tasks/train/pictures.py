@@ -113,7 +113,7 @@ def load_pictures(
         pixels[done : done + len(batch)] = prepare(batch, spec)
         done += len(batch)
     position = {label: index for index, label in enumerate(spec.labels)}
-    targets = rows["emotion"].map(position).to_numpy(dtype=np.int64)
+    targets = np.array(rows["emotion"].map(position), dtype=np.int64)
     return Pictures(pixels, targets)
 
 

@@ -100,7 +100,7 @@ def test_a_label_that_the_model_lacks_makes_no_cell():
 
 
 def test_a_column_that_is_not_there_is_named():
-    with pytest.raises(ParamsError, match="explain.by: the table has no column 'agebnd'"):
+    with pytest.raises(ParamsError, match=r"explain\.by: the table has no column 'agebnd'"):
         held_out_pictures(predictions(), ["agebnd"])
 
 

@@ -92,7 +92,7 @@ def test_torn_or_foreign_progress_is_not_used(cohort, train_params, monkeypatch)
 
 @pytest.mark.slow
 def test_training_killed_by_sigkill_goes_on_with_the_same_bits(cohort, train_params):
-    params = train_params(epochs=60, backbone="compact")
+    params = train_params(epochs=12, backbone="compact")
     code = (
         "import sys, json; from pathlib import Path; from tasks.core.paths import Paths\n"
         "from tasks.train import stage\n"

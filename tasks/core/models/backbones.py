@@ -46,36 +46,35 @@ def build_module(architecture: str, n_classes: int, channels: int) -> nn.Module:
 
 def _mobilenet_v3_small(n_classes: int, channels: int) -> nn.Module:
     network = models.mobilenet_v3_small(weights=None, num_classes=n_classes)
-    if channels != 3:
-        network.features[0][0] = _first_convolution(network.features[0][0], channels)
-    return network
+    return _with_channels(network, "features.0.0", channels)
 
 
 def _resnet18(n_classes: int, channels: int) -> nn.Module:
-    return _resnet(models.resnet18(weights=None, num_classes=n_classes), channels)
+    return _with_channels(models.resnet18(weights=None, num_classes=n_classes), "conv1", channels)
 
 
 def _resnet50(n_classes: int, channels: int) -> nn.Module:
-    return _resnet(models.resnet50(weights=None, num_classes=n_classes), channels)
+    return _with_channels(models.resnet50(weights=None, num_classes=n_classes), "conv1", channels)
 
 
-def _resnet(network: models.ResNet, channels: int) -> nn.Module:
-    if channels != 3:
-        network.conv1 = _first_convolution(network.conv1, channels)
-    return network
-
-
-def _first_convolution(model: nn.Conv2d, channels: int) -> nn.Conv2d:
+def _with_channels(network: nn.Module, first: str, channels: int) -> nn.Module:
+    """Give a network for colour pictures a first convolution for `channels` channels."""
+    old = network.get_submodule(first)
+    assert isinstance(old, nn.Conv2d)
+    if channels == old.in_channels:
+        return network
     fresh = nn.Conv2d(
         channels,
-        model.out_channels,
-        model.kernel_size,  # type: ignore[arg-type]
-        model.stride,  # type: ignore[arg-type]
-        model.padding,  # type: ignore[arg-type]
+        old.out_channels,
+        (old.kernel_size[0], old.kernel_size[1]),
+        (old.stride[0], old.stride[1]),
+        (int(old.padding[0]), int(old.padding[1])),
         bias=False,
     )
     nn.init.kaiming_normal_(fresh.weight, mode="fan_out", nonlinearity="relu")
-    return fresh
+    parent, _, name = first.rpartition(".")
+    network.get_submodule(parent).register_module(name, fresh)
+    return network
 
 
 ARCHITECTURES: Mapping[str, Callable[[int, int], nn.Module]] = {

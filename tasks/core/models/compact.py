@@ -7,12 +7,12 @@ from torch import nn
 class Compact(nn.Module):
     """A short residual network: a stem, then one residual block at each of four sizes.
 
-    About 1.2 million weights. It keeps full resolution longer than the torchvision networks do,
+    About a million weights. It keeps full resolution longer than the torchvision networks do,
     since a brow or an eyelid that moved is only a few pixels of a 96 px face.
     """
 
     def __init__(
-        self, n_classes: int, channels: int, widths: tuple[int, ...] = (32, 64, 128, 192)
+        self, n_classes: int, channels: int, widths: tuple[int, ...] = (24, 48, 96, 160)
     ) -> None:
         super().__init__()
         self.stem = _convolution(channels, widths[0], stride=2)
@@ -22,7 +22,7 @@ class Compact(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `(N, C, S, S)` pictures to `(N, n_classes)` logits."""
-        maps = self.blocks(self.stem(x))  # (N, 192, S / 32, S / 32)
+        maps = self.blocks(self.stem(x))  # (N, 160, S / 32, S / 32)
         logits: torch.Tensor = self.head(maps.mean(dim=(2, 3)))
         return logits
 

@@ -52,7 +52,8 @@ class _Block(nn.Module):
         maps = self.second(torch.relu(self.first(x)))
         # Every second pixel, then a plain 1 × 1 convolution: the same as a stride of 2, whose
         # backward pass in oneDNN writes outside its memory for 8 channels (oneDNN issue 6035).
-        return _pool_same(maps) + self.shortcut(x[:, :, ::2, ::2])
+        shortcut: torch.Tensor = self.shortcut(x[:, :, ::2, ::2])
+        return _pool_same(maps) + shortcut
 
 
 def _separable(before: int, after: int) -> nn.Sequential:

@@ -41,7 +41,7 @@ class Recogniser:
         self.spec = spec
         self.device = device
         self.batch_size = batch_size
-        self.module = module.to(device=device, memory_format=torch.channels_last).eval()
+        self.module = module.to(device).to(memory_format=torch.channels_last).eval()
         self._normalise = Normalisation(spec, device)
 
     @classmethod
@@ -75,9 +75,7 @@ class Recogniser:
         parts = [np.zeros((0, len(self.labels)), dtype=np.float32)]
         with torch.inference_mode():
             for start in range(0, len(prepared), self.batch_size):
-                batch = torch.from_numpy(
-                    np.ascontiguousarray(prepared[start : start + self.batch_size])
-                )
+                batch = torch.from_numpy(_for_torch(prepared[start : start + self.batch_size]))
                 logits = self.module(self._normalise(batch.to(self.device)))
                 parts.append(functional.softmax(logits.float(), dim=1).cpu().numpy())
         return np.concatenate(parts)
@@ -122,9 +120,13 @@ def prepare(crops: np.ndarray, spec: ModelSpec) -> np.ndarray:
         crops = crops[..., None].astype(np.uint8)
     if crops.shape[1:3] == (spec.input_size_px, spec.input_size_px):
         return np.ascontiguousarray(crops)
-    pixels = torch.from_numpy(np.ascontiguousarray(crops)).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(_for_torch(crops)).permute(0, 3, 1, 2)
     size = (spec.input_size_px, spec.input_size_px)
     resized = functional.interpolate(
         pixels, size, mode="bilinear", align_corners=False, antialias=True
     )
     return np.ascontiguousarray(resized.permute(0, 2, 3, 1).numpy())
+
+
+def _for_torch(pixels: np.ndarray) -> np.ndarray:
+    return np.require(pixels, np.uint8, ["C", "W"])  # torch warns of arrays it may not write to

@@ -1,0 +1,102 @@
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from tasks.core.errors import ModelError
+from tasks.core.files import sha256_of
+from tasks.core.models.backbones import build_module
+from tasks.core.models.checkpoint import (
+    SEEN_COLUMNS,
+    load_model,
+    load_seen,
+    no_pictures_seen,
+    save_model,
+)
+from tasks.core.models.spec import ModelSpec
+
+SPEC = ModelSpec(
+    architecture="compact",
+    labels=("anger", "happiness"),
+    input_size_px=32,
+    colour="grey",
+    mean=(0.5,),
+    std=(0.1,),
+    version="",
+    source="trained here",
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.manual_seed(0)
+    save_model(tmp_path / "m", build_module("compact", 2, 1), SPEC, no_pictures_seen())
+    return tmp_path / "m"
+
+
+def refused(folder, pattern):
+    with pytest.raises(ModelError, match=pattern) as error:
+        load_model(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_round_trip_gives_the_same_weights_spec_and_bytes(folder, tmp_path):
+    module, spec = load_model(folder)
+    torch.manual_seed(0)
+    for name, tensor in build_module("compact", 2, 1).state_dict().items():
+        assert torch.equal(module.state_dict()[name], tensor)
+    assert not module.training
+    assert spec == SPEC.model_copy(update={"version": spec.version})
+    assert spec.version == sha256_of(folder / "model.safetensors")[:12]
+    save_model(tmp_path / "again", module, spec, no_pictures_seen())
+    for file in folder.iterdir():
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
+
+
+def test_channels_last_weights_are_saved_alike(folder, tmp_path):
+    module, spec = load_model(folder)
+    moved = module.to(memory_format=torch.channels_last)
+    assert save_model(tmp_path / "last", moved, spec, no_pictures_seen()).version == spec.version
+
+
+def test_seen_keeps_odd_subject_names(tmp_path):
+    row = ["0a1b", 'set/김, "01"', "train", "validation"]
+    seen = pd.DataFrame([row, ["00", "set/NA", "train", "train"]], columns=list(SEEN_COLUMNS))
+    save_model(tmp_path, build_module("compact", 2, 1), SPEC, seen)
+    assert load_seen(tmp_path).to_numpy().tolist() == seen.to_numpy().tolist()
+
+
+def test_truncated_weights_are_one_line(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    refused(folder, "model.safetensors: the weights file is damaged")
+
+
+def test_flipped_bits_in_the_weights_are_noticed(folder):
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-50] ^= 0xFF
+    weights.write_bytes(content)
+    refused(folder, "not the weights that model.json describes")
+
+
+def test_missing_weights_and_missing_model_are_one_line(folder, tmp_path):
+    (folder / "model.safetensors").unlink()
+    refused(folder, "no such weights file")
+    refused(tmp_path / "none", "no model here")
+
+
+def test_torn_or_foreign_description_is_one_line(folder):
+    description = folder / "model.json"
+    content = json.loads(description.read_text())
+    description.write_text(json.dumps({**content, "architecture": "resnet18"}))
+    refused(folder, "does not fit the network 'resnet18'")
+    description.write_text(description.read_text()[:40])
+    refused(folder, "is no model description")
+
+
+def test_missing_record_of_seen_pictures_is_not_taken_for_none_seen(folder):
+    (folder / "seen.csv").unlink()
+    with pytest.raises(ModelError, match=r"seen\.csv: missing"):
+        load_seen(folder)

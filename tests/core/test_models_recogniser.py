@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tasks.core.errors import ModelError
+from tasks.core.models.backbones import build_module
+from tasks.core.models.device import choose_device, uses_bfloat16
+from tasks.core.models.recogniser import Normalisation, Recogniser, prepare
+from tasks.core.models.spec import ModelSpec
+
+SPEC = ModelSpec(
+    architecture="compact",
+    labels=("anger", "happiness", "neutral"),
+    input_size_px=48,
+    colour="rgb",
+    mean=(0.5, 0.4, 0.3),
+    std=(0.5, 0.25, 0.2),
+    version="",
+    source="trained here",
+)
+GREY = SPEC.model_copy(update={"colour": "grey", "mean": (0.5,), "std": (0.5,)})
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def crops() -> np.ndarray:
+    small = np.random.default_rng(0).integers(0, 256, (9, 14, 14, 3)).astype(np.uint8)
+    return np.repeat(np.repeat(small, 8, axis=1), 8, axis=2)  # 112 px
+
+
+@pytest.fixture
+def recogniser() -> Recogniser:
+    torch.manual_seed(0)
+    return Recogniser(SPEC, build_module("compact", 3, 3), CPU, batch_size=4)
+
+
+def test_probabilities_are_one_distribution_a_picture(recogniser, crops):
+    probabilities = recogniser.predict(crops)
+    assert probabilities.shape == (9, 3)
+    assert probabilities.dtype == np.float32
+    assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    assert recogniser.predict(crops[:0]).shape == (0, 3)
+
+
+def test_a_picture_does_not_feel_its_neighbours(recogniser, crops):
+    together = recogniser.predict(crops)
+    for index in range(9):
+        alone = recogniser.predict(crops[index : index + 1])[0]
+        assert np.abs(alone - together[index]).max() < 1e-5
+    # In batches of one size the bits are the same wherever in the batch a picture is.
+    turned = recogniser.predict(crops[[3, 0, 1, 2]])
+    assert np.array_equal(turned, together[[3, 0, 1, 2]])
+
+
+def test_prepare_then_predict_is_predict(recogniser, crops):
+    prepared = recogniser.prepare(crops)
+    assert prepared.shape == (9, 48, 48, 3)
+    assert prepared.dtype == np.uint8
+    assert np.array_equal(recogniser.predict_prepared(prepared), recogniser.predict(crops))
+
+
+def test_resizing_is_antialiased_bilinear_as_in_pillow(crops):
+    ours = prepare(crops, SPEC).astype(int)
+    pillow = np.stack(
+        [np.asarray(Image.fromarray(c).resize((48, 48), Image.Resampling.BILINEAR)) for c in crops]
+    )
+    assert np.abs(ours - pillow).max() <= 1
+
+
+def test_grey_is_the_standard_luma(crops):
+    exact = GREY.model_copy(update={"input_size_px": 112})
+    pillow = np.stack([np.asarray(Image.fromarray(c).convert("L")) for c in crops])
+    assert np.array_equal(prepare(crops, exact)[..., 0], pillow)
+    assert prepare(crops, GREY).shape == (9, 48, 48, 1)
+
+
+def test_crops_of_the_right_size_are_left_alone(crops):
+    exact = SPEC.model_copy(update={"input_size_px": 112})
+    assert np.array_equal(prepare(crops, exact), crops)
+
+
+def test_normalisation_is_by_channel():
+    pixels = torch.tensor([[[[255, 102, 0]]]], dtype=torch.uint8)
+    normal = Normalisation(SPEC, CPU)(pixels)
+    assert normal.shape == (1, 3, 1, 1)
+    assert torch.allclose(normal.flatten(), torch.tensor([1.0, 0.0, -1.5]), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "nonsense", ""])
+def test_a_device_that_is_not_there_is_one_line(name):
+    with pytest.raises(ModelError, match=f"device '{name}' cannot be used here") as error:
+        choose_device(name)
+    assert "\n" not in str(error.value)
+
+
+def test_automatic_precision_is_bf16_on_cuda_alone():
+    assert not uses_bfloat16("auto", CPU)
+    assert uses_bfloat16("auto", torch.device("cuda"))
+    assert uses_bfloat16("bfloat16", CPU)
+    assert not uses_bfloat16("float32", torch.device("cuda"))
