@@ -39,7 +39,7 @@ setup: $(VENV)/.synced
 
 # The environment is made again only when the lock or the project file is newer than it.
 $(VENV)/.synced: pyproject.toml uv.lock | $(UV)
-	@$(UV) sync --frozen --quiet
+	@$(UV) sync --frozen --quiet --compile-bytecode
 	@touch $@
 
 $(UV):

@@ -8,7 +8,6 @@ Howard et al. (arXiv 1905.02244).
 from collections.abc import Callable, Mapping
 
 from torch import nn
-from torchvision import models
 
 from tasks.core.errors import ModelError
 from tasks.core.models.compact import Compact
@@ -44,17 +43,16 @@ def build_module(architecture: str, n_classes: int, channels: int) -> nn.Module:
     return ARCHITECTURES[architecture](n_classes, channels)
 
 
-def _mobilenet_v3_small(n_classes: int, channels: int) -> nn.Module:
-    network = models.mobilenet_v3_small(weights=None, num_classes=n_classes)
-    return _with_channels(network, "features.0.0", channels)
+def _torchvision(name: str, first: str) -> Callable[[int, int], nn.Module]:
+    """Return the builder of one of torchvision's networks, whose first convolution is `first`."""
 
+    def build(n_classes: int, channels: int) -> nn.Module:
+        from torchvision import models  # slow to import, and most runs need none of these
 
-def _resnet18(n_classes: int, channels: int) -> nn.Module:
-    return _with_channels(models.resnet18(weights=None, num_classes=n_classes), "conv1", channels)
+        network = models.get_model(name, weights=None, num_classes=n_classes)
+        return _with_channels(network, first, channels)
 
-
-def _resnet50(n_classes: int, channels: int) -> nn.Module:
-    return _with_channels(models.resnet50(weights=None, num_classes=n_classes), "conv1", channels)
+    return build
 
 
 def _with_channels(network: nn.Module, first: str, channels: int) -> nn.Module:
@@ -79,9 +77,9 @@ def _with_channels(network: nn.Module, first: str, channels: int) -> nn.Module:
 
 ARCHITECTURES: Mapping[str, Callable[[int, int], nn.Module]] = {
     "compact": Compact,
-    "mobilenet_v3_small": _mobilenet_v3_small,
+    "mobilenet_v3_small": _torchvision("mobilenet_v3_small", "features.0.0"),
     "lenet5": LeNet5,
-    "resnet18": _resnet18,
-    "resnet50": _resnet50,
+    "resnet18": _torchvision("resnet18", "conv1"),
+    "resnet50": _torchvision("resnet50", "conv1"),
     "mini_xception": MiniXception,
 }
