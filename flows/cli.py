@@ -52,7 +52,9 @@ def run(
     paths = _project()
     _need_git(paths.root)
     from flows.dvc_graph import changed_stages, mend_after_a_crash
+    from tasks.core.params import load_yaml
 
+    load_yaml(paths.params)  # a torn file is said in our words, before DVC stumbles over it
     console = Console()
     for line in mend_after_a_crash(paths.root):
         console.print(f"mended: {line}", highlight=False)

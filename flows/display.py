@@ -73,5 +73,5 @@ class StageDisplay:
             if self._live:
                 self._live.remove_task(self._bars.pop(stage))
             self._console.print(
-                f"{stage:<19}{outcome}  [dim]{seconds:.0f} s[/dim]", highlight=False
+                f"{stage:<19}{outcome}  [dim]{seconds:.0f} s[/dim]", highlight=False, soft_wrap=True
             )

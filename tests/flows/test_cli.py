@@ -1,0 +1,140 @@
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from flows.presets import preset_names, use_preset
+from tasks.core.errors import UserError
+
+REPOSITORY = Path(__file__).parents[2]
+COMMANDS = ["run", "use", "intake", "predict", "audit", "datasets"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_comes_with_an_example(affectgap, command):
+    done = affectgap(REPOSITORY, command, "--help")
+    assert done.returncode == 0
+    assert f"Example: affectgap {command}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["use", "nowhere"], "no preset 'nowhere'; there are drawn, folder, london"),
+        (["predict", "x.jpg", "--model", "nowhere"], "nowhere/model.json: no model here"),
+        (["predict", "x.jpg", "--explain"], "--out DIR"),
+        (["audit", "none.csv", "--out", "x"], "none.csv: no such file"),
+        (["datasets", "show", "cifar"], "cifar"),
+        (["datasets", "fetch", "drawn"], "cannot be fetched"),
+        (["intake", "none", "--dataset", "mine"], "none"),
+        (["frobnicate"], "frobnicate"),
+        (["run", "frobnicate"], "frobnicate"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(affectgap, arguments, said):
+    done = affectgap(REPOSITORY, *arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.lower().startswith("error")]) == 1
+
+
+def test_outside_a_project_it_says_where_to_go(affectgap, tmp_path):
+    done = affectgap(tmp_path, "run")
+    assert done.returncode == 2
+    assert "cd into a clone" in done.stderr
+
+
+def test_datasets_are_listed(affectgap):
+    done = affectgap(REPOSITORY, "datasets")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in ("drawn", "folder", "london", "CC BY 4.0"))
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / "presets").mkdir()
+    for name in ("drawn", "london"):
+        (tmp_path / "presets" / f"{name}.yaml").write_text(f"draw: {{name: {name}}}\n")
+    (tmp_path / "params.yaml").write_text("draw: {name: drawn}\n")
+    return tmp_path
+
+
+def test_a_preset_becomes_the_params_and_own_work_is_kept(project):
+    assert preset_names(project) == ["drawn", "london"]
+    assert "kept" not in use_preset(project, "london")
+    assert (project / "params.yaml").read_text() == "draw: {name: london}\n"
+    (project / "params.yaml").write_text("draw: {name: mine}\n")
+    assert "params.kept-1.yaml" in use_preset(project, "drawn")
+    assert (project / "params.kept-1.yaml").read_text() == "draw: {name: mine}\n"
+    (project / "params.yaml").write_text("draw: {name: mine too}\n")
+    use_preset(project, "drawn")
+    assert (project / "params.kept-2.yaml").read_text() == "draw: {name: mine too}\n"
+    own = project / "own.yaml"
+    own.write_text("draw: {name: own}\n")
+    use_preset(project, str(own))
+    assert (project / "params.yaml").read_text() == own.read_text()
+
+
+def test_a_preset_that_is_no_yaml_leaves_the_params_alone(project):
+    (project / "torn.yaml").write_text("draw: [")
+    with pytest.raises(UserError, match=r"torn\.yaml: is not valid YAML"):
+        use_preset(project, str(project / "torn.yaml"))
+    assert (project / "params.yaml").read_text() == "draw: {name: drawn}\n"
+
+
+def test_an_audit_of_any_csv_gives_back_its_counts(affectgap, tmp_path):
+    rows = ["emotion,y_pred,age_band,gender"]
+    rows += ["happy,happiness,child,F"] * 12 + ["happy,sad,child,F"] * 8
+    rows += ["happy,happy,adult,M"] * 19 + ["happy,sad,adult,M"]
+    (tmp_path / "predictions.csv").write_text("\n".join(rows) + "\n")
+    done = affectgap(REPOSITORY, "audit", str(tmp_path / "predictions.csv"), "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "groups.csv").read_text().splitlines()
+    found = [line for line in lines if re.search(r",child,female,happiness,20,12,0\.6,", line)]
+    assert len(found) == 1
+
+
+def london_model(root: Path) -> Path:
+    from tasks.core.models.checkpoint import no_pictures_seen, save_model
+    from tasks.core.models.pretrained import load_pretrained
+
+    module, spec = load_pretrained("fer2013/mini_xception", root)
+    save_model(root / "model", module, spec, no_pictures_seen())
+    return root / "model"
+
+
+@pytest.mark.skipif(not os.environ.get("AFFECTGAP_ASSETS"), reason="AFFECTGAP_ASSETS is unset")
+def test_predict_answers_every_face_of_every_picture(affectgap, tmp_path):
+    from PIL import Image
+
+    photos = Path(os.environ["AFFECTGAP_ASSETS"]) / "london" / "smiling_front"
+    both = Image.new("RGB", (1600, 800), "white")
+    for number, name in enumerate(("001_08.jpg", "003_08.jpg")):
+        with Image.open(photos / name) as face:
+            both.paste(face.resize((800, 800)), (800 * number, 0))
+    both.save(tmp_path / "두 사람.png")
+    (tmp_path / "text.jpg").write_text("no picture")
+    Image.new("RGB", (200, 200), "grey").save(tmp_path / "empty.png")
+    model = str(london_model(tmp_path))
+    images = [str(tmp_path / name) for name in ("두 사람.png", "text.jpg", "empty.png")]
+    out = tmp_path / "out"
+    done = affectgap(
+        REPOSITORY, "predict", *images, "--model", model, "--explain", "--out", str(out)
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    faces = [line for line in lines if line.get("face") is not None]
+    assert len(faces) == 2
+    for face in faces:
+        assert sum(face["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+        assert face["emotion"] == max(face["probabilities"], key=face["probabilities"].get)
+        assert len(face["box_xyxy_px"]) == 4
+        assert face["model_version"]
+        assert Image.open(face["drawn"]).size == (1600, 800)
+        assert Path(face["explained"]).is_file()
+    assert [line["error"].split(":")[0] for line in lines if "error" in line] == ["not_an_image"]
+    assert [line["note"] for line in lines if "note" in line] == ["no face found"]
+    assert done.returncode == 2
+    assert "1 of 3 pictures could not be read" in done.stderr
