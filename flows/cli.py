@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-datasets_app = typer.Typer(help="Data sets: list them, fetch an open one.")
+datasets_app = typer.Typer()
 app.add_typer(datasets_app, name="datasets")
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Plain lines without bars, for logs.")]
@@ -145,7 +145,7 @@ def audit(
 
 @datasets_app.callback(invoke_without_command=True)
 def datasets(context: typer.Context) -> None:
-    """List the data sets that are read here.
+    """List the data sets that are read here; show or fetch one.
 
     Example: affectgap datasets
     """

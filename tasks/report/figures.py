@@ -210,13 +210,16 @@ def _loss(axis: Axes, history: pd.DataFrame) -> None:
 def _recall(axis: Axes, history: pd.DataFrame) -> None:
     shares = 100 * history["valid_recall_score"]
     axis.plot(history["epoch"], shares, "o-", ms=3.5, color=_COLOURS[2])
-    best = int(np.argmax(shares.to_numpy()))
-    epoch, share = history["epoch"].iloc[best], shares.iloc[best]
+    # The epoch that was kept: the highest recall, of equal ones the lowest loss, then the earliest.
+    best = history.sort_values(
+        ["valid_recall_score", "valid_loss", "epoch"], ascending=[False, True, True]
+    ).index[0]
+    epoch, share = history["epoch"].loc[best], shares.loc[best]
     axis.plot([epoch], [share], "o", ms=9, mfc="none", mec=_INK)
     axis.text(
         0.98,
         0.06,
-        f"highest: {share:.1f} % (epoch {int(epoch)})",
+        f"kept: {share:.1f} % (epoch {int(epoch)})",
         transform=axis.transAxes,
         ha="right",
         fontsize=10,

@@ -107,12 +107,13 @@ def protocol_gap(inputs: Inputs) -> str:
     for model in MODELS:
         if model in same.index:
             row = same.loc[model]
-            sign = -1 if row["group_a"] != gap["group_a"] else 1
+            turned = row["group_a"] != gap["group_a"]
+            sign, (n_a, n_b) = (-1, ("n_b", "n_a")) if turned else (1, ("n_a", "n_b"))
             limits = sorted((sign * row["ci_low"], sign * row["ci_high"]))
             said.append(
                 f"{points(sign * row['gap'], signed=True)} points for the {model_word(model)} "
-                f"(interval {span_points(*limits)}, n = {count(row['n_a'])} and "
-                f"{count(row['n_b'])})"
+                f"(interval {span_points(*limits)}, n = {count(row[n_a])} and "
+                f"{count(row[n_b])})"
             )
     a, b = (group_word({gap["dimension"]: gap[f"group_{side}"]}) for side in "ab")
     return f"Under the published protocol, {a} against {b}: {' and '.join(said)}."
