@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import UserError
-from tasks.core.process import die_with_parent
+from tasks.core.process import STARTER_VARIABLE, die_with_parent
 
 
 def stage_graph(root: Path, target: str | None) -> dict[str, list[str]]:
@@ -62,7 +62,8 @@ def stage_graph(root: Path, target: str | None) -> dict[str, list[str]]:
 def changed_stages(root: Path, target: str | None) -> dict[str, Any]:
     """Ask DVC what is not up to date; an empty dict means that there is nothing to do.
 
-    A stage is not in it when only what it depends on is.
+    A stage is not in it when only what it depends on is, nor are data sets (`.dvc` files): a stage
+    that reads a changed one is.
     """
     arguments = ["status", "--json", *(["--with-deps", target] if target else [])]
     done = subprocess.run(
@@ -72,7 +73,7 @@ def changed_stages(root: Path, target: str | None) -> dict[str, Any]:
         line = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(f"{root}: DVC cannot read the project: {line.removeprefix('ERROR: ')}")
     changed: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return changed
+    return {name: what for name, what in changed.items() if not name.endswith(".dvc")}
 
 
 def run_dvc(root: Path, *arguments: str) -> Iterator[str]:
@@ -99,13 +100,15 @@ def run_dvc(root: Path, *arguments: str) -> Iterator[str]:
 
 def dvc_command(*arguments: str) -> list[str]:
     """Return the command line of a DVC process that dies with its parent."""
-    code = f"from flows.dvc_graph import main_of_dvc; main_of_dvc({list(arguments)!r})"
+    call = f"main_of_dvc({list(arguments)!r}, {os.getpid()})"
+    code = f"from flows.dvc_graph import main_of_dvc; {call}"
     return [sys.executable, "-c", code]
 
 
-def main_of_dvc(arguments: list[str]) -> None:
+def main_of_dvc(arguments: list[str], parent_pid: int) -> None:
     """Be DVC (called in a process of its own)."""
-    die_with_parent()
+    die_with_parent(parent_pid)
+    os.environ[STARTER_VARIABLE] = str(os.getpid())
     from dvc.cli import main
 
     sys.exit(main(arguments))

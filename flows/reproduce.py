@@ -9,7 +9,6 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
@@ -20,7 +19,8 @@ from flows.display import StageDisplay
 from flows.dvc_graph import run_dvc, stage_graph
 from flows.server import prefect_server
 from tasks.core import tracking
-from tasks.core.errors import AffectGapError, UserError
+from tasks.core.errors import AffectGapError
+from tasks.core.locks import alone
 from tasks.core.params import load_yaml
 from tasks.core.paths import Paths
 
@@ -75,7 +75,7 @@ def reproduce(
     graph = stage_graph(paths.root, target)
     params = load_yaml(paths.params)
     with (
-        _alone(paths),
+        alone(paths.at("work/run.lock"), f"{paths.root}: another `affectgap run` is at work here"),
         tracking.open_run(paths, "pipeline", params, "pipeline") as run,
         prefect_server(paths.root),
         StageDisplay(console, quiet) as display,
@@ -171,7 +171,7 @@ def _log_pipeline(paths: Paths, run: tracking.Run, outcomes: list[Outcome]) -> N
 
 def _link(outcome: Outcome) -> str:
     kind = "stage" if outcome.status == "ran" else "reused"
-    return f"{kind}.{outcome.stage.replace('@', '-')}"  # MLflow takes no @ in a tag's name
+    return f"{kind}.{outcome.stage}"
 
 
 def _note(run: tracking.Run, outcomes: list[Outcome], ids: Mapping[str, str | None]) -> str:
@@ -182,13 +182,3 @@ def _note(run: tracking.Run, outcomes: list[Outcome], ids: Mapping[str, str | No
         for outcome in outcomes
     ]
     return "\n".join(["| stage | this time | run that made it |", "|---|---|---|", *rows])
-
-
-def _alone(paths: Paths) -> FileLock:
-    paths.at("work").mkdir(exist_ok=True)
-    lock = FileLock(paths.at("work/run.lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UserError(f"{paths.root}: another `affectgap run` is at work here") from None
-    return lock

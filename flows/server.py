@@ -49,7 +49,7 @@ def prefect_server(root: Path) -> Iterator[str]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [sys.executable, "-c", f"from flows.server import serve; serve({port})"],
+            [sys.executable, "-c", f"from flows.server import serve; serve({port}, {os.getpid()})"],
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -70,9 +70,9 @@ def prefect_server(root: Path) -> Iterator[str]:
             server.wait()
 
 
-def serve(port: int) -> None:
+def serve(port: int, parent_pid: int) -> None:
     """Run the server in this process until its parent dies (called in a process of its own)."""
-    die_with_parent()
+    die_with_parent(parent_pid)
     import uvicorn
     from prefect.server.api.server import create_app
 

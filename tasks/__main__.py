@@ -11,14 +11,13 @@ import sys
 import time
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from tasks.core import tracking
 from tasks.core.digests import input_digests
 from tasks.core.errors import AffectGapError, UserError
+from tasks.core.locks import alone
 from tasks.core.params import load_section
 from tasks.core.paths import STAGE_OUTS, Paths, find_root
-from tasks.core.process import die_with_parent
+from tasks.core.process import die_with_parent, starter_pid
 
 # The module of each stage; most live in the room of the same name.
 MODULES = {name: f"tasks.{name}.stage" for name in {full.split("@")[0] for full in STAGE_OUTS}}
@@ -27,7 +26,7 @@ MODULES["finetune"] = "tasks.train.finetune"
 
 def main(argv: list[str]) -> int:
     """Run the stage named on the command line and return the exit code."""
-    die_with_parent()
+    die_with_parent(starter_pid())
     # Threads that wait by spinning slow down the stage beside this one many times; read by OpenMP
     # when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -49,27 +48,19 @@ def main(argv: list[str]) -> int:
 def _run(name: str, items: list[str], stage: str, paths: Paths) -> None:
     module = importlib.import_module(MODULES[name])
     params = load_section(paths.params, name, module.Params)
-    with _alone(paths, stage), tracking.open_run(paths, stage, params.model_dump(), "stage") as run:
+    lock, busy = (
+        paths.at("work/locks") / stage,
+        f"stage {stage} is already running here; wait for it",
+    )
+    with alone(lock, busy), tracking.open_run(paths, stage, params.model_dump(), "stage") as run:
         inputs = input_digests(paths, stage)
         run.log_tags({f"input.{path}": digest for path, digest in inputs.items()})
         started = time.monotonic()
         result = module.run(params, paths, *items)
         run.log_result(result)
-        tracking.write_run_record(paths, stage, run.run_id)
+        tracking.write_run_record(paths, stage, run)
     if result.summary:
         print(f"{stage}: {result.summary} ({time.monotonic() - started:.0f} s)", flush=True)
-
-
-def _alone(paths: Paths, stage: str) -> FileLock:
-    """Hold the stage's lock: two of the same stage would write the same outputs."""
-    locks = paths.at("work/locks")
-    locks.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks / stage, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UserError(f"stage {stage} is already running here; wait for it to end") from None
-    return lock
 
 
 if __name__ == "__main__":

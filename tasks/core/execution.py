@@ -34,6 +34,7 @@ def process_pool(workers: int) -> Iterator[Executor]:
         max_workers=workers or cpu_count(),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=die_with_parent,
+        initargs=(os.getpid(),),
     )
     try:
         yield pool

@@ -4,14 +4,12 @@ The store is SQLite in `mlruns/` unless `MLFLOW_TRACKING_URI` names another. The
 `AFFECTGAP_PIPELINE_RUN`: MLflow's own `MLFLOW_RUN_ID` would resume the parent instead of nesting.
 """
 
-import importlib.metadata
 import json
 import logging
 import os
-import platform
+import re
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,13 +23,15 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunStatus, RunTag, ViewType
 
 from tasks.core.files import write_text
+from tasks.core.labels import credit_line
+from tasks.core.params import load_yaml
 from tasks.core.paths import Paths
+from tasks.core.provenance import commit_of, has_changes, versions
 from tasks.core.result import StageResult
 
 EXPERIMENT = "affectgap"
 PARENT_VARIABLE = "AFFECTGAP_PIPELINE_RUN"
 _PROCESS_TAG = "affectgap.process"
-_LIBRARIES = ("dlib-bin", "dvc", "great-expectations", "lime", "numpy", "pandas", "torch")
 _BATCH = 100  # MLflow's limit of params a call; metrics and tags stay below theirs
 
 
@@ -48,7 +48,7 @@ class Run:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log nested params with dotted names."""
-        flat = [Param(key, str(value)) for key, value in _flat(params)]
+        flat = [Param(_name(key), str(value)) for key, value in _flat(params)]
         for start in range(0, len(flat), _BATCH):
             self.client.log_batch(self.run_id, params=flat[start : start + _BATCH])
 
@@ -56,13 +56,15 @@ class Run:
         """Set tags."""
         for start in range(0, len(tags), _BATCH):
             some = list(tags.items())[start : start + _BATCH]
-            self.client.log_batch(self.run_id, tags=[RunTag(key, text) for key, text in some])
+            self.client.log_batch(
+                self.run_id, tags=[RunTag(_name(key), text) for key, text in some]
+            )
 
     def log_result(self, result: StageResult) -> None:
         """Log a stage's metrics, curves and artefacts."""
-        metrics = [Metric(key, value, 0, 0) for key, value in result.metrics.items()]
+        metrics = [Metric(_name(key), value, 0, 0) for key, value in result.metrics.items()]
         for key, curve in result.series.items():
-            metrics += [Metric(key, value, 0, step) for step, value in curve]
+            metrics += [Metric(_name(key), value, 0, step) for step, value in curve]
         for start in range(0, len(metrics), _BATCH):
             self.client.log_batch(self.run_id, metrics=metrics[start : start + _BATCH])
         for artifact in result.artifacts:
@@ -148,9 +150,10 @@ def close_dead_runs(paths: Paths) -> int:
     return len(dead)
 
 
-def write_run_record(paths: Paths, stage: str, run_id: str) -> None:
+def write_run_record(paths: Paths, stage: str, run: Run) -> None:
     """Keep the run's id beside the stage's outputs, so that a restored stage still names it."""
-    record = {"stage": stage, "run_id": run_id, "experiment": EXPERIMENT}
+    experiment = run.client.get_run(run.run_id).info.experiment_id
+    record = {"stage": stage, "run_id": run.run_id, "experiment_id": experiment}
     write_text(paths.run_record(stage), json.dumps(record, indent=2) + "\n")
 
 
@@ -164,23 +167,28 @@ def read_run_record(paths: Paths, stage: str) -> str | None:
 
 
 def provenance(paths: Paths) -> dict[str, str]:
-    """Return the git commit, the Python and the library versions as tags."""
-    commit = _git(paths.root, "rev-parse", "HEAD") or "none"
-    changed = bool(_git(paths.root, "status", "--porcelain", "--untracked-files=no"))
-    versions = {f"version.{name}": importlib.metadata.version(name) for name in _LIBRARIES}
-    return {
-        "mlflow.source.git.commit": commit,
-        "git.uncommitted_changes": str(changed).lower(),
-        "version.python": platform.python_version(),
-        **versions,
+    """Return the git commit, the versions and the data sets' notices as tags."""
+    tags = {
+        "mlflow.source.git.commit": commit_of(paths.root) or "none",
+        "git.uncommitted_changes": str(has_changes(paths.root)).lower(),
+        **{f"version.{name}": version for name, version in versions().items()},
     }
+    if notice := _notice(paths):
+        tags["notice"] = notice
+    return tags
 
 
-def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() if done.returncode == 0 else ""
+def _notice(paths: Paths) -> str:
+    """Return what must be said with everything made from the data sets that params name."""
+    if not paths.params.is_file():
+        return ""
+    section = load_yaml(paths.params).get("ingest")
+    return credit_line(section.get("datasets", ())) if isinstance(section, dict) else ""
+
+
+def _name(key: str) -> str:
+    """Spell a key with the characters that MLflow takes."""
+    return re.sub(r"[^\w\-. /:]", "-", key, flags=re.ASCII)
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -62,7 +62,8 @@ def counts_rows(inputs: Inputs) -> dict[str, Any]:
                 ],
             }
         )
-    return {"splits": splits, "rows": rows}
+    unknown = int((~inputs.manifest["subject_known"].astype(bool)).sum())
+    return {"splits": splits, "rows": rows, "unknown_people": count(unknown) if unknown else ""}
 
 
 def emotion_rows(inputs: Inputs) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from tasks.report.cells import group_list, pick
 from tasks.report.inputs import Inputs
 from tasks.report.words import (
     count,
+    group_key,
     level,
     listed,
     model_word,
@@ -49,7 +50,7 @@ def findings(inputs: Inputs) -> dict[str, Any]:
         "lead": sentences[0] if sentences else no_gap_sentence(inputs.gaps, BASE),
         "emotion": sentences[1] if len(sentences) > 1 else "",
         "lead_is_single": gap is None and single is not None,
-        "after": _after(inputs.gaps, lead),
+        "after": _after(inputs, lead),
         "changes": changes(inputs),
         "cards": cards(inputs, gap, single),
         "caveats": _caveats(inputs, lead),
@@ -105,10 +106,10 @@ def metrics(inputs: Inputs) -> dict[str, Any]:
         recalls[model] = {}
         for where in group_list(groups, inputs.by, crossed=False):
             for _, row in pick(groups, inputs.by, where, emotion=ALL, model=model).iterrows():
-                key = "_".join(where.values()) or ALL
+                key = group_key(where)
                 recalls[model][key] = _figures(row, "recall")
     change = {
-        "_".join(where.values()) or ALL: _figures(row, "change")
+        group_key(where): _figures(row, "change")
         for where in group_list(inputs.before_after, inputs.by, crossed=False)
         for _, row in pick(inputs.before_after, inputs.by, where, emotion=ALL).iterrows()
     }
@@ -149,10 +150,11 @@ def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _after(gaps: pd.DataFrame, lead: pd.Series | None) -> str:
-    """Say how the same two groups compare under the fine-tuned model."""
+def _after(inputs: Inputs, lead: pd.Series | None) -> str:
+    """Say how the same two groups compare under the fine-tuned model, and before, like for like."""
     if lead is None:
         return ""
+    gaps = inputs.gaps
     same = gaps[(gaps["model"] == FINETUNED) & (gaps["protocol"] == "held_out")]
     for name in ("dataset", "dimension", "emotion"):
         same = same[same[name] == lead[name]]
@@ -163,8 +165,24 @@ def _after(gaps: pd.DataFrame, lead: pd.Series | None) -> str:
     row = turned(same.iloc[0])
     sentence = gap_sentence(row, f"after fine-tuning, the {model_word(FINETUNED)}")
     if not bool(row["enough_n"]):
-        return sentence + " Too few pictures to test it."
-    return sentence if shown(row["p_holm"]) else sentence + " This gap could not be shown."
+        sentence += " Too few pictures to test it."
+    elif not shown(row["p_holm"]):
+        sentence += " This gap could not be shown."
+    return sentence + _before_on_the_same(inputs, row)
+
+
+def _before_on_the_same(inputs: Inputs, row: pd.Series) -> str:
+    """Say how the base model reads the pictures that are held out from both models."""
+    said = []
+    for side in "ab":
+        where = {row["dimension"]: row[f"group_{side}"]}
+        cells = pick(inputs.before_after, inputs.by, where, emotion=row["emotion"])
+        if cells.empty or int(cells.iloc[0]["n"]) != int(row[f"n_{side}"]):
+            return (
+                ""  # the two groups do not have the same emotions, or several data sets are apart
+            )
+        said.append(percent(float(cells.iloc[0]["recall_base"])))
+    return f" On these same pictures the base model reads {said[0]} and {said[1]}."
 
 
 def _change(where: dict[str, str], row: pd.Series) -> str:

@@ -21,6 +21,7 @@ FIGURES: tuple[str, ...] = (
     *(f"lime_{name}" for name in MODELS),
 )
 REJECTING: tuple[str, ...] = ("ingest", "check", "crop")
+_UI = "http://127.0.0.1:5000"  # where `make ui` serves
 _COUNTS = {"n", "n_a", "pictures"}  # the first figure of each table
 _TEXTS = {"emotions", "left_out_emotions", "shared_datasets", "family", "method"}
 
@@ -50,7 +51,7 @@ class Inputs:
     figures
         Figures that other stages drew, by name; None where one is absent.
     runs
-        Tracking runs by stage.
+        Tracking runs by stage: `id`, and `link` to it in the pages that `make ui` serves.
     params, params_text
         params.yaml as a mapping and as it is written.
     """
@@ -68,7 +69,7 @@ class Inputs:
     specs: Mapping[str, Mapping[str, Any]]
     lime: Mapping[str, pd.DataFrame | None]
     figures: Mapping[str, Path | None]
-    runs: Mapping[str, str]
+    runs: Mapping[str, Mapping[str, str]]
     params: Mapping[str, Any]
     params_text: str
 
@@ -153,11 +154,13 @@ def _json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def _runs(paths: Paths) -> dict[str, str]:
+def _runs(paths: Paths) -> dict[str, dict[str, str]]:
     """Return the tracking run of each stage, in the order of the pipeline."""
     runs = {}
     for stage in STAGE_OUTS:
         record = _json(paths.run_record(stage)) if stage != "report" else None
         if record:
-            runs[stage] = str(record["run_id"])
+            run = str(record["run_id"])
+            link = f"{_UI}/#/experiments/{record.get('experiment_id', '1')}/runs/{run}"
+            runs[stage] = {"id": run, "link": link}
     return runs

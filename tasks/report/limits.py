@@ -15,6 +15,8 @@ _ALWAYS = (
     "part can differ between groups and make a gap that is not about age or gender.",
     "Each model is one training run with one seed. How much recall moves from seed to seed is not "
     "measured here, and a change of that size would not mean anything.",
+    "Figures pooled over emotions weigh every picture alike. Where groups differ in which emotions "
+    "their pictures show, part of a pooled gap is that mix; the gaps on single emotions are not.",
     "Intervals count pictures as independent. Where a person has several pictures they are likely "
     "too narrow, and so are the tests of what fine-tuning changed. The tests of gaps between "
     "groups correct for it.",
@@ -46,8 +48,16 @@ def _of_this_run(inputs: Inputs) -> list[str]:
         )
     if (inputs.params.get("split") or {}).get("by") == "image":
         said.append(
-            "The split is by picture, not by person: the same person can be in training and test, "
-            "so recall on held-out pictures is likely too high."
+            "The split is by picture, not by person, as some published protocols have it. Held out "
+            "still means that no picture of the person was used, which leaves few pictures."
+        )
+    nobody = int((~inputs.manifest["subject_known"].astype(bool)).sum())
+    if nobody:
+        said.append(
+            f"Who is in the picture is not recorded for {count(nobody)} of "
+            f"{count(len(inputs.manifest))} pictures. Each of them counts as a person of its own: "
+            "the same person may be in training and in test, so recall on held-out pictures may be "
+            "too high and intervals too narrow."
         )
     estimated = int((inputs.manifest["age_source"] == "estimated").sum())
     if estimated:

@@ -9,6 +9,11 @@ from tasks.core.labels import ALL
 MODEL_WORDS = {"base": "base model", "finetuned": "fine-tuned model"}
 
 
+def group_key(where: Mapping[str, str]) -> str:
+    """Return a group's key in metrics.json, such as `age_band=child`; `all` for everyone."""
+    return ",".join(f"{name}={group}" for name, group in where.items()) or ALL
+
+
 def model_word(name: str) -> str:
     """Name a model as readers know it."""
     return MODEL_WORDS.get(name, f"model {name}")

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -65,3 +66,12 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path):
         alive = [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
         time.sleep(0.1)
     assert not alive
+
+
+def test_a_worker_that_comes_up_after_its_parent_died_ends_at_once():
+    code = (
+        "from tasks.core.process import die_with_parent; die_with_parent(1 << 30); print('lives')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == ""
+    assert done.returncode == -signal.SIGKILL

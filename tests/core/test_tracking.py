@@ -32,16 +32,19 @@ def test_a_stage_logs_what_it_returned_under_the_pipeline_run(paths, monkeypatch
     with tracking.open_run(paths, "pipeline", {}, "pipeline") as parent:
         monkeypatch.setenv(tracking.PARENT_VARIABLE, parent.run_id)
         many = {f"p{number}": number for number in range(230)}
-        with tracking.open_run(paths, "train", {"a": {"b": 1}, **many}, "stage") as run:
+        with tracking.open_run(
+            paths, "train", {"a": {"b": 1}, "c@[18+]": 2, **many}, "stage"
+        ) as run:
             curve = [(1, 0.5), (2, 0.25)]
             run.log_result(StageResult({"valid_recall_score": 0.9}, {"loss": curve}, [figure]))
-            tracking.write_run_record(paths, "train", run.run_id)
+            tracking.write_run_record(paths, "train", run)
     client, _ = runs(paths)
     stage = client.get_run(run.run_id)
     assert stage.info.status == "FINISHED"
     assert stage.data.tags["mlflow.parentRunId"] == parent.run_id
     assert stage.data.params["a.b"] == "1"
-    assert len(stage.data.params) == 231
+    assert stage.data.params["c--18--"] == "2"
+    assert len(stage.data.params) == 232
     assert stage.data.metrics["valid_recall_score"] == 0.9
     assert [m.value for m in client.get_metric_history(run.run_id, "loss")] == [0.5, 0.25]
     assert [a.path for a in client.list_artifacts(run.run_id)] == ["figure.png"]

@@ -93,7 +93,9 @@ def test_an_audit_of_any_csv_gives_back_its_counts(affectgap, tmp_path):
     done = affectgap(REPOSITORY, "audit", str(tmp_path / "predictions.csv"), "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     lines = (tmp_path / "groups.csv").read_text().splitlines()
-    found = [line for line in lines if re.search(r",all,all,child,female,happiness,20,12,0\.6,", line)]
+    found = [
+        line for line in lines if re.search(r",all,all,child,female,happiness,20,12,0\.6,", line)
+    ]
     assert len(found) == 1
 
 

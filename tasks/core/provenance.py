@@ -1,0 +1,54 @@
+"""Where results come from: the git commit and the versions of the libraries behind the figures."""
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+
+_LIBRARIES = (
+    "dlib-bin",
+    "dvc",
+    "great-expectations",
+    "lime",
+    "matplotlib",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "pillow",
+    "prefect",
+    "scikit-image",
+    "statsmodels",
+    "torch",
+)
+
+
+def git(root: Path, *arguments: str) -> str:
+    """Ask git about a folder; "" where there is no git, no repository or no commit."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def commit_of(root: Path) -> str:
+    """Return the commit that a folder stands on; "" where there is none."""
+    return git(root, "rev-parse", "HEAD")
+
+
+def has_changes(root: Path) -> bool:
+    """Tell whether tracked files differ from the commit."""
+    return bool(git(root, "status", "--porcelain", "--untracked-files=no"))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that shape the figures."""
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
