@@ -35,6 +35,11 @@ def main() -> None:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.filename is None:  # no file of the user's: a defect, to be seen whole
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("error: interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
@@ -51,7 +56,7 @@ def run(
     """
     paths = _project()
     _need_git(paths.root)
-    from flows.dvc_graph import changed_stages, mend_after_a_crash
+    from flows.dvc_graph import changed_stages, mend_after_a_crash, stage_graph
     from tasks.core.params import load_yaml
 
     load_yaml(paths.params)  # a torn file is said in our words, before DVC stumbles over it
@@ -60,6 +65,8 @@ def run(
         console.print(f"mended: {line}", highlight=False)
     from tasks.core import tracking
 
+    if target is not None:
+        stage_graph(paths.root, target)  # says it in one line where there is no such stage
     if changed := changed_stages(paths.root, target):
         from flows.reproduce import reproduce
 
@@ -67,7 +74,8 @@ def run(
         reproduce(paths, target, changed, console, quiet)
     else:
         console.print("Everything is up to date (DVC); nothing to do.")
-    _print_headline(paths, console)
+    if target in (None, "report"):  # after a part of the way, the tables are of an earlier run
+        _print_headline(paths, console)
 
 
 @app.command()
@@ -195,13 +203,14 @@ def _print_headline(paths: Paths, console: Console) -> None:
     """Print the headline table, if there is a report, and where the report is."""
     if not paths.report.is_file():
         return
-    from flows.headline import headline_table, notice
+    from flows.headline import headline_table, notices
 
     console.print(headline_table(paths))
-    if line := notice(paths):
-        console.print(line, style="bold", highlight=False)
-    console.print(f"report: {paths.report}", highlight=False, soft_wrap=True)
-    console.print(f"runs:   {paths.mlruns / 'mlflow.db'} (`make ui` shows them)", highlight=False)
+    for line in notices(paths):
+        console.print(line, style="bold", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"report: {paths.report}", highlight=False, markup=False, soft_wrap=True)
+    runs = f"runs:   {paths.mlruns / 'mlflow.db'} (`make ui` shows them)"
+    console.print(runs, highlight=False, markup=False, soft_wrap=True)
 
 
 def _list_datasets() -> None:

@@ -4,44 +4,67 @@ import pandas as pd
 from rich.table import Table
 
 from tasks.core.labels import ALL, credit_line
-from tasks.core.paths import MODELS, Paths
+from tasks.core.paths import Paths
 from tasks.core.tables import read_table
 
-_FIXED = ("model", "protocol", "emotion", "n", "correct", "recall", "ci_low", "ci_high")
+_END = "n"  # the dimensions of before_after.csv stand before its figures
 
 
 def headline_table(paths: Paths) -> Table:
-    """Return recall of held-out pictures by group, one row a group and one column a model."""
+    """Return recall by group, before and after, with intervals and n.
+
+    The first column of figures is the base model on all pictures that it has not seen; the other
+    two are about the same pictures: those that neither model has seen.
+    """
     groups = pd.read_csv(paths.tables / "groups.csv", keep_default_na=False)
-    held_out = groups[(groups["protocol"] == "held_out") & (groups["emotion"] == ALL)]
-    table = Table(title="recall on held-out pictures", title_justify="left", box=None)
+    change = pd.read_csv(paths.tables / "before_after.csv", keep_default_na=False)
+    dimensions = [name for name in change.columns[: change.columns.get_loc(_END)]]
+    dimensions = [name for name in dimensions if name not in ("dataset", "emotion")]
+    base = groups[(groups["model"] == "base") & (groups["protocol"] == "held_out")]
+    table = Table(title="recall (interval, n)", title_justify="left", box=None)
     table.add_column("group")
-    for model in MODELS:
-        table.add_column(f"{model} (interval, n)", justify="right")
-    for name, rows in _one_dimension_at_a_time(held_out):
-        by_model = rows.set_index("model")
-        cells = [_cell(by_model.loc[m]) if m in by_model.index else "none" for m in MODELS]
+    table.add_column("base, held out", justify="right")
+    table.add_column("base, held out from both", justify="right")
+    table.add_column("fine-tuned, held out from both", justify="right")
+    for name, where in _groups(base, dimensions):
+        alone, both = _row(base, where), _row(change, where)
+        cells = [_cell(alone, "recall", "ci_low", "ci_high")]
+        for model in ("base", "finetuned"):
+            limits = (f"{model}_ci_low", f"{model}_ci_high")
+            cells.append("none" if both is None else _cell(both, f"recall_{model}", *limits))
         table.add_row(name, *cells)
     return table
 
 
-def notice(paths: Paths) -> str:
-    """Return the notices and credits of the data sets behind the report."""
-    return credit_line(read_table(paths.manifest, ["dataset"])["dataset"].unique())
+def notices(paths: Paths) -> list[str]:
+    """Return what must be said with the table: notices of the data sets, people not recorded."""
+    manifest = read_table(paths.manifest, ["dataset", "subject_known"])
+    said = [credit_line(manifest["dataset"].unique())]
+    nobody = int((~manifest["subject_known"]).sum())
+    if nobody:
+        said.append(
+            f"who is in the picture is not recorded for {nobody} of {len(manifest)} pictures: the "
+            "same person may be in training and in test, so these figures may be too high"
+        )
+    return [line for line in said if line]
 
 
-def _one_dimension_at_a_time(held_out: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    end = held_out.columns.get_loc("subjects") if "subjects" in held_out else None
-    dimensions = [name for name in held_out.columns[:end] if name not in _FIXED]
-    parts = [("all", held_out[(held_out[dimensions] == ALL).all(axis=1)])]
-    for dimension in dimensions:
-        others = [name for name in dimensions if name != dimension]
-        rows = held_out[(held_out[others] == ALL).all(axis=1) & (held_out[dimension] != ALL)]
-        if rows[dimension].nunique() > 1:
-            parts += [(f"{dimension} {group}", part) for group, part in rows.groupby(dimension)]
-    return parts
+def _groups(base: pd.DataFrame, dimensions: list[str]) -> list[tuple[str, dict[str, str]]]:
+    everyone = {"dataset": ALL, "emotion": ALL, **dict.fromkeys(dimensions, ALL)}
+    found = [("all", everyone)]
+    for name in dimensions:
+        values = [value for value in dict.fromkeys(base[name]) if value != ALL]
+        if len(values) > 1:
+            found += [(f"{name} {value}", {**everyone, name: value}) for value in values]
+    return found
 
 
-def _cell(row: pd.Series) -> str:
-    interval = f"{float(row['ci_low']):.2f}–{float(row['ci_high']):.2f}"
-    return f"{float(row['recall']):.2f} ({interval}, {row['n']})"
+def _row(table: pd.DataFrame, where: dict[str, str]) -> "pd.Series | None":
+    rows = table[(table[list(where)] == pd.Series(where)).all(axis=1)]
+    return None if rows.empty else rows.iloc[0]
+
+
+def _cell(row: "pd.Series | None", recall: str, low: str, high: str) -> str:
+    if row is None:
+        return "none"
+    return f"{float(row[recall]):.2f} ({float(row[low]):.2f}–{float(row[high]):.2f}, {row['n']})"

@@ -1,4 +1,4 @@
-"""`affectgap predict`: pictures in, one line a face out, through the same crop as in training."""
+"""`affectgap predict`: pictures in, one line a face out, cut as the model's own crops were."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from tasks.core.params import load_section
 from tasks.core.paths import MODELS, Paths
 from tasks.core.progress import track
 from tasks.core.shards import encode_png
-from tasks.crop import stage as crop_stage
 from tasks.crop.face_crop import cut
 from tasks.crop.face_detector import Detection, detect_either_way
+from tasks.crop.settings import CropSettings, settings_of_model
 from tasks.evaluate import stage as evaluate_stage
 from tasks.explain import stage as explain_stage
 from tasks.explain.overlay import draw_explanation
@@ -48,16 +48,16 @@ def predict_faces(paths: Paths, request: Request) -> Iterator[dict[str, Any]]:
     Parameters
     ----------
     paths
-        The project's paths; params.yaml says how faces are cut.
+        The project's paths; the model's `crop.json` says how faces are cut.
     request
         What is asked.
 
     Yields
     ------
     dict
-        `image, face, box_xyxy_px, detector_score, emotion, probabilities, model, model_version`
-        and, where drawn, `drawn` and `explained`; a picture without a face has `face: null` and
-        `note`; one that cannot be read has `error`.
+        `image, face, box_xyxy_px, detector_score, emotion, probabilities, model, model_version,
+        model_source` and, where drawn, `drawn` and `explained`; a picture without a face has
+        `face: null` and `note`; one that cannot be read has `error`.
 
     Raises
     ------
@@ -68,7 +68,8 @@ def predict_faces(paths: Paths, request: Request) -> Iterator[dict[str, Any]]:
         raise UserError("--explain draws pictures; say where with --out DIR")
     folder = paths.model(request.model) if request.model in MODELS else Path(request.model)
     device = load_section(paths.params, "evaluate", evaluate_stage.Params).device
-    asker = _Asker(paths, Recogniser.load(folder, device), request)
+    recogniser = Recogniser.load(folder, device)
+    asker = _Asker(paths, recogniser, settings_of_model(folder), request)
     for image in track(request.images, len(request.images), "predict"):
         yield from asker.ask(image)
 
@@ -76,8 +77,10 @@ def predict_faces(paths: Paths, request: Request) -> Iterator[dict[str, Any]]:
 class _Asker:
     """Everything that stays the same from picture to picture."""
 
-    def __init__(self, paths: Paths, recogniser: Recogniser, request: Request) -> None:
-        self.crop = load_section(paths.params, "crop", crop_stage.Params)
+    def __init__(
+        self, paths: Paths, recogniser: Recogniser, crop: CropSettings, request: Request
+    ) -> None:
+        self.crop = crop
         self.explain = load_section(paths.params, "explain", explain_stage.Params)
         self.max_pixels = load_section(paths.params, "ingest", ingest_stage.Params).max_pixels
         self.recogniser = recogniser
@@ -119,6 +122,7 @@ class _Asker:
                 },
                 "model": self.request.model,
                 "model_version": spec.version,
+                "model_source": spec.source,
             }
             for number, (face, row) in enumerate(zip(found.faces, probabilities, strict=True))
         ]

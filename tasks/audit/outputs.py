@@ -22,10 +22,12 @@ _PROTOCOL_WORDS = {
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
-    """Write each table as `<name>.csv` and return the paths."""
+    """Write each table as `<name>.csv`, with the data sets' notices; return the paths."""
+    groups = tables["groups"]
+    notice = credit_line(name for name in groups["dataset"] if name != ALL)
     paths = []
     for name, table in tables.items():
-        write_csv(table, folder / f"{name}.csv")
+        write_csv(table.assign(notice=notice) if notice else table, folder / f"{name}.csv")
         paths.append(folder / f"{name}.csv")
     return paths
 

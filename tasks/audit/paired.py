@@ -95,8 +95,13 @@ def _tested(cube: pd.DataFrame, by: Sequence[str], min_n: int) -> pd.DataFrame:
     crossed = (cube[groups] != ALL).sum(axis=1) > 1
     repeated = (cube["dataset"] != ALL) & (not several)
     tested = cube["enough_n"] & ~crossed & ~repeated
-    cube["p_holm"] = holm(cube["p_value"], tested)
-    cube["family"] = f"{int(tested.sum())} groups with at least {min_n} pictures"
+    # One family a dimension, as for gaps (docs/decisions/0002-family-of-tests.md).
+    dimension = (cube[groups] != ALL).idxmax(axis=1).where((cube[groups] != ALL).any(axis=1), ALL)
+    for name, part in cube.groupby(dimension):
+        chosen = tested[part.index]
+        cube.loc[part.index, "p_holm"] = holm(part["p_value"], chosen)
+        family = f"{name}: {int(chosen.sum())} groups with at least {min_n} pictures"
+        cube.loc[part.index, "family"] = family
     return cube
 
 

@@ -8,7 +8,7 @@ import re
 from typing import Annotated
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tasks.audit.by_group import HELD_OUT, audit_predictions
 from tasks.audit.cube import dimensions
@@ -18,7 +18,7 @@ from tasks.core.labels import ALL
 from tasks.core.params import Section
 from tasks.core.paths import MODELS, Paths
 from tasks.core.result import StageResult
-from tasks.core.tables import check_conservation, read_table
+from tasks.core.tables import GROUP_COLUMNS, check_conservation, read_table
 
 _NOT_IN_NAMES = re.compile(r"[^\w.\- /]")  # characters that names of metrics may not have
 
@@ -29,6 +29,13 @@ class Params(Section):
     by: Annotated[list[str], Field(min_length=1)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     min_n: Annotated[int, Field(ge=1)]
+
+    @field_validator("by")
+    @classmethod
+    def _groups(cls, by: list[str]) -> list[str]:
+        if len(set(by)) < len(by) or not set(by) <= set(GROUP_COLUMNS):
+            raise ValueError(f"each once, out of {', '.join(GROUP_COLUMNS)}")
+        return by
 
 
 def run(params: Params, paths: Paths) -> StageResult:

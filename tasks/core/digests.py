@@ -24,7 +24,8 @@ def input_digests(paths: Paths, stage: str) -> dict[str, str]:
     Returns
     -------
     dict
-        Path below the root to DVC's digest; a folder that is no stage's output has none.
+        Path below the root to DVC's digest. A folder that is no output itself stands with what is
+        tracked in it: `data/raw` with every data set.
     """
     name, _, item = stage.partition("@")
     entry = yaml.safe_load(paths.at("dvc.yaml").read_text(encoding="utf-8"))["stages"][name]
@@ -37,7 +38,21 @@ def input_digests(paths: Paths, stage: str) -> dict[str, str]:
         digest = known.get(relative) or _md5_of_file(paths.at(relative))
         if digest:
             digests[relative] = digest
+        else:
+            inside = {**known, **_tracked_below(paths, relative)}
+            digests |= {
+                path: md5 for path, md5 in inside.items() if path.startswith(relative + "/")
+            }
     return digests
+
+
+def _tracked_below(paths: Paths, folder: str) -> dict[str, str]:
+    """Return what `.dvc` files in a folder say of the data that was given."""
+    outs: dict[str, str] = {}
+    for path in sorted(paths.at(folder).glob("*.dvc")):
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        outs |= {f"{folder}/{out['path']}": out["md5"] for out in content.get("outs", [])}
+    return outs
 
 
 def _locked_outs(lock: Path) -> dict[str, str]:

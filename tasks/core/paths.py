@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tasks.core.errors import UserError
 
+CROP_SETTINGS = "crop.json"  # beside the crops, and in the folder of every model
 MODELS: tuple[str, ...] = ("base", "finetuned")  # the models of one run, in the order of training
 
 
@@ -65,6 +66,11 @@ class Paths:
     def crop_shards(self) -> Path:
         """Return the folder of WebDataset shards that hold the crops."""
         return self.at("data/crops")
+
+    @property
+    def crop_settings(self) -> Path:
+        """Return how the crops were cut; a copy goes with every model trained on them."""
+        return self.at(f"data/crops/{CROP_SETTINGS}")
 
     @property
     def split(self) -> Path:

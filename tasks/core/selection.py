@@ -34,5 +34,8 @@ def select_rows(
         chosen &= table[column].isin(list(values))
     if not chosen.any():
         present = {column: sorted(table[column].dropna().unique()) for column in groups}
-        raise ParamsError(f"{where}: no picture is in {dict(groups)}; the table has {present}")
+        raise ParamsError(
+            f"{where}: no picture is in {dict(groups)}; the table has {present}; name another "
+            "group, add pictures of more people, or try another split.seed"
+        )
     return table[chosen]

@@ -41,6 +41,9 @@ MANIFEST_SCHEMA = pa.schema(
     ]
 )
 
+# What people and pictures can be grouped by, beside their emotion.
+GROUP_COLUMNS = ("age_band", "gender", "ethnicity", "gaze", "mouth", "pose", "batch", "age_source")
+
 
 def write_table(table: pd.DataFrame, path: Path, schema: pa.Schema | None = None) -> None:
     """Write a table as parquet, atomically and with the same bytes for the same rows.

@@ -1,7 +1,12 @@
 """What finding and cutting a face need to know; light, because it travels to every worker."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
+
+from tasks.core.errors import ModelError
+from tasks.core.paths import CROP_SETTINGS
 
 Resample = Literal["bilinear", "lanczos"]
 
@@ -32,3 +37,25 @@ class CropSettings:
     detect_side_px: int
     upsample: int
     min_score: float
+
+
+def settings_of_model(folder: Path) -> CropSettings:
+    """Read how the crops were cut that a model was trained (or tried) on.
+
+    Parameters
+    ----------
+    folder
+        The model's folder, with its `crop.json`.
+
+    Raises
+    ------
+    ModelError
+        One line where the file is missing or damaged: another crop would give other answers.
+    """
+    path = folder / CROP_SETTINGS
+    try:
+        return CropSettings(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: missing; how faces are to be cut for it is unknown") from None
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{path}: does not say how faces are cut ({error})") from None

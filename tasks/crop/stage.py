@@ -5,16 +5,17 @@ where its crop is), `data/crops/*.tar`, `data/rejects/crop.csv` and `reports/fig
 raises DataError where no picture shows a face. Misses are counted by age band and gender.
 """
 
+import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pandas as pd
 import pyarrow as pa
 from pydantic import Field
 
 from tasks.core.errors import DataError
-from tasks.core.files import write_bytes
+from tasks.core.files import write_bytes, write_text
 from tasks.core.params import Section
 from tasks.core.paths import Paths
 from tasks.core.progress import track
@@ -85,6 +86,7 @@ def _cut_into_shards(
     shutil.rmtree(paths.crop_shards, ignore_errors=True)  # what an earlier, longer run left
     paths.crop_shards.mkdir(parents=True)
     settings = CropSettings(**params.model_dump(exclude={"per_shard", "workers"}))
+    write_text(paths.crop_settings, json.dumps(asdict(settings), indent=2) + "\n")
     rows = checked[["path", "width_px", "height_px"]].itertuples(index=False)
     sources = (Source(paths.raw / row.path, row.width_px * row.height_px) for row in rows)
     cuts = track(cut_faces(sources, settings, params.workers), len(checked), "crop")

@@ -12,6 +12,7 @@ from typing import Annotated
 import pandas as pd
 from pydantic import Field, field_validator
 
+from tasks.core.labels import credit_line
 from tasks.core.paths import Paths
 from tasks.core.progress import track
 from tasks.core.result import StageResult
@@ -75,7 +76,8 @@ def run(params: Params, paths: Paths, model: str) -> StageResult:
     table = explanations_table(parts, params.by)
     summary = summarise(cells, table, params.by, model, params.low_r2)
     write_table(table, paths.explanations(model), SCHEMA)
-    write_csv(summary, paths.tables / f"lime_{model}.csv")
+    notice = credit_line(chosen["dataset"])
+    write_csv(summary.assign(notice=notice), paths.tables / f"lime_{model}.csv")
     texts = figure_texts(model, summary, params.low_r2, chosen["dataset"])
     figure = draw_cells(summary, overlays, params.by, params.pictures_per_group, texts)
     save_figure(figure, paths.figures / f"lime_{model}.png")

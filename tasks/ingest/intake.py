@@ -155,7 +155,7 @@ def _require_same(source: Path, files: Sequence[str], target: Path) -> None:
         raise DataError(
             f"{target}: holds a data set already, and not this one ({len(only_here)} files are "
             f"only in {shown(source)}, {len(only_there)} only there, {len(changed)} differ); "
-            "choose another name or remove it"
+            "choose another name, or remove it first (the folder and the .dvc file beside it)"
         )
 
 

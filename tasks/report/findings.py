@@ -15,7 +15,7 @@ from tasks.core.headline import (
     points,
     turned,
 )
-from tasks.core.labels import ALL
+from tasks.core.labels import ALL, UNKNOWN, credit_line
 from tasks.core.paths import MODELS
 from tasks.report.cells import group_list, pick
 from tasks.report.inputs import Inputs
@@ -67,7 +67,18 @@ def cards(inputs: Inputs, gap: pd.Series | None, single: pd.Series | None) -> li
     emotion = ALL if lead is None else lead["emotion"]
     for where in groups:
         found += _change_card(inputs, where, emotion)
-    return [card for card in found if card]
+    return [card for card in found if card] + _worst_loss_card(inputs)
+
+
+def _worst_loss_card(inputs: Inputs) -> list[dict[str, str]]:
+    """Return the largest loss on one emotion that was shown: pooled figures can hide it."""
+    worst: tuple[float, dict[str, str], str] | None = None
+    for where in group_list(inputs.before_after, inputs.by, crossed=False):
+        for _, row in pick(inputs.before_after, inputs.by, where).iterrows():
+            lost = shown(row["p_holm"]) and row["change"] < 0 and row["emotion"] != ALL
+            if lost and (worst is None or row["change"] < worst[0]):
+                worst = (row["change"], where, row["emotion"])
+    return [] if worst is None else _change_card(inputs, worst[1], worst[2])
 
 
 def changes(inputs: Inputs) -> list[dict[str, Any]]:
@@ -84,16 +95,18 @@ def changes(inputs: Inputs) -> list[dict[str, Any]]:
         return [{"head": head, "items": []}]
     rows = []
     for where in group_list(table, inputs.by, crossed=False):
-        row = pick(table, inputs.by, where, emotion=ALL).iloc[0]
-        rows.append((where, row))
-    groups = [(where, row) for where, row in rows if where]
+        if UNKNOWN not in where.values():  # people whose group is not recorded make no group
+            rows += [(where, row) for _, row in pick(table, inputs.by, where).iterrows()]
+    rows = [(w, row) for w, row in rows if row["emotion"] == ALL or shown(row["p_holm"])]
+    groups = [(where, row) for where, row in rows if where or row["emotion"] != ALL]
     gained = [_change(w, r) for w, r in groups if shown(r["p_holm"]) and r["change"] > 0]
     lost = [_change(w, r) for w, r in groups if shown(r["p_holm"]) and r["change"] < 0]
     rest = [_change(w, r) for w, r in groups if not shown(r["p_holm"])]
+    none = "could be shown for any group or emotion"
     said = [
         {"head": "Over all pictures", "items": [_change(*rows[0])]},
-        {"head": "Gained" if gained else "No group's gain could be shown", "items": gained},
-        {"head": "Lost" if lost else "No group's loss could be shown", "items": lost},
+        {"head": "Gained" if gained else f"No gain {none}", "items": gained},
+        {"head": "Lost" if lost else f"No loss {none}", "items": lost},
     ]
     return said + ([{"head": "No change could be shown", "items": rest}] if rest else [])
 
@@ -118,6 +131,7 @@ def metrics(inputs: Inputs) -> dict[str, Any]:
         "largest_gap_of_an_emotion": largest_gap(inputs.gaps, BASE, single_emotions=True),
     }
     return {
+        "notice": credit_line(inputs.datasets),
         "pictures": len(inputs.manifest),
         "rejects": {name: len(table) for name, table in inputs.rejects.items()},
         "held_out_recall_score": recalls,
@@ -186,8 +200,9 @@ def _before_on_the_same(inputs: Inputs, row: pd.Series) -> str:
 
 
 def _change(where: dict[str, str], row: pd.Series) -> str:
+    emotion = "" if row["emotion"] == ALL else f", {row['emotion']}"
     return (
-        f"{people_word(where)}: {points(row['change'], signed=True)} points (from "
+        f"{people_word(where)}{emotion}: {points(row['change'], signed=True)} points (from "
         f"{percent(row['recall_base'])} to {percent(row['recall_finetuned'])}, "
         f"{level(row['confidence'])} interval {span_points(row['ci_low'], row['ci_high'])}, "
         f"n\u00a0=\u00a0{count(row['n'])}; {int(row['gained'])} gained, {int(row['lost'])} lost)"
@@ -251,6 +266,11 @@ def _recall_card(inputs: Inputs, model: str) -> dict[str, str]:
 def _caveats(inputs: Inputs, lead: pd.Series | None) -> list[str]:
     """Name what makes the headline weaker than it reads."""
     said = []
+    if not inputs.manifest["subject_known"].astype(bool).all():
+        said.append(
+            "Who is in the pictures is not recorded for all of them: the same person may be in "
+            "training and in test, so figures of the fine-tuned model may be too high."
+        )
     if lead is not None and not str(lead["shared_datasets"]):
         said.append(
             "No data set holds both groups: the gap may be one between data sets (camera, pose, "

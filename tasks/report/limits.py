@@ -41,6 +41,11 @@ def _of_this_run(inputs: Inputs) -> list[str]:
             f"{DRAWN_NOTICE.capitalize()}. The faces are drawn from parameters, and the gap between"
             " ages was put into them."
         )
+    else:
+        said.append(
+            "This page, the figures and the tracking runs show recognisable people: share them "
+            "only as the data set's licence and the people's consent allow."
+        )
     if len(inputs.datasets) > 1:
         said.append(
             f"The pictures come from {listed(inputs.datasets)}: groups that come from different "

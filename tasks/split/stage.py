@@ -11,14 +11,15 @@ from typing import Literal
 
 import pandas as pd
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from tasks.core.errors import DataError, ParamsError
-from tasks.core.labels import SPLITS
+from tasks.core.errors import DataError
+from tasks.core.labels import SPLITS, credit_line
 from tasks.core.params import Section
 from tasks.core.paths import Paths
 from tasks.core.result import StageResult
 from tasks.core.tables import (
+    GROUP_COLUMNS,
     check_conservation,
     read_schema,
     read_table,
@@ -45,12 +46,19 @@ class Params(Section):
     parts: Parts
     stratify: list[str] = Field(min_length=1)
 
+    @field_validator("stratify")
+    @classmethod
+    def _groups(cls, stratify: list[str]) -> list[str]:
+        known = ("dataset", "emotion", *GROUP_COLUMNS)
+        if len(set(stratify)) < len(stratify) or not set(stratify) <= set(known):
+            raise ValueError(f"each once, out of {', '.join(known)}")
+        return stratify
+
 
 def run(params: Params, paths: Paths) -> StageResult:
     """Add `split` to the crops table; see the module's text."""
     crops = read_table(paths.crops)
     parts = {name: getattr(params.parts, name) for name in SPLITS}
-    _check_columns(crops, params.stratify)
     split = assign_splits(crops, params.seed, params.by == "subject", parts)
     _check_none_empty(split, params)
     table = crops.assign(split=split)
@@ -58,21 +66,13 @@ def run(params: Params, paths: Paths) -> StageResult:
     check_conservation("split", len(crops), len(table), 0)
     schema = pa.schema([*read_schema(paths.crops), ("split", pa.string())])
     write_table(table, paths.split, schema)
-    write_csv(counts, paths.tables / "splits.csv")
+    notice = credit_line(crops["dataset"])
+    write_csv(counts.assign(notice=notice), paths.tables / "splits.csv")
     return StageResult(
         metrics=as_metrics(counts),
         artifacts=[paths.tables / "splits.csv"],
         summary=describe(counts, params.by),
     )
-
-
-def _check_columns(crops: pd.DataFrame, stratify: list[str]) -> None:
-    for column in stratify:
-        if column not in crops.columns:
-            known = ", ".join(crops.columns)
-            raise ParamsError(
-                f"split.stratify: the table has no column '{column}' (it has {known})"
-            )
 
 
 def _check_none_empty(split: "pd.Series[str]", params: Params) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from tasks.core.files import sha256_of
 from tasks.core.models.checkpoint import channels, save_model
 from tasks.core.models.spec import ModelSpec
-from tasks.core.paths import Paths
+from tasks.core.paths import CROP_SETTINGS, Paths
 from tasks.core.result import Series, StageResult
 from tasks.core.tables import write_csv
 from tasks.train.loop import Fitted, fit
@@ -55,21 +55,28 @@ def fit_and_keep(
     ]
     fitted = fit(module, spec, *pictures, recipe, work, from_trained=stage == "finetune")
     seen = pd.concat([seen_before, rows.seen(stage)], ignore_index=True)
-    keep_model(paths.model(name), fitted.module, spec, seen, fitted.history)
+    keep_model(paths, name, fitted.module, spec, seen, fitted.history)
     del pictures  # the files below are mapped
     shutil.rmtree(work)
     return _result(spec, rows, fitted, paths.model(name), recipe)
 
 
 def keep_model(
-    folder: Path, module: nn.Module, spec: ModelSpec, seen: pd.DataFrame, history: pd.DataFrame
+    paths: Paths,
+    name: str,
+    module: nn.Module,
+    spec: ModelSpec,
+    seen: pd.DataFrame,
+    history: pd.DataFrame,
 ) -> ModelSpec:
     """Write a model's folder beside its place and move it there whole; return its spec."""
+    folder = paths.model(name)
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         spec = save_model(fresh, module, spec, seen)
         write_csv(history, fresh / HISTORY)
+        shutil.copyfile(paths.crop_settings, fresh / CROP_SETTINGS)
         shutil.rmtree(folder, ignore_errors=True)
         fresh.replace(folder)
     finally:

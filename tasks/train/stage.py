@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 
 from tasks.core.errors import DataError
-from tasks.core.labels import in_order
+from tasks.core.labels import credit_line, in_order
 from tasks.core.models.backbones import build_module
 from tasks.core.models.checkpoint import no_pictures_seen
 from tasks.core.models.pretrained import check_name, load_pretrained
@@ -59,7 +59,7 @@ def run(params: Params, paths: Paths) -> StageResult:
         mean=(_MEAN,) * n_channels,
         std=(_STD,) * n_channels,
         version="",
-        source="trained here",
+        source="; ".join(filter(None, ("trained here", credit_line(rows.train["dataset"])))),
     )
     torch.manual_seed(params.seed)
     module = build_module(spec.architecture, len(labels), n_channels)
@@ -70,7 +70,7 @@ def _convert(name: str, paths: Paths) -> StageResult:
     check_name(name)
     module, spec = load_pretrained(name, paths.root)
     history = pd.DataFrame(columns=list(HISTORY_COLUMNS))
-    spec = keep_model(paths.model("base"), module, spec, no_pictures_seen(), history)
+    spec = keep_model(paths, "base", module, spec, no_pictures_seen(), history)
     return StageResult(
         metrics={"epochs": 0.0, "labels": float(len(spec.labels))},
         artifacts=[paths.model("base")],

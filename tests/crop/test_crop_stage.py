@@ -19,6 +19,7 @@ from tasks.core.tables import MANIFEST_SCHEMA, read_table, write_table
 from tasks.crop.contact_sheet import _lay_out
 from tasks.crop.face_crop import cut
 from tasks.crop.face_detector import detect_faces
+from tasks.crop.settings import settings_of_model
 from tasks.crop.stage import Params, run
 
 OUTPUTS = ("data/crops.parquet", "data/rejects/crop.csv", "reports/figures/crops.png")
@@ -99,7 +100,9 @@ def test_rows_in_are_crops_and_rejects_counted_by_group(project, quick):
     assert "child female 1 of 2" in result.summary
     assert (crops["n_faces"] == 1).all()
     assert crops["landmarks_xy_px"].isna().all()
-    assert len(list(project.crop_shards.iterdir())) == 2
+    assert len(list(project.crop_shards.glob("*.tar"))) == 2
+    settings = settings_of_model(project.crop_shards)
+    assert (settings.size_px, settings.margin) == (quick.size_px, quick.margin)
 
 
 def test_crops_are_what_predict_would_cut_from_the_same_picture(project, quick):
@@ -138,7 +141,7 @@ def test_a_shorter_run_leaves_nothing_of_a_longer_one(project, quick):
     checked = read_table(project.checked)
     write_table(checked.head(2), project.checked, MANIFEST_SCHEMA)
     run(quick, project)
-    assert [path.name for path in project.crop_shards.iterdir()] == ["crops-00000.tar"]
+    assert [path.name for path in project.crop_shards.glob("*.tar")] == ["crops-00000.tar"]
     header = "image_id,path,reason,detail\n"
     assert project.rejects("crop").read_text(encoding="utf-8") == header
 

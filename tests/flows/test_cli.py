@@ -1,6 +1,7 @@
 import json
 import os
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -102,9 +103,12 @@ def test_an_audit_of_any_csv_gives_back_its_counts(affectgap, tmp_path):
 def london_model(root: Path) -> Path:
     from tasks.core.models.checkpoint import no_pictures_seen, save_model
     from tasks.core.models.pretrained import load_pretrained
+    from tasks.crop.settings import CropSettings
 
     module, spec = load_pretrained("fer2013/mini_xception", root)
     save_model(root / "model", module, spec, no_pictures_seen())
+    settings = CropSettings(224, 0.0, "bilinear", 320, 2, 0.0)
+    (root / "model" / "crop.json").write_text(json.dumps(asdict(settings)))
     return root / "model"
 
 

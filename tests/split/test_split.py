@@ -30,6 +30,7 @@ def pictures(subjects: int) -> pd.DataFrame:
     rows = [
         {
             "image_id": f"{subject:06d}{emotion}",
+            "dataset": "set",
             "subject_id": f"set/S{subject}",
             "subject_known": True,
             "emotion": emotion,
@@ -185,7 +186,7 @@ def test_wrong_params_name_their_key(changes, says):
         parse(**changes)
 
 
-def test_a_column_that_does_not_exist_is_named(tmp_path):
-    paths = as_project(tmp_path, pictures(30))
-    with pytest.raises(ParamsError, match="no column 'hair'"):
-        run(parse(stratify=["hair"]), paths)
+@pytest.mark.parametrize("stratify", [["hair"], ["age_years"], ["gender", "gender"]])
+def test_a_column_that_makes_no_groups_is_refused(stratify):
+    with pytest.raises(ParamsError, match=r"split\.stratify.*each once, out of .*gender"):
+        parse(stratify=stratify)

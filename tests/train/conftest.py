@@ -60,6 +60,7 @@ def write_cohort(root: Path) -> Paths:
             rows.append(
                 {
                     "image_id": image_id,
+                    "dataset": "made",
                     "subject_id": f"made/{subject:02d}",
                     "emotion": emotion,
                     "age_band": "adult" if subject % 2 else "child",
@@ -67,6 +68,7 @@ def write_cohort(root: Path) -> Paths:
                     "split": "train" if subject < 12 else "validation" if subject < 16 else "test",
                 }
             )
+    paths.crop_settings.write_text("{}\n")
     table = pd.DataFrame(rows)
     places = list(write_shards(members, paths.crop_shards, 25))
     for column in ("shard", "offset_bytes", "size_bytes"):
