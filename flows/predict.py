@@ -16,6 +16,7 @@ from tasks.core.params import load_section
 from tasks.core.paths import MODELS, Paths
 from tasks.core.progress import track
 from tasks.core.shards import encode_png
+from tasks.crop.exif_turn import box_after_turn
 from tasks.crop.face_crop import cut
 from tasks.crop.face_detector import Detection, detect_either_way
 from tasks.crop.settings import CropSettings, settings_of_model
@@ -93,13 +94,18 @@ class _Asker:
             picture = read_picture(image, self.max_pixels)
         except BadImageError as error:
             return [{"image": str(image), "error": f"{error.reason}: {error.detail}"}]
-        found = detect_either_way(picture.rgb, picture.exif_orientation, self.crop)
+        turn = picture.exif_orientation
+        found = detect_either_way(picture.rgb, turn, self.crop)
         if not found.faces:
             return [{"image": str(image), "face": None, "note": "no face found"}]
         crops = np.stack([self._cut(found, face.box_xyxy_px) for face in found.faces])
         lines = self._lines(image, found, self.recogniser.predict(crops))
+        if found.turn_taken_back:  # boxes are told in the picture as its flag turns it
+            for line in lines:
+                box = box_after_turn(tuple(line["box_xyxy_px"]), turn, found.image.size)
+                line["box_xyxy_px"] = list(box)
         if self.request.out is not None:
-            self._draw(self.request.out, image, found, crops, lines)
+            self._draw(self.request.out, image, picture.rgb, crops, lines)
         return lines
 
     def _cut(self, found: Detection, box: tuple[float, float, float, float]) -> np.ndarray:
@@ -131,12 +137,12 @@ class _Asker:
         self,
         out: Path,
         image: Path,
-        found: Detection,
+        rgb: np.ndarray,
         crops: np.ndarray,
         lines: list[dict[str, Any]],
     ) -> None:
         drawn = self._free(out / f"{image.stem}.png")
-        write_bytes(drawn, encode_png(_with_boxes(found.image, lines)))
+        write_bytes(drawn, encode_png(_with_boxes(rgb, lines)))
         for line, crop in zip(lines, crops, strict=True):
             line["drawn"] = str(drawn)
             if self.request.explain:
@@ -155,9 +161,9 @@ class _Asker:
         return free
 
 
-def _with_boxes(image: Image.Image, lines: list[dict[str, Any]]) -> np.ndarray:
+def _with_boxes(rgb: np.ndarray, lines: list[dict[str, Any]]) -> np.ndarray:
     """Draw every face's box and its probabilities, largest first, beside it."""
-    picture = image.convert("RGB")
+    picture = Image.fromarray(rgb)
     pen = ImageDraw.Draw(picture)
     width_px = max(2, round(max(picture.size) / 400))
     font = ImageFont.load_default(size=max(12, round(max(picture.size) / 50)))
