@@ -46,7 +46,13 @@ from tasks.core.errors import DataError
 from tasks.core.files import sha256_of, write_text
 from tasks.core.paths import Paths
 from tasks.core.result import StageResult
-from tasks.core.tables import check_conservation, read_table, write_csv, write_table
+from tasks.core.tables import (
+    MANIFEST_SCHEMA,
+    check_conservation,
+    read_table,
+    write_csv,
+    write_table,
+)
 
 __all__ = ["Params", "run"]
 
@@ -71,7 +77,7 @@ def run(params: Params, paths: Paths) -> StageResult:
     check_conservation("check", len(manifest), len(passed), len(rejects))
     write_csv(rejects, paths.rejects("check"))
     write_text(paths.check_results, checks_json(judgement.findings))
-    write_table(passed, paths.checked)
+    write_table(passed, paths.checked, MANIFEST_SCHEMA)
     warned = int((passed["warnings"] != "").sum())
     failed = sum(not finding.success for finding in judgement.findings)
     return StageResult(
