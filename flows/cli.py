@@ -24,6 +24,8 @@ app = typer.Typer(
 datasets_app = typer.Typer()
 app.add_typer(datasets_app, name="datasets")
 
+_LOG_WIDTH = 120  # characters a line, where the output is no terminal
+
 Quiet = Annotated[bool, typer.Option("--quiet", help="Plain lines without bars, for logs.")]
 
 
@@ -60,7 +62,7 @@ def run(
     from tasks.core.params import load_yaml
 
     load_yaml(paths.params)  # a torn file is said in our words, before DVC stumbles over it
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
     for line in mend_after_a_crash(paths.root):
         console.print(f"mended: {line}", highlight=False)
     from tasks.core import tracking

@@ -14,25 +14,26 @@ def headline_table(paths: Paths) -> Table:
     """Return recall by group, before and after, with intervals and n.
 
     The first column of figures is the base model on all pictures that it has not seen; the other
-    two are about the same pictures: those that neither model has seen.
+    is about the pictures that neither model has seen, so that like is compared with like.
     """
     groups = pd.read_csv(paths.tables / "groups.csv", keep_default_na=False)
     change = pd.read_csv(paths.tables / "before_after.csv", keep_default_na=False)
     dimensions = [name for name in change.columns[: change.columns.get_loc(_END)]]
     dimensions = [name for name in dimensions if name not in ("dataset", "emotion")]
     base = groups[(groups["model"] == "base") & (groups["protocol"] == "held_out")]
-    table = Table(title="recall (interval, n)", title_justify="left", box=None)
+    table = Table(title="recall on held-out pictures", title_justify="left", box=None)
     table.add_column("group")
-    table.add_column("base, held out", justify="right")
-    table.add_column("base, held out from both", justify="right")
-    table.add_column("fine-tuned, held out from both", justify="right")
+    table.add_column("base model", justify="right")
+    table.add_column("held out from both: base → fine-tuned", justify="right")
     for name, where in _groups(base, dimensions):
         alone, both = _row(base, where), _row(change, where)
-        cells = [_cell(alone, "recall", "ci_low", "ci_high")]
-        for model in ("base", "finetuned"):
-            limits = (f"{model}_ci_low", f"{model}_ci_high")
-            cells.append("none" if both is None else _cell(both, f"recall_{model}", *limits))
-        table.add_row(name, *cells)
+        before = _figure(both, "recall_base", "base_ci_low", "base_ci_high")
+        after = _figure(both, "recall_finetuned", "finetuned_ci_low", "finetuned_ci_high")
+        table.add_row(
+            name,
+            f"{_figure(alone, 'recall', 'ci_low', 'ci_high')} n={alone['n']}",
+            "none" if both is None else f"{before} → {after} n={both['n']}",
+        )
     return table
 
 
@@ -55,7 +56,7 @@ def _groups(base: pd.DataFrame, dimensions: list[str]) -> list[tuple[str, dict[s
     for name in dimensions:
         values = [value for value in dict.fromkeys(base[name]) if value != ALL]
         if len(values) > 1:
-            found += [(f"{name} {value}", {**everyone, name: value}) for value in values]
+            found += [(str(value), {**everyone, name: value}) for value in values]
     return found
 
 
@@ -64,7 +65,7 @@ def _row(table: pd.DataFrame, where: dict[str, str]) -> "pd.Series | None":
     return None if rows.empty else rows.iloc[0]
 
 
-def _cell(row: "pd.Series | None", recall: str, low: str, high: str) -> str:
+def _figure(row: "pd.Series | None", recall: str, low: str, high: str) -> str:
     if row is None:
-        return "none"
-    return f"{float(row[recall]):.2f} ({float(row[low]):.2f}–{float(row[high]):.2f}, {row['n']})"
+        return ""
+    return f"{float(row[recall]):.2f} ({float(row[low]):.2f}–{float(row[high]):.2f})"
