@@ -65,12 +65,11 @@ def run(
     console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
     for line in mend_after_a_crash(paths.root):
         console.print(f"mended: {line}", highlight=False)
-    from tasks.core import tracking
-
     if target is not None:
         stage_graph(paths.root, target)  # says it in one line where there is no such stage
     if changed := changed_stages(paths.root, target):
         from flows.reproduce import reproduce
+        from tasks.core import tracking  # with MLflow, which takes longer than DVC's look
 
         tracking.close_dead_runs(paths)
         reproduce(paths, target, changed, console, quiet)
