@@ -27,6 +27,8 @@ DRAWN_NOTICE = "drawn cohort: a demonstration, not evidence about children"
 CREDITS: Mapping[str, str] = {
     DRAWN_DATASET: DRAWN_NOTICE,
     "london": "Face Research Lab London Set (DeBruine & Jones 2017), CC BY 4.0",
+    "cafe": "CAFE (LoBue & Thrasher 2015): its pictures must not be published",
+    "nimh-chefs": "NIMH-ChEFS (Egger et al. 2011): for research only",
 }
 
 # Words that data sets use for the labels above; adapters may add their own codes to these.

@@ -6,66 +6,18 @@ people who signed consent for use in studies and to illustrate research.
 
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
 from tasks.core.errors import DownloadError, UserError
 from tasks.core.fetch import cache_dir, fetch_file, figshare_files
+from tasks.core.labels import DRAWN_DATASET
+from tasks.ingest.adapters import WITHOUT_EMOTIONS
+from tasks.ingest.catalogue import DATASETS, Dataset
 from tasks.ingest.unzip import unpack
 
 _ARCHIVE = ".zip"
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A data set, for people: `obtain` says how to get it; `doi` and `files` where it is open."""
-
-    name: str
-    adapter: str
-    content: str
-    citation: str
-    licence: str
-    obtain: str
-    doi: str | None = None
-    files: tuple[str, ...] = ()
-
-
-_DATASETS = (
-    Dataset(
-        name="drawn",
-        adapter="drawn",
-        content="faces drawn from parameters: a demonstration, not evidence about children",
-        citation="affectgap, the stage draw",
-        licence="Apache-2.0",
-        obtain="`affectgap run` draws it",
-    ),
-    Dataset(
-        name="folder",
-        adapter="folder",
-        content="your own pictures: a folder a class, optionally with labels.csv",
-        citation="yours",
-        licence="yours",
-        obtain="`affectgap intake PATH --dataset NAME`",
-    ),
-    Dataset(
-        name="london",
-        adapter="london",
-        content="102 adults, neutral and smiling, with age, gender and ethnicity as they report",
-        citation=(
-            "L. DeBruine, B. Jones (2017): Face Research Lab London Set. figshare. "
-            "https://doi.org/10.6084/m9.figshare.5047666"
-        ),
-        licence="CC BY 4.0",
-        obtain="`affectgap datasets fetch london` (about 90 MB)",
-        doi="10.6084/m9.figshare.5047666.v5",
-        files=("london_faces_info.csv", "neutral_front.zip", "smiling_front.zip"),
-    ),
-)
-
-DATASETS: Mapping[str, Dataset] = {dataset.name: dataset for dataset in _DATASETS}
 
 
 def list_datasets() -> list[Dataset]:
@@ -78,16 +30,31 @@ def describe_dataset(name: str) -> str:
     if name not in DATASETS:
         raise UserError(f"data set '{name}' is not known; known are {', '.join(sorted(DATASETS))}")
     dataset = DATASETS[name]
-    return "\n".join(
-        f"{what + ':':<9} {value}"
-        for what, value in (
-            ("name", dataset.name),
-            ("adapter", dataset.adapter),
-            ("content", dataset.content),
-            ("cite", dataset.citation),
-            ("licence", dataset.licence),
-            ("obtain", dataset.obtain),
-        )
+    lines = (
+        ("name", dataset.name),
+        ("adapter", dataset.adapter),
+        ("content", dataset.content),
+        ("cite", dataset.citation),
+        ("licence", dataset.licence),
+        ("obtain", dataset.obtain),
+        ("put", dataset.put),
+        ("then", _next_step(dataset)),
+    )
+    return "\n".join(f"{what + ':':<9} {value}" for what, value in lines if value)
+
+
+def _next_step(dataset: Dataset) -> str:
+    if dataset.adapter in WITHOUT_EMOTIONS:
+        return f"affectgap datasets count FOLDER --adapter {dataset.adapter}"
+    if dataset.name == DRAWN_DATASET:
+        return "affectgap use drawn; affectgap run"
+    name = "mine" if dataset.name == "folder" else dataset.name
+    intake = f"affectgap intake PATH --dataset {name}"
+    if dataset.preset:
+        return f"{intake}; affectgap use {dataset.preset}; affectgap run"
+    return (
+        f"{intake}; in params.yaml (from presets/folder.yaml) set "
+        f"ingest.datasets to {name}: {{adapter: {dataset.adapter}}}; affectgap run"
     )
 
 

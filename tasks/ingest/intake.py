@@ -2,7 +2,7 @@
 
 Files are copied as they are (hidden ones too: `ingest` leaves those out and says so) into a folder
 beside the target, which one rename then makes the data set. What a killed intake left is removed
-by the next one.
+by the next one. FER2013, which is given out as a table of pixels, becomes pictures on the way.
 """
 
 import os
@@ -20,7 +20,8 @@ from tasks.core.images import BadImageError, read_picture
 from tasks.core.labels import ALL, DRAWN_DATASET
 from tasks.core.paths import Paths
 from tasks.core.progress import track
-from tasks.ingest.label import DATASET_NAME, shown
+from tasks.ingest.fer2013_csv import TABLE_NAMES, picture_name, write_pictures
+from tasks.ingest.label import DATASET_NAME, base_name, shown
 from tasks.ingest.listing import list_files
 
 _INCOMING = ".incoming-"
@@ -61,7 +62,7 @@ def intake(source: Path, dataset: str, paths: Paths, max_pixels: int) -> IntakeS
     Parameters
     ----------
     source
-        The folder that was given; it is not changed.
+        The folder that was given, or FER2013's table of pixels; it is not changed.
     dataset
         The name of the data set: a-z, 0-9, `_` and `-`.
     paths
@@ -85,7 +86,11 @@ def intake(source: Path, dataset: str, paths: Paths, max_pixels: int) -> IntakeS
 
 
 def _intake(source: Path, target: Path, max_pixels: int) -> IntakeSummary:
-    files = _list_source(source, target)
+    table = source if source.is_file() and source.name in TABLE_NAMES else None
+    files = [] if table else _list_source(source, target)
+    table = table or _table_of_pixels(source, files)
+    if table:
+        return _intake_table(table, [file for file in files if source / file != table], target)
     size_bytes = sum((source / file).stat().st_size for file in files)
     if target.is_dir() and any(target.iterdir()):
         _require_same(source, files, target)
@@ -97,6 +102,32 @@ def _intake(source: Path, target: Path, max_pixels: int) -> IntakeSummary:
             _copy(source / file, folder / file)
         _move_into_place(folder, target)
     return IntakeSummary(target, len(files), size_bytes, already_there=False)
+
+
+def _table_of_pixels(source: Path, files: Sequence[str]) -> Path | None:
+    """Find FER2013's table in a folder that does not hold its pictures already."""
+    names = [file for file in TABLE_NAMES if file in files]
+    if not names or any(base_name(file) == picture_name(0) for file in files):
+        return None
+    return source / names[0]
+
+
+def _intake_table(table: Path, others: Sequence[str], target: Path) -> IntakeSummary:
+    """Make FER2013's pictures, and copy what lies beside its table (such as the FER+ labels)."""
+    _require_room(target.parent, table.stat().st_size)  # a pixel takes up to four characters
+    with _incoming(target) as folder:
+        write_pictures(table, folder)
+        for file in others:
+            _copy(table.parent / file, folder / file)
+        listing = list_files(folder)
+        files = sorted([*listing.files, *listing.faults])
+        size_bytes = sum((folder / file).stat().st_size for file in files)
+        there = target.is_dir() and any(target.iterdir())
+        if there:
+            _require_same(folder, files, target)
+        else:
+            _move_into_place(folder, target)
+    return IntakeSummary(target, len(files), size_bytes, already_there=there)
 
 
 def remove_leftovers(paths: Paths) -> list[Path]:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from tasks.core.errors import DataError
 from tasks.core.labels import GENDER_WORDS
@@ -11,6 +12,22 @@ from tasks.core.labels import GENDER_WORDS
 DATASET_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 _NO_AGE = frozenset(["", "na", "n/a", "nan", "none", "null", "unknown", "?"])
+_LIFESPAN_YEARS = 123  # nobody is recorded to have been older
+
+
+class AgeRange(NamedTuple):
+    """An age that is known as a range only: `[from_years, to_years)`, and how the set writes it."""
+
+    from_years: float
+    to_years: float
+    words: str
+
+
+def age_range(youngest: int, oldest: int | None, words: str | None = None) -> AgeRange:
+    """Make a range from ages in completed years, both included; `oldest` None: no upper end."""
+    to_years = _LIFESPAN_YEARS if oldest is None else oldest + 1
+    given = f"{youngest}+" if oldest is None else f"{youngest}-{oldest}"
+    return AgeRange(float(youngest), float(to_years), words or given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +37,18 @@ class Label:
     Attributes
     ----------
     emotion
-        One of `labels.EMOTIONS`.
+        One of `labels.EMOTIONS`; None in a data set that has no emotions.
     emotion_raw
-        The label as the data set writes it.
+        The label as the data set writes it; "" without one.
     subject
         The person's name within the data set, or None where it is not known.
     age_years
         Age in years, or None where it is not recorded.
     age_band
         The band's name where a data set records bands and no years; else None.
+    age_range
+        The range where a data set states one and no years; it becomes a band only where the whole
+        range lies in one.
     age_source
         One of `labels.AGE_SOURCES`; None without an age.
     gender
@@ -39,11 +59,12 @@ class Label:
         The name of the delivery that the picture came with, or "".
     """
 
-    emotion: str
+    emotion: str | None
     emotion_raw: str
     subject: str | None = None
     age_years: float | None = None
     age_band: str | None = None
+    age_range: AgeRange | None = None
     age_source: str | None = None
     gender: str = "unknown"
     ethnicity: str | None = None
@@ -73,11 +94,24 @@ class Reading:
         Files that describe the pictures and are none themselves.
     missing
         Files that a side file lists and the folder lacks, with what says so.
+    notes
+        What was not understood in a side file that is used all the same, a line each.
     """
 
     labels: dict[str, Label | Fault]
     side_files: frozenset[str] = frozenset()
     missing: dict[str, Fault] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def base_name(path: str) -> str:
+    """Return the last part of a path below a data set's folder."""
+    return path.rsplit("/", 1)[-1]
+
+
+def unreadable(form: str) -> Fault:
+    """Return the fault of a name that no rule reads; `form` shows a name that one would."""
+    return Fault("unreadable_name", f"not of the form {form}")
 
 
 def parse_age(text: str, where: str) -> float | None:

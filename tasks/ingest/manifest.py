@@ -67,7 +67,9 @@ def make_row(
         return scan.fault
     if isinstance(label, Fault):
         return label
-    band = _band(label, bands)
+    if label.emotion is None:
+        return Fault("no_label", "the data set has no emotions")
+    band = band_of(label, bands)
     if isinstance(band, Fault):
         return band
     return ManifestRow(
@@ -98,9 +100,21 @@ def manifest_table(rows: Sequence[ManifestRow]) -> pd.DataFrame:
     return pd.DataFrame(list(rows), columns=MANIFEST_SCHEMA.names)
 
 
-def _band(label: Label, bands: Bands) -> str | Fault:
-    if label.age_years is not None or label.age_band is None:
+def band_of(label: Label, bands: Bands) -> str | Fault:
+    """Name the age band of a picture.
+
+    A recorded age decides, else the band that the data set names, else a range: a band holds it
+    only where the whole range lies in it; a range over two bands is "unknown".
+    """
+    if label.age_years is not None:
         return age_band(label.age_years, bands)
-    if label.age_band in (*bands, UNKNOWN):
-        return label.age_band
-    return Fault("unknown_label", f"age band '{label.age_band}' is not among {', '.join(bands)}")
+    if label.age_band is not None:
+        if label.age_band in (*bands, UNKNOWN):
+            return label.age_band
+        known = ", ".join(bands)
+        return Fault("unknown_label", f"age band '{label.age_band}' is not among {known}")
+    if label.age_range is None:
+        return UNKNOWN
+    low, high, _ = label.age_range
+    whole = (name for name, (start, end) in bands.items() if start <= low and high <= end)
+    return next(whole, UNKNOWN)

@@ -6,7 +6,7 @@ Files are decoded whole, once, so that no later stage meets one that cannot be o
 """
 
 from collections import Counter
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -23,11 +23,12 @@ from tasks.core.tables import (
     write_csv,
     write_table,
 )
+from tasks.ingest.adapters import ADAPTERS, WITHOUT_EMOTIONS
 from tasks.ingest.decode import scan_files
 from tasks.ingest.label import DATASET_NAME
 from tasks.ingest.manifest import ManifestRow, manifest_table
 from tasks.ingest.pictures import make_rows, require_rows
-from tasks.ingest.sources import Entry, Reject, read_source
+from tasks.ingest.sources import Entry, Reject, read_source, require_folders
 
 AgeBands = dict[str, tuple[float, float]]
 
@@ -41,10 +42,21 @@ def _check_bands(bands: AgeBands) -> AgeBands:
     return bands
 
 
+def _check_adapter(name: str) -> str:
+    if name in WITHOUT_EMOTIONS:
+        raise ValueError(
+            "this data set has no emotions and can only be counted: `affectgap datasets count "
+            f"FOLDER --adapter {name}`"
+        )
+    if name not in ADAPTERS:
+        raise ValueError(f"is no adapter; there are {', '.join(sorted(ADAPTERS))}")
+    return name
+
+
 class Source(Section):
     """How the files of one data set are read."""
 
-    adapter: Literal["drawn", "folder", "london"]
+    adapter: Annotated[str, AfterValidator(_check_adapter)]
 
 
 class Params(Section):
@@ -62,10 +74,13 @@ def run(params: Params, paths: Paths) -> StageResult:
     """Make the manifest; see the module's text."""
     entries: list[Entry] = []
     rejects: list[Reject] = []
+    notes: list[str] = []
+    require_folders(sorted(params.datasets), paths)
     for dataset, source in sorted(params.datasets.items()):
-        found, refused = read_source(dataset, source.adapter, paths)
-        entries += found
-        rejects += refused
+        found = read_source(dataset, source.adapter, paths)
+        entries += found.entries
+        rejects += found.refused
+        notes += found.notes
     seen = len(entries) + len(rejects)
     with process_pool(params.workers) as executor:
         files = (paths.raw / entry.dataset / entry.path for entry in entries)
@@ -77,10 +92,12 @@ def run(params: Params, paths: Paths) -> StageResult:
     write_csv(rejects_table(rejects), paths.rejects("ingest"))
     require_rows(params.datasets, rows, rejects, paths)
     write_table(manifest_table(rows), paths.manifest, MANIFEST_SCHEMA)
-    return _result(seen, rows, rejects)
+    return _result(seen, rows, rejects, notes)
 
 
-def _result(seen: int, rows: list[ManifestRow], rejects: list[Reject]) -> StageResult:
+def _result(
+    seen: int, rows: list[ManifestRow], rejects: list[Reject], notes: list[str]
+) -> StageResult:
     reasons = Counter(reject.reason for reject in rejects)
     subjects = len({row.subject_id for row in rows})
     metrics = {"files": seen, "pictures": len(rows), "subjects": subjects, "rejects": len(rejects)}
@@ -89,6 +106,7 @@ def _result(seen: int, rows: list[ManifestRow], rejects: list[Reject]) -> StageR
     summary = f"{len(rows)} pictures of {subjects} subjects" + (
         f"; left out: {listed}" * bool(listed)
     )
+    summary = "; ".join([summary, *notes])
     return StageResult(
         metrics={name: float(value) for name, value in metrics.items()}, summary=summary
     )

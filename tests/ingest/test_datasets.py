@@ -2,6 +2,7 @@
 
 import io
 import stat
+import sys
 import zipfile
 from pathlib import Path
 
@@ -120,7 +121,12 @@ def test_damaged_archive_leaves_no_half_unpacked_set(
 
 @pytest.mark.parametrize(
     ("name", "how"),
-    [("drawn", "affectgap run"), ("folder", "affectgap intake"), ("raf-db", "fetched: london")],
+    [
+        ("drawn", "affectgap run"),
+        ("folder", "affectgap intake"),
+        ("raf-db", "whdeld.cn"),
+        ("cifar", "fetched: london"),
+    ],
 )
 def test_what_cannot_be_fetched_says_how_to_get_it(tmp_path: Path, name: str, how: str) -> None:
     with pytest.raises(UserError, match=name) as caught:
@@ -131,8 +137,25 @@ def test_what_cannot_be_fetched_says_how_to_get_it(tmp_path: Path, name: str, ho
 def test_every_adapter_is_described() -> None:
     assert {entry.adapter for entry in list_datasets()} == set(ADAPTERS)
     assert "CC BY 4.0" in describe_dataset("london") and "DeBruine" in describe_dataset("london")
-    with pytest.raises(UserError, match="known are drawn, folder, london"):
-        describe_dataset("raf-db")
+    with pytest.raises(UserError, match=r"known are affectnet, cafe, .*, utkface"):
+        describe_dataset("cifar")
+
+
+def test_every_adapter_has_its_paragraph_and_its_docstring() -> None:
+    text = (Path(__file__).parents[2] / "docs/datasets.md").read_text(encoding="utf-8")
+    for name, adapter in ADAPTERS.items():
+        assert f"\n## {name}\n" in text, name
+        assert f"Adapter `{name}`" in (sys.modules[adapter.__module__].__doc__ or ""), name
+
+
+def test_each_data_set_says_how_to_go_on_with_it() -> None:
+    cafe = describe_dataset("cafe")
+    assert "LoBue" in cafe and "Databrary" in cafe
+    assert "affectgap intake PATH --dataset cafe; affectgap use cafe-nimh" in cafe
+    assert "kdef: {adapter: kdef}" in describe_dataset("kdef")
+    assert "affectgap datasets count FOLDER --adapter fairface" in describe_dataset("fairface")
+    for entry in list_datasets():
+        assert entry.citation and entry.licence and entry.obtain, entry.name
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,61 @@
+"""Adapter `jaffe`: Japanese Female Facial Expression, 10 Japanese women.
+
+M. Lyons, S. Akamatsu, M. Kamachi, J. Gyoba (1998), FG 1998:200-205,
+https://doi.org/10.1109/AFGR.1998.670949. For non-commercial research, on request:
+https://doi.org/10.5281/zenodo.3451524.
+
+`KA.AN1.39.tiff` (in copies `KA_AN1_39.png`) is the woman KA, anger, take 1, picture 39. Gender and
+ethnicity are those of the set's title; it gives no ages, so that there are none.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tasks.ingest.label import Fault, Label, Reading, base_name, unreadable
+
+_NAME = re.compile(
+    r"(?P<subject>[A-Z]{2})[._](?P<emotion>AN|DI|FE|HA|NE|SA|SU)\d[._]\d{1,3}"
+    r"\.(?:tiff?|png|jpe?g|bmp)",
+    re.ASCII | re.IGNORECASE,
+)
+_EMOTIONS: Mapping[str, str] = {
+    "AN": "anger",
+    "DI": "disgust",
+    "FE": "fear",
+    "HA": "happiness",
+    "NE": "neutral",
+    "SA": "sadness",
+    "SU": "surprise",
+}
+
+
+def read_jaffe(folder: Path, files: Sequence[str]) -> Reading:
+    """Read labels from names.
+
+    Parameters
+    ----------
+    folder
+        The data set's folder (not looked at: names say all).
+    files
+        Paths below the folder.
+
+    Returns
+    -------
+    Reading
+        Labels, or faults with reason `unreadable_name`.
+    """
+    return Reading({path: _read_name(base_name(path)) for path in files})
+
+
+def _read_name(name: str) -> Label | Fault:
+    parts = _NAME.fullmatch(name)
+    if parts is None:
+        return unreadable("KA.AN1.39.tiff")
+    return Label(
+        emotion=_EMOTIONS[parts["emotion"].upper()],
+        emotion_raw=parts["emotion"],
+        subject=parts["subject"].upper(),
+        gender="female",
+        ethnicity="Japanese",
+    )
