@@ -40,7 +40,7 @@ def has_digest(path: Path, digest: str) -> bool:
     return bool(actual.lower() == digest.rpartition(":")[2].lower())
 
 
-def fetch_file(address: str, digest: str, name: str, folder: Path) -> Path:
+def fetch_file(address: str, digest: str | None, name: str, folder: Path) -> Path:
     """Return a file of the cache, downloaded first where it is not there.
 
     Parameters
@@ -48,7 +48,8 @@ def fetch_file(address: str, digest: str, name: str, folder: Path) -> Path:
     address
         Where it comes from, http(s).
     digest
-        sha256 as 64 hex digits, or `md5:` and 32.
+        sha256 as 64 hex digits, or `md5:` and 32; None where it is not known, so that whatever the
+        address gives is taken.
     name
         Its name in the cache.
     folder
@@ -57,8 +58,8 @@ def fetch_file(address: str, digest: str, name: str, folder: Path) -> Path:
     Returns
     -------
     Path
-        The file, with that digest. A broken-off download stays as `<name>.<digest>.part` and is
-        resumed by the next call.
+        The file, with that digest. A broken-off download stays as `<name>.<digest>.part` (without
+        a digest as `<name>.unknown.part`) and is resumed by the next call.
 
     Raises
     ------
@@ -69,8 +70,9 @@ def fetch_file(address: str, digest: str, name: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):  # two stages may want the same weights
         if target.is_file():
-            return _require_digest(target, digest, address)
-        downloader = _Downloader(folder / f"{name}.{digest.rpartition(':')[2][:12]}.part")
+            return target if digest is None else _require_digest(target, digest, address)
+        tag = "unknown" if digest is None else digest.rpartition(":")[2][:12]
+        downloader = _Downloader(folder / f"{name}.{tag}.part", resume_alike=digest is None)
         try:
             _retrieve(address, digest, target, downloader)
         except (OSError, ValueError) as error:  # the network or the disk; another digest (pooch)
@@ -114,10 +116,15 @@ def figshare_files(doi: str) -> dict[str, tuple[str, str]]:
 
 
 class _Downloader:
-    """What pooch calls with the address and where it wants the file."""
+    """What pooch calls with the address and where it wants the file.
 
-    def __init__(self, part: Path) -> None:
+    `resume_alike` goes on only with the version of the file that was begun (RFC 9110 §13.1.5): with
+    no digest to compare, nothing else would tell that two halves do not belong together.
+    """
+
+    def __init__(self, part: Path, resume_alike: bool) -> None:
         self.part = part
+        self.version = part.with_suffix(".version") if resume_alike else None
 
     def __call__(self, url: str, output_file: Any, pooch: Any) -> None:
         tries = 0
@@ -132,23 +139,36 @@ class _Downloader:
                 if tries >= _TRIES_WITHOUT_A_BYTE or refused:
                     raise
         os.replace(self.part, output_file)
+        if self.version is not None:
+            self.version.unlink(missing_ok=True)
 
     def _size(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0
 
     def _continue(self, url: str) -> None:
-        have = self._size()
-        headers = {**_HEADERS, **({"Range": f"bytes={have}-"} if have else {})}
+        headers = {**_HEADERS, **self._rest()}
         with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as response:
             if response.status_code == requests.codes.requested_range_not_satisfiable:
                 self.part.unlink()  # it is whole already, or not of this file: from the start
                 return self._continue(url)
             response.raise_for_status()
             resumed = response.status_code == requests.codes.partial_content
+            if self.version is not None and not resumed:
+                self.version.write_text(_version(response), encoding="utf-8")
             with self.part.open("ab" if resumed else "wb") as handle:
                 for chunk in self._chunks(response):
                     handle.write(chunk)
         return None
+
+    def _rest(self) -> dict[str, str]:
+        """Return the headers that ask for what is not here yet."""
+        have = self._size()
+        if not have:
+            return {}
+        if self.version is None:
+            return {"Range": f"bytes={have}-"}
+        begun = self.version.read_text(encoding="utf-8") if self.version.exists() else ""
+        return {"Range": f"bytes={have}-", "If-Range": begun} if begun else {}
 
     def _chunks(self, response: requests.Response) -> Iterator[bytes]:
         size_bytes = int(response.headers.get("Content-Length", 0))
@@ -157,7 +177,13 @@ class _Downloader:
         return track(chunks, max(1, math.ceil(size_bytes / _CHUNK_BYTES)), what)
 
 
-def _retrieve(address: str, digest: str, target: Path, downloader: _Downloader) -> None:
+def _version(response: requests.Response) -> str:
+    """Return what names this version of the file; "" where the server says nothing exact."""
+    tag = str(response.headers.get("ETag", ""))
+    return "" if tag.startswith("W/") else tag
+
+
+def _retrieve(address: str, digest: str | None, target: Path, downloader: _Downloader) -> None:
     pooch.get_logger().setLevel(logging.WARNING)  # it announces every download on stderr
     resumed = downloader.part.exists()
     try:
@@ -178,9 +204,10 @@ def _require_digest(path: Path, digest: str, address: str) -> Path:
     return path
 
 
-def _by_hand(address: str, digest: str, target: Path, error: Exception) -> str:
+def _by_hand(address: str, digest: str | None, target: Path, error: Exception) -> str:
+    which = address if digest is None else f"{address} (digest {digest})"
     return (
-        f"{target.name}: cannot be downloaded ({_line(error)}); get {address} (digest {digest}) "
+        f"{target.name}: cannot be downloaded ({_line(error)}); get {which} "
         f"on another machine and put it at {target}"
     )
 

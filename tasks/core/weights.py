@@ -1,6 +1,7 @@
 """Weights of models that others trained: which files are known, and where they are looked for.
 
-A file is used only if its sha256 is the one written here.
+A file is used only if its sha256 is the one written here. Of a file whose sha256 is not written
+here it is recorded on first use, in the cache as `<name>.sha256`, and compared from then on.
 """
 
 import os
@@ -8,8 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from tasks.core.errors import DownloadError, ModelError
 from tasks.core.fetch import cache_dir, fetch_file, has_digest
+from tasks.core.files import sha256_of, write_text
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class WeightsFile:
     name
         The file's name, also in params (`train.weights`).
     sha256
-        64 hex digits.
+        64 hex digits; None where it is recorded on first use.
     address
         Where it is downloaded from.
     licence
@@ -31,7 +35,7 @@ class WeightsFile:
     """
 
     name: str
-    sha256: str
+    sha256: str | None
     address: str
     licence: str
     citation: str
@@ -48,7 +52,20 @@ _FER2013_MINI_XCEPTION = WeightsFile(
     citation="O. Arriaga, M. Valdenegro-Toro, P. Plöger (2017), arXiv 1710.07557",
 )
 
-WEIGHTS: Mapping[str, WeightsFile] = {file.name: file for file in (_FER2013_MINI_XCEPTION,)}
+_HSEMOTION_MOBILENET_7 = WeightsFile(
+    name="mobilenet_7.h5",
+    sha256=None,
+    address=(
+        "https://github.com/av-savchenko/face-emotion-recognition/raw/main/"
+        "models/affectnet_emotions/mobilenet_7.h5"
+    ),
+    licence="Apache-2.0",
+    citation="A. Savchenko (2021), arXiv 2103.17107",
+)
+
+WEIGHTS: Mapping[str, WeightsFile] = {
+    file.name: file for file in (_FER2013_MINI_XCEPTION, _HSEMOTION_MOBILENET_7)
+}
 
 
 def weights_file(name: str, root: Path) -> Path:
@@ -76,18 +93,40 @@ def weights_file(name: str, root: Path) -> Path:
     """
     if name not in WEIGHTS:
         raise ModelError(f"weights '{name}': not known; known are {', '.join(sorted(WEIGHTS))}")
-    file = WEIGHTS[name]
+    return find_weights(WEIGHTS[name], root)
+
+
+def find_weights(file: WeightsFile, root: Path) -> Path:
+    """Find a file of weights that need not be in `WEIGHTS`; see `weights_file`."""
     cached = cache_dir() / "weights"
-    for folder in (cached, *local_folders(root)):
-        path = folder / name
-        if path.is_file():
-            if not has_digest(path, file.sha256):
-                raise DownloadError(
-                    f"{path}: is another file than {file.address} (sha256 {file.sha256}); "
-                    "remove or replace it"
-                )
-            return path
-    return fetch_file(file.address, file.sha256, name, cached)
+    candidates = [folder / file.name for folder in (cached, *local_folders(root))]
+    path = next((path for path in candidates if path.is_file()), None)
+    if path is None:
+        path = fetch_file(file.address, file.sha256, file.name, cached)
+    if file.sha256 is None:
+        _compare_with_record(path, cached / f"{file.name}.sha256")
+    elif not has_digest(path, file.sha256):
+        raise DownloadError(
+            f"{path}: is another file than {file.address} (sha256 {file.sha256}); "
+            "remove or replace it"
+        )
+    return path
+
+
+def _compare_with_record(path: Path, record: Path) -> None:
+    """Record a file's sha256 where none is recorded; raise DownloadError where it is another."""
+    actual = sha256_of(path)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{record}.lock"):
+        if not record.is_file():
+            write_text(record, actual + "\n")
+        recorded = record.read_text(encoding="utf-8").strip()
+    if recorded != actual:
+        raise DownloadError(
+            f"{path}: is another file (sha256 {actual}) than the one first used on this machine "
+            f"(sha256 {recorded}, recorded in {record}); put that one back, or remove {record} to "
+            "use this one"
+        )
 
 
 def local_folders(root: Path) -> list[Path]:

@@ -24,16 +24,22 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """Serves `files`; cuts the first `cuts` answers in half; understands ranges if `ranges`."""
+    """Serves `files`; cuts the first `cuts` answers in half; understands ranges if `ranges`.
+
+    With `tag` it names the version of its files, and `If-Range` is respected.
+    """
 
     files: ClassVar[dict[str, bytes]] = {}
     asked: ClassVar[list[tuple[str, str | None]]] = []
     cuts: ClassVar[int] = 0
     ranges: ClassVar[bool] = True
+    tag: ClassVar[str | None] = None
 
     def do_GET(self) -> None:
         cls = type(self)
         wanted = self.headers.get("Range") if cls.ranges else None
+        if self.headers.get("If-Range", cls.tag) != cls.tag:
+            wanted = None
         cls.asked.append((self.path, self.headers.get("Range")))
         content = cls.files.get(self.path)
         start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
@@ -43,6 +49,8 @@ class Server(http.server.BaseHTTPRequestHandler):
         body = content[start:]
         self.send_response(206 if wanted else 200)
         self.send_header("Content-Length", str(len(body)))
+        if cls.tag is not None:
+            self.send_header("ETag", cls.tag)
         self.end_headers()
         if cls.cuts:
             cls.cuts -= 1
@@ -56,6 +64,7 @@ class Server(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[str]:
     Server.files, Server.asked, Server.cuts, Server.ranges = {"/model": CONTENT}, [], 0, True
+    Server.tag = None
     running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{running.server_port}"
@@ -171,6 +180,35 @@ def test_file_put_there_by_hand_is_taken_or_refused(closed_port: str, tmp_path: 
     assert (tmp_path / "model").read_bytes() == b"another"
 
 
+def test_a_file_of_unknown_digest_is_resumed_in_its_own_version_alone(
+    server: str, tmp_path: Path
+) -> None:
+    Server.tag, Server.cuts = '"first"', 1000
+    with pytest.raises(DownloadError):
+        fetch_file(f"{server}/model", None, "model", tmp_path)
+    Server.cuts, have = 0, (tmp_path / "model.unknown.part").stat().st_size
+    assert 0 < have < len(CONTENT)
+    assert fetch_file(f"{server}/model", None, "model", tmp_path).read_bytes() == CONTENT
+    assert Server.asked[-1] == ("/model", f"bytes={have}-")
+
+    other = bytes(reversed(CONTENT))
+    Server.cuts = 1000
+    with pytest.raises(DownloadError):
+        fetch_file(f"{server}/model", None, "again", tmp_path)
+    Server.files["/model"], Server.tag, Server.cuts = other, '"second"', 0
+    assert fetch_file(f"{server}/model", None, "again", tmp_path).read_bytes() == other
+    left = {entry.name for entry in tmp_path.iterdir()}
+    assert left <= {"model", "model.lock", "again", "again.lock"}
+
+
+def test_a_file_of_unknown_digest_without_versions_starts_again(
+    server: str, tmp_path: Path
+) -> None:
+    (tmp_path / "model.unknown.part").write_bytes(b"x" * 1000)
+    assert fetch_file(f"{server}/model", None, "model", tmp_path).read_bytes() == CONTENT
+    assert Server.asked == [("/model", None)]
+
+
 def test_cache_dir_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AFFECTGAP_CACHE", "~/elsewhere")
     assert cache_dir() == Path.home() / "elsewhere"
@@ -218,7 +256,58 @@ def test_other_weights_of_that_name_are_refused(model: WeightsFile, tmp_path: Pa
 def test_unknown_weights_list_the_known(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="fer2013_mini_XCEPTION"):
         weights_file("resnet", tmp_path)
-    assert all(len(file.sha256) == 64 for file in WEIGHTS.values())
+    assert all(file.sha256 is None or len(file.sha256) == 64 for file in WEIGHTS.values())
+
+
+@pytest.fixture
+def unrecorded(server: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = WeightsFile("model", None, f"{server}/model", "MIT", "nobody")
+    monkeypatch.setattr("tasks.core.weights.WEIGHTS", {"model": file})
+    return cache_dir() / "weights/model.sha256"
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_an_unknown_digest_is_recorded_and_compared_from_then_on(
+    unrecorded: Path, tmp_path: Path, by_hand: bool
+) -> None:
+    path = cache_dir() / "weights/model"
+    if by_hand:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(CONTENT)
+    for _ in range(2):
+        assert weights_file("model", tmp_path) == path
+    assert unrecorded.read_text() == f"{SHA256}\n"
+    assert len(Server.asked) == (0 if by_hand else 1)
+
+    path.write_bytes(b"another")
+    with pytest.raises(DownloadError) as caught:
+        weights_file("model", tmp_path)
+    one_line(caught.value, str(path), SHA256, str(unrecorded), "another file")
+    unrecorded.unlink()
+    assert weights_file("model", tmp_path) == path
+
+
+def test_an_unknown_digest_holds_wherever_the_file_lies(unrecorded: Path, tmp_path: Path) -> None:
+    beside = tmp_path / "shared/assets/weights/model"
+    beside.parent.mkdir(parents=True)
+    beside.write_bytes(CONTENT)
+    assert weights_file("model", tmp_path / "checkout") == beside
+    assert {entry.name for entry in beside.parent.iterdir()} == {"model"}
+    beside.write_bytes(b"another")
+    with pytest.raises(DownloadError, match=SHA256):
+        weights_file("model", tmp_path / "checkout")
+
+
+def test_without_a_network_one_line_says_what_to_put_where(
+    unrecorded: Path, closed_port: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"{closed_port}/model"
+    file = WeightsFile("model", None, address, "MIT", "nobody")
+    monkeypatch.setattr("tasks.core.weights.WEIGHTS", {"model": file})
+    with pytest.raises(DownloadError) as caught:
+        weights_file("model", tmp_path)
+    one_line(caught.value, address, f"put it at {cache_dir() / 'weights/model'}")
+    assert not unrecorded.exists()
 
 
 def answers_for_figshare(monkeypatch: pytest.MonkeyPatch, server: str) -> None:

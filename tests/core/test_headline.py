@@ -26,7 +26,7 @@ def gap(**changed):
         "ci_low": 0.2,
         "ci_high": 0.55,
         "confidence": 0.95,
-        "p_holm": 0.001,
+        "p_adjusted": 0.001,
         "enough_n": True,
     }
     return row | changed
@@ -48,8 +48,8 @@ def test_the_sentence_puts_the_worse_read_group_first():
 
 def test_only_tested_and_shown_gaps_of_the_model_and_protocol_count():
     hidden = [
-        gap(gap=0.9, p_holm=0.2),
-        gap(gap=0.9, enough_n=False, p_holm=float("nan")),
+        gap(gap=0.9, p_adjusted=0.2),
+        gap(gap=0.9, enough_n=False, p_adjusted=float("nan")),
         gap(gap=0.9, model="finetuned"),
         gap(gap=0.9, protocol="all"),
         gap(gap=0.9, emotion="fear"),
@@ -62,7 +62,7 @@ def test_only_tested_and_shown_gaps_of_the_model_and_protocol_count():
 
 
 def test_none_is_not_called_absence():
-    gaps = table(gap(p_holm=0.3), gap(p_holm=0.9, enough_n=False))
+    gaps = table(gap(p_adjusted=0.3), gap(p_adjusted=0.9, enough_n=False))
     assert largest_gap(gaps, "base", single_emotions=False) is None
     assert "in 1 comparisons" in no_gap_sentence(gaps, "base")
     assert "no evidence that there is none" in no_gap_sentence(gaps, "base")

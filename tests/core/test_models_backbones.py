@@ -27,7 +27,9 @@ def test_every_network_trains_a_step(architecture, channels):
     assert unmoved == []
 
 
-@pytest.mark.parametrize("architecture", ["compact", "lenet5", "mobilenet_v3_small", "resnet18"])
+@pytest.mark.parametrize(
+    "architecture", ["compact", "lenet5", "mobilenet_v1", "mobilenet_v3_small", "resnet18"]
+)
 @pytest.mark.parametrize("side", [32, 50, 97])
 def test_networks_take_any_size(architecture, side):
     module = build_module(architecture, 3, 3).eval()

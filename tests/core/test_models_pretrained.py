@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -8,8 +9,12 @@ import pytest
 import torch
 
 from tasks.core.errors import ModelError
-from tasks.core.models.keras_file import read_mini_xception
+from tasks.core.files import sha256_of
+from tasks.core.models import pretrained
+from tasks.core.models.checkpoint import no_pictures_seen, save_model
+from tasks.core.models.keras_mini_xception import read_mini_xception
 from tasks.core.models.mini_xception import MiniXception, _pool_same
+from tasks.core.models.mobilenet_v1 import build_mobilenet
 from tasks.core.models.pretrained import load_pretrained
 from tasks.core.models.recogniser import Recogniser
 
@@ -89,3 +94,28 @@ def test_shortcut_is_the_published_strided_convolution():
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(ModelError, match=r"'affectnet/x'.*fer2013/mini_xception"):
         load_pretrained("affectnet/x", Path())
+
+
+def test_hsemotion_is_asked_about_pixels_less_its_means(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    module = build_mobilenet("mobilenet_v1_relu256", 7, 3).eval()
+    name, read = "hsemotion/mobilenet_7", lambda _: ("mobilenet_v1_relu256", module.state_dict())
+    entry = replace(pretrained.PRETRAINED[name], read=read)
+    monkeypatch.setattr(pretrained, "PRETRAINED", {name: entry})
+    monkeypatch.setenv("AFFECTGAP_CACHE", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/mobilenet_7.h5").write_bytes(b"put there by hand")
+
+    loaded, spec = load_pretrained(name, tmp_path)
+    digest = sha256_of(tmp_path / "weights/mobilenet_7.h5")
+    assert digest in spec.source and "Apache-2.0" in spec.source
+    assert (tmp_path / "weights/mobilenet_7.h5.sha256").read_text().strip() == digest
+    assert spec.labels[:3] == ("anger", "disgust", "fear") and spec.input_size_px == 224
+    save_model(tmp_path / "base", loaded, spec, no_pictures_seen())  # its form is kept by name
+    recogniser = Recogniser.load(tmp_path / "base", "cpu")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3)).astype(np.uint8)
+    means = torch.tensor([103.939, 116.779, 123.68])
+    with torch.inference_mode():
+        given = (torch.from_numpy(pixels).float() - means).permute(0, 3, 1, 2)
+        expected = torch.softmax(module(given), 1).numpy()
+    assert np.abs(recogniser.predict(pixels) - expected).max() < 1e-5

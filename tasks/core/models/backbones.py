@@ -2,7 +2,8 @@
 
 Every one ends in raw scores (logits), takes any input size from 32 px up, and starts from random
 weights: nothing is downloaded. The torchvision networks are He et al. (arXiv 1512.03385) and
-Howard et al. (arXiv 1905.02244).
+Howard et al. (arXiv 1905.02244). `timm/<name>` is one of timm's, some of which are built for one
+input size.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,19 +14,27 @@ from tasks.core.errors import ModelError
 from tasks.core.models.compact import Compact
 from tasks.core.models.lenet import LeNet5
 from tasks.core.models.mini_xception import MiniXception
+from tasks.core.models.mobilenet_v1 import MobileNetV1, build_mobilenet, is_mobilenet
+from tasks.core.models.timm_network import PREFIX, build_timm
 
 
-def build_module(architecture: str, n_classes: int, channels: int) -> nn.Module:
+def build_module(
+    architecture: str, n_classes: int, channels: int, input_size_px: int | None = None
+) -> nn.Module:
     """Build a network with random weights.
 
     Parameters
     ----------
     architecture
-        A name in `ARCHITECTURES`.
+        A name in `ARCHITECTURES`, a form of `mobilenet_v1` (see `mobilenet_name`), or `timm/` and
+        a name of timm's.
     n_classes
         Number of outputs.
     channels
         Channels of the input: 3 (rgb) or 1 (grey).
+    input_size_px
+        Width and height of the input, for those of timm's networks that are built for one; None:
+        the size that such a network was published for.
 
     Returns
     -------
@@ -37,8 +46,12 @@ def build_module(architecture: str, n_classes: int, channels: int) -> nn.Module:
     ModelError
         For an unknown name; the text lists the known ones.
     """
+    if architecture.startswith(PREFIX):
+        return build_timm(architecture, n_classes, channels, input_size_px)
+    if is_mobilenet(architecture):
+        return build_mobilenet(architecture, n_classes, channels)
     if architecture not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
+        known = ", ".join([*ARCHITECTURES, f"{PREFIX}<name>"])
         raise ModelError(f"there is no network '{architecture}'; the networks are {known}")
     return ARCHITECTURES[architecture](n_classes, channels)
 
@@ -77,6 +90,7 @@ def _with_channels(network: nn.Module, first: str, channels: int) -> nn.Module:
 
 ARCHITECTURES: Mapping[str, Callable[[int, int], nn.Module]] = {
     "compact": Compact,
+    "mobilenet_v1": MobileNetV1,
     "mobilenet_v3_small": _torchvision("mobilenet_v3_small", "features.0.0"),
     "lenet5": LeNet5,
     "resnet18": _torchvision("resnet18", "conv1"),

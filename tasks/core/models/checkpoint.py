@@ -1,7 +1,8 @@
-"""A model on disk: `model.safetensors`, `model.json` (its spec) and `seen.csv`.
+"""A model on disk: its weights, `model.json` (its spec) and `seen.csv`.
 
-Weights are safetensors, never pickles. `seen.csv` names every picture that had a part in the
-weights or in choosing them, so that an evaluation can tell what is held out.
+Weights are `model.safetensors`, or `model.onnx` with `model.yaml`; never pickles. `seen.csv` names
+every picture that had a part in the weights or in choosing them, so that an evaluation can tell
+what is held out.
 """
 
 import json
@@ -18,7 +19,8 @@ from torch import nn
 from tasks.core.errors import ModelError
 from tasks.core.files import sha256_of, write_bytes, write_text
 from tasks.core.models.backbones import build_module
-from tasks.core.models.spec import ModelSpec
+from tasks.core.models.onnx_network import NETWORK, OnnxNetwork, keep_onnx, read_onnx
+from tasks.core.models.spec import CHANNELS, ONNX, ModelSpec
 from tasks.core.tables import write_csv
 
 WEIGHTS, SPEC, SEEN = "model.safetensors", "model.json", "seen.csv"
@@ -29,7 +31,6 @@ SEEN_COLUMNS: tuple[str, ...] = (
     "role",  # train (the weights were fitted to it) or validation (it chose the checkpoint)
 )
 _VERSION_DIGITS = 12
-_CHANNELS = {"rgb": 3, "grey": 1}
 
 
 def save_model(folder: Path, module: nn.Module, spec: ModelSpec, seen: pd.DataFrame) -> ModelSpec:
@@ -40,7 +41,8 @@ def save_model(folder: Path, module: nn.Module, spec: ModelSpec, seen: pd.DataFr
     folder
         Made where it is missing.
     module
-        The network; its whole state is kept as float32 (and integers) on the CPU.
+        The network; its whole state is kept as float32 (and integers) on the CPU. Of an ONNX
+        network the file and its YAML are kept as they are.
     spec
         Its description; `version` is set here.
     seen
@@ -52,9 +54,13 @@ def save_model(folder: Path, module: nn.Module, spec: ModelSpec, seen: pd.DataFr
     ModelSpec
         The spec with its version: the first 12 hex digits of the weights file's sha256.
     """
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in _state(module)}
-    write_bytes(folder / WEIGHTS, save_tensors(state))
-    spec = spec.model_copy(update={"version": sha256_of(folder / WEIGHTS)[:_VERSION_DIGITS]})
+    if isinstance(module, OnnxNetwork):
+        keep_onnx(module, folder)
+    else:
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in _state(module)}
+        write_bytes(folder / WEIGHTS, save_tensors(state))
+    digest = sha256_of(_weights_path(folder, spec))
+    spec = spec.model_copy(update={"version": digest[:_VERSION_DIGITS]})
     write_text(folder / SPEC, json.dumps(spec.model_dump(mode="json"), indent=2) + "\n")
     write_csv(seen[list(SEEN_COLUMNS)], folder / SEEN)
     return spec
@@ -69,25 +75,35 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelSpec]:
         One line, where a file is missing, damaged or does not belong to the others.
     """
     spec = load_spec(folder)
-    path = folder / WEIGHTS
+    path = _weights_path(folder, spec)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such weights file; train the model again")
+    if spec.architecture == ONNX:
+        _check_version(path, spec)
+        return read_onnx(path)[0].eval(), spec
     try:
-        content = path.read_bytes()
-        state = load_tensors(content)
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such weights file; train the model again") from None
+        state = load_tensors(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: the weights file is damaged ({error})") from None
-    if sha256_of(path)[:_VERSION_DIGITS] != spec.version:
-        raise ModelError(
-            f"{path}: these are not the weights that {SPEC} describes (version {spec.version});"
-            " the file is damaged or was replaced"
-        )
-    module = build_module(spec.architecture, len(spec.labels), channels(spec))
+    _check_version(path, spec)
+    module = build_module(spec.architecture, len(spec.labels), channels(spec), spec.input_size_px)
     try:
         module.load_state_dict(state)
     except RuntimeError:
         raise ModelError(f"{path}: does not fit the network '{spec.architecture}'") from None
     return module.eval(), spec
+
+
+def _weights_path(folder: Path, spec: ModelSpec) -> Path:
+    return folder / (NETWORK if spec.architecture == ONNX else WEIGHTS)
+
+
+def _check_version(path: Path, spec: ModelSpec) -> None:
+    if sha256_of(path)[:_VERSION_DIGITS] != spec.version:
+        raise ModelError(
+            f"{path}: these are not the weights that {SPEC} describes (version {spec.version});"
+            " the file is damaged or was replaced"
+        )
 
 
 def load_spec(folder: Path) -> ModelSpec:
@@ -122,7 +138,7 @@ def no_pictures_seen() -> pd.DataFrame:
 
 def channels(spec: ModelSpec) -> int:
     """Return the number of channels of the model's input."""
-    return _CHANNELS[spec.colour]
+    return CHANNELS[spec.colour]
 
 
 def _state(module: nn.Module) -> list[tuple[str, torch.Tensor]]:

@@ -1,11 +1,15 @@
-"""Reading mini-XCEPTION's weights from the Keras file it was published as, through h5py alone.
+"""Keras model files (`.h5`, `.hdf5`) as lists of layers, through h5py alone: no Keras, no pickle.
 
-Neither Keras nor pickle: the file's own `model_config` (JSON) lists the layers, and the arrays are
-read by layer name. Outputs agree with Keras to 1e-5 (a test holds recorded outputs).
+The file's own `model_config` (JSON) lists the layers, and each one's arrays are found by its name.
+Read are the files of Keras 2 and tf.keras, and those that Keras 3 calls legacy: they differ in how
+a layer names what it follows (`inbound_nodes`) and in how arrays are named. Networks inside
+networks are written out.
 """
 
 import json
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,97 +19,179 @@ import torch
 
 from tasks.core.errors import ModelError
 
-_BLOCKS = 4
-_CONVOLUTIONS, _SEPARABLES, _NORMS = 7, 8, 14
-_EPSILON = 1e-3
+State = dict[str, torch.Tensor]
 
 
-def read_mini_xception(path: Path) -> dict[str, torch.Tensor]:
-    """Read a mini-XCEPTION `.hdf5` file as the state of `MiniXception`.
+@dataclass(frozen=True)
+class KerasLayer:
+    """One layer of a file.
+
+    Attributes
+    ----------
+    name
+        As in the file; Keras numbers layers of one kind in the order in which they were made.
+    kind
+        Its class without package and version, such as `Conv2D`.
+    config
+        Its settings.
+    follows
+        The names of the layers whose output it takes; empty for an input.
+    arrays
+        Its weights by their last name, such as `kernel`, float32 in Keras's layout.
+    """
+
+    name: str
+    kind: str
+    config: dict[str, Any]
+    follows: tuple[str, ...]
+    arrays: dict[str, np.ndarray]
+
+
+def read_layers(path: Path) -> list[KerasLayer]:
+    """Read every layer of a Keras model file, in the file's order.
 
     Parameters
     ----------
     path
-        A file that Keras 2's `model.save` wrote, such as
-        `fer2013_mini_XCEPTION.102-0.66.hdf5`.
-
-    Returns
-    -------
-    dict of str to torch.Tensor
-        Float32 tensors by the module's names, in torch's layout.
+        A file that `model.save` wrote.
 
     Raises
     ------
     ModelError
-        For a missing or damaged file, or one that holds another network.
+        For a missing or damaged file, or one that holds weights alone.
     """
     try:
         with h5py.File(path, "r") as file:
-            layers = json.loads(file.attrs["model_config"])["config"]["layers"]
-            return _state(layers, file["model_weights"], path)
+            config = json.loads(file.attrs["model_config"])["config"]
+            return list(_layers(config, file["model_weights"], None))
     except FileNotFoundError:
         raise ModelError(f"{path}: no such weights file") from None
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, LookupError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise ModelError(f"{path}: is no whole Keras model file ({reason})") from None
 
 
-def _state(layers: list[Any], weights: h5py.Group, path: Path) -> dict[str, torch.Tensor]:
-    plain = _names(layers, "Conv2D")
-    separable = _names(layers, "SeparableConv2D")
-    norms = _names(layers, "BatchNormalization")
-    epsilons = {layer["config"]["epsilon"] for layer in layers if layer["config"]["name"] in norms}
-    counts = (len(plain), len(separable), len(norms))
-    if counts != (_CONVOLUTIONS, _SEPARABLES, _NORMS) or epsilons != {_EPSILON}:
-        raise ModelError(f"{path}: holds another network than mini-XCEPTION")
-    state: dict[str, torch.Tensor] = {}
+def torch_state(layer: KerasLayer, path: Path) -> State:
+    """Turn a layer's weights into what torch calls them, in torch's layout.
 
-    def put(target: str, layer: str) -> None:
-        for name, array in _arrays(weights[layer]).items():
-            state.update(_converted(target, name, array))
+    Parameters
+    ----------
+    layer
+        A convolution (plain, depthwise or separable), a dense layer or a batch normalisation.
+    path
+        The file, for messages.
 
-    # Keras numbers layers in the order in which they were made: a block's shortcut comes first.
-    for index, target in enumerate(("stem.0", "stem.3")):
-        put(target, plain[index])
-        put(f"stem.{3 * index + 1}", norms[index])
-    for block in range(_BLOCKS):
-        put(f"blocks.{block}.shortcut.0", plain[2 + block])
-        put(f"blocks.{block}.shortcut.1", norms[2 + 3 * block])
-        for index, part in enumerate(("first", "second")):
-            put(f"blocks.{block}.{part}", separable[2 * block + index])
-            put(f"blocks.{block}.{part}.2", norms[3 + 3 * block + index])
-    put("head", plain[-1])
+    Returns
+    -------
+    dict of str to torch.Tensor
+        `weight`, `bias` and so on; of a separable convolution `0.weight` (depthwise) and
+        `1.weight` (pointwise).
+
+    Raises
+    ------
+    ModelError
+        For an array that a layer of this kind should not have or should have.
+    """
+    state: State = {}
+    for name, array in layer.arrays.items():
+        state.update(_converted(layer, name, array, path))
+    needed = {"BatchNormalization": "running_var", "SeparableConv2D": "1.weight"}
+    if needed.get(layer.kind, "weight") not in state:
+        raise ModelError(f"{path}: layer '{layer.name}' ({layer.kind}) has no weights")
+    if layer.kind == "BatchNormalization":  # one without scale or centre keeps no array for it
+        state.setdefault("weight", torch.ones_like(state["running_var"]))
+        state.setdefault("bias", torch.zeros_like(state["running_var"]))
+        state["num_batches_tracked"] = torch.tensor(0, dtype=torch.int64)
     return state
 
 
-def _names(layers: list[Any], class_name: str) -> list[str]:
-    names = [str(layer["config"]["name"]) for layer in layers if layer["class_name"] == class_name]
-    return sorted(names, key=lambda name: int((re.findall(r"\d+$", name) or ["0"])[0]))
+def _layers(
+    config: Any, weights: h5py.Group, inside: dict[str, np.ndarray] | None
+) -> Iterator[KerasLayer]:
+    """Yield a network's layers; `inside` are all arrays of the network that this one is part of."""
+    entries = config["layers"] if isinstance(config, dict) else config
+    in_a_row = not any(entry.get("inbound_nodes") for entry in entries)  # a Sequential
+    before: tuple[str, ...] = ()
+    for entry in entries:
+        settings = entry["config"]
+        name = str(settings["name"])
+        follows = before if in_a_row else tuple(dict.fromkeys(_follows(entry["inbound_nodes"])))
+        before = (name,)
+        if inside is None:
+            arrays = _arrays(weights[name]) if name in weights else {}
+        else:
+            arrays = {k: v for k, v in inside.items() if name in k.split("/")[:-1]}
+        if "layers" in settings:
+            yield from _spliced(name, follows, list(_layers(settings, weights, arrays)))
+            continue
+        kind = re.sub(r"V\d+$", "", str(entry["class_name"]).rpartition(">")[2])
+        last = {key.rpartition("/")[2].split(":")[0]: array for key, array in arrays.items()}
+        yield KerasLayer(name, kind, settings, follows, last)
+
+
+def _spliced(name: str, outside: tuple[str, ...], layers: list[KerasLayer]) -> Iterator[KerasLayer]:
+    """Put a network's layers where it stands: after `outside`, and its end under its name."""
+    inputs = {layer.name for layer in layers if layer.kind == "InputLayer"}
+    kept = [layer for layer in layers if layer.name not in inputs]
+    for layer in kept:
+        follows = tuple(f for f in layer.follows if f not in inputs) or outside
+        yield KerasLayer(layer.name, layer.kind, layer.config, follows, layer.arrays)
+    yield KerasLayer(name, "Network", {}, (kept[-1].name,), {})
+
+
+def _follows(nodes: Any) -> Iterator[str]:
+    """Yield the layer names in `inbound_nodes`, in whichever of the three forms they are."""
+    if isinstance(nodes, dict):
+        history = nodes.get("keras_history")
+        yield from _follows(history if history is not None else list(nodes.values()))
+    elif isinstance(nodes, list):
+        named = len(nodes) >= 3 and isinstance(nodes[0], str) and isinstance(nodes[1], int)
+        if named:
+            yield nodes[0]
+        else:
+            for node in nodes:
+                yield from _follows(node)
 
 
 def _arrays(group: h5py.Group) -> dict[str, np.ndarray]:
-    """Read a layer's arrays by their last name: `kernel`, `bias`, `gamma` and so on."""
+    """Read every array below a group by its path."""
     found: dict[str, np.ndarray] = {}
 
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
-            found[name.rsplit("/", 1)[-1].split(":")[0]] = np.asarray(item, dtype=np.float32)
+            found[name] = np.asarray(item, dtype=np.float32)
 
     group.visititems(visit)
     return found
 
 
-def _converted(target: str, name: str, array: np.ndarray) -> dict[str, torch.Tensor]:
-    if name == "depthwise_kernel":  # (3, 3, C, 1) -> (C, 1, 3, 3)
-        return {f"{target}.0.weight": torch.from_numpy(array.transpose(2, 3, 0, 1).copy())}
-    if name == "pointwise_kernel":  # (1, 1, C, D) -> (D, C, 1, 1)
-        return {f"{target}.1.weight": torch.from_numpy(array.transpose(3, 2, 0, 1).copy())}
-    if name == "kernel":  # (h, w, C, D) -> (D, C, h, w)
-        return {f"{target}.weight": torch.from_numpy(array.transpose(3, 2, 0, 1).copy())}
-    if name == "moving_mean":  # with it the count of batches, which torch keeps and Keras does not
-        return {
-            f"{target}.running_mean": torch.from_numpy(array),
-            f"{target}.num_batches_tracked": torch.tensor(0, dtype=torch.int64),
-        }
-    renamed = {"gamma": "weight", "beta": "bias", "moving_variance": "running_var", "bias": "bias"}
-    return {f"{target}.{renamed[name]}": torch.from_numpy(array)}
+def _converted(layer: KerasLayer, name: str, array: np.ndarray, path: Path) -> State:
+    norm = layer.kind == "BatchNormalization"
+    if norm and name in _NORM_NAMES:
+        return {_NORM_NAMES[name]: torch.from_numpy(array)}
+    if name == "bias" and not norm:
+        return {"bias": torch.from_numpy(array)}
+    target, axes = _KERNELS.get((layer.kind, name), ("", ()))
+    if not target or array.ndim != len(axes):
+        raise ModelError(
+            f"{path}: layer '{layer.name}' ({layer.kind}) holds an array '{name}' of "
+            f"{array.ndim} dimensions, which is not understood"
+        )
+    return {target: torch.from_numpy(array.transpose(axes).copy())}
+
+
+_NORM_NAMES = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+# A convolution's (h, w, C, D) becomes (D, C, h, w); a depthwise one's (h, w, C, 1) (C, 1, h, w).
+_KERNELS: dict[tuple[str, str], tuple[str, tuple[int, ...]]] = {
+    ("Conv2D", "kernel"): ("weight", (3, 2, 0, 1)),
+    ("DepthwiseConv2D", "depthwise_kernel"): ("weight", (2, 3, 0, 1)),
+    ("DepthwiseConv2D", "kernel"): ("weight", (2, 3, 0, 1)),  # its name since Keras 3
+    ("SeparableConv2D", "depthwise_kernel"): ("0.weight", (2, 3, 0, 1)),
+    ("SeparableConv2D", "pointwise_kernel"): ("1.weight", (3, 2, 0, 1)),
+    ("Dense", "kernel"): ("weight", (1, 0)),
+}

@@ -4,24 +4,43 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from tasks.core.errors import ModelError
+from tasks.core.files import sha256_of
 from tasks.core.models.backbones import build_module
 from tasks.core.models.checkpoint import channels
-from tasks.core.models.keras_file import read_mini_xception
+from tasks.core.models.keras_file import State
+from tasks.core.models.keras_mini_xception import read_mini_xception
+from tasks.core.models.keras_mobilenet import read_mobilenet
 from tasks.core.models.spec import ModelSpec
-from tasks.core.weights import weights_file
+from tasks.core.weights import WEIGHTS, weights_file
+
+# Subtracted from channels 0, 1, 2 of the RGB array. They are the means of blue, green and red
+# that other networks use, but the authors of mobilenet_7 subtract them in this order.
+_HSEMOTION_MEANS = (103.939, 116.779, 123.68)
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A published model: its file, how the file is read, and its spec (without a version)."""
+    """A published model.
+
+    Attributes
+    ----------
+    file
+        The name of its file; a key of `WEIGHTS`.
+    read
+        Gives the architecture's full name and the state from the file.
+    spec
+        What it expects and answers, without a version.
+    box_margin
+        Share of the face box's side that stood on each side in training; 0 is a tight box.
+    """
 
     file: str
-    read: Callable[[Path], dict[str, torch.Tensor]]
+    read: Callable[[Path], tuple[str, State]]
     spec: ModelSpec
+    box_margin: float
 
 
 PRETRAINED: Mapping[str, Pretrained] = {
@@ -41,17 +60,28 @@ PRETRAINED: Mapping[str, Pretrained] = {
                 "(arXiv 1710.07557), github.com/oarriaga/face_classification, MIT licence"
             ),
         ),
+        box_margin=0.0,
+    ),
+    "hsemotion/mobilenet_7": Pretrained(
+        file="mobilenet_7.h5",
+        read=read_mobilenet,
+        spec=ModelSpec(
+            architecture="mobilenet_v1",
+            labels=("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"),
+            input_size_px=224,
+            colour="rgb",
+            mean=tuple(mean / 255 for mean in _HSEMOTION_MEANS),  # pixel - mean, not scaled to 1
+            std=(1 / 255,) * 3,
+            version="",
+            source=(
+                "hsemotion/mobilenet_7: MobileNet v1 trained on VGGFace2, then AffectNet, by "
+                "A. Savchenko (arXiv 2103.17107), github.com/av-savchenko/face-emotion-"
+                "recognition, Apache-2.0 licence"
+            ),
+        ),
+        box_margin=0.0,
     ),
 }
-
-
-def check_name(name: str) -> None:
-    """Raise ModelError with one line that lists the known names, unless `name` is one."""
-    if name not in PRETRAINED:
-        raise ModelError(
-            f"train.weights: there is no pre-trained model '{name}'; "
-            f"the known ones are {', '.join(PRETRAINED)}"
-        )
 
 
 def load_pretrained(name: str, root: Path) -> tuple[nn.Module, ModelSpec]:
@@ -64,6 +94,12 @@ def load_pretrained(name: str, root: Path) -> tuple[nn.Module, ModelSpec]:
     root
         The project's folder, below which weights are kept.
 
+    Returns
+    -------
+    tuple
+        The network in evaluation mode, and its spec; where the file's sha256 was recorded on
+        first use and is not known to this code, the spec's source names it.
+
     Raises
     ------
     ModelError
@@ -71,12 +107,19 @@ def load_pretrained(name: str, root: Path) -> tuple[nn.Module, ModelSpec]:
     DownloadError
         Where the weights are neither here nor to be had; the text says where to put them.
     """
-    check_name(name)
+    if name not in PRETRAINED:
+        raise ModelError(
+            f"there is no pre-trained model '{name}'; the known ones are {', '.join(PRETRAINED)}"
+        )
     entry = PRETRAINED[name]
-    module = build_module(entry.spec.architecture, len(entry.spec.labels), channels(entry.spec))
     path = weights_file(entry.file, root)
+    architecture, state = entry.read(path)
+    module = build_module(architecture, len(entry.spec.labels), channels(entry.spec))
     try:
-        module.load_state_dict(entry.read(path))
+        module.load_state_dict(state)
     except RuntimeError:
         raise ModelError(f"{path}: does not fit the network of '{name}'") from None
-    return module.eval(), entry.spec
+    changed = {"architecture": architecture}
+    if WEIGHTS[entry.file].sha256 is None:
+        changed["source"] = f"{entry.spec.source}; {entry.file} with sha256 {sha256_of(path)}"
+    return module.eval(), entry.spec.model_copy(update=changed)

@@ -108,7 +108,8 @@ def prepare(crops: np.ndarray, spec: ModelSpec) -> np.ndarray:
     crops
         `(N, H, W, 3)` uint8 RGB.
     spec
-        Says the size, and whether the network takes colour or grey (ITU-R 601 luma).
+        Says the size, and whether the network takes colour (and in which order) or grey (ITU-R
+        601 luma).
 
     Returns
     -------
@@ -118,6 +119,8 @@ def prepare(crops: np.ndarray, spec: ModelSpec) -> np.ndarray:
     if spec.colour == "grey":
         crops = (np.dot(crops.astype(np.uint32), np.array(_LUMA, dtype=np.uint32)) + 32768) >> 16
         crops = crops[..., None].astype(np.uint8)
+    elif spec.colour == "bgr":
+        crops = crops[..., ::-1]
     if crops.shape[1:3] == (spec.input_size_px, spec.input_size_px):
         return np.ascontiguousarray(crops)
     pixels = torch.from_numpy(_for_torch(crops)).permute(0, 3, 1, 2)

@@ -1,8 +1,12 @@
 """What a recogniser expects and answers; kept as `model.json` beside its weights."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from tasks.core.params import Section
+
+ONNX = "onnx"  # the architecture of what only onnxruntime can run
+CHANNELS: Mapping[str, int] = {"rgb": 3, "bgr": 3, "grey": 1}
 
 
 class ModelSpec(Section):
@@ -11,15 +15,15 @@ class ModelSpec(Section):
     Attributes
     ----------
     architecture
-        A name that `build_module` knows.
+        A name that `build_module` knows, or "onnx".
     labels
         Emotions in the order of the module's outputs.
     input_size_px
         Width and height of the module's input.
     colour
-        Channels of the input: three (rgb) or one (grey).
+        Channels of the input in their order: three (rgb, bgr) or one (grey).
     mean, std
-        One value a channel; the input is `(pixel / 255 - mean) / std`.
+        One value a channel, in that order; the input is `(pixel / 255 - mean) / std`.
     version
         What predictions name as the model's version (first 12 hex digits of the weights' sha256).
     source
@@ -29,8 +33,13 @@ class ModelSpec(Section):
     architecture: str
     labels: tuple[str, ...]
     input_size_px: int
-    colour: Literal["rgb", "grey"]
+    colour: Literal["rgb", "bgr", "grey"]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     version: str
     source: str
+
+
+def can_train(spec: ModelSpec) -> bool:
+    """Tell whether a model's weights can be trained on; those in an ONNX file cannot."""
+    return spec.architecture != ONNX

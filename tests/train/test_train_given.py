@@ -1,0 +1,169 @@
+"""A base model that is there already: whichever form it has, it becomes models/base whole."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+import torch
+import yaml
+from onnx import TensorProto, helper, numpy_helper
+
+from tasks.core.errors import ModelError, ParamsError
+from tasks.core.files import sha256_of
+from tasks.core.models import given, pretrained
+from tasks.core.models.backbones import build_module
+from tasks.core.models.checkpoint import SEEN_COLUMNS, load_model, load_seen, save_model
+from tasks.core.models.imagenet import Start
+from tasks.core.models.recogniser import Recogniser
+from tasks.core.models.spec import ModelSpec
+from tasks.core.paths import Paths
+from tasks.core.tables import read_table
+from tasks.evaluate.in_batches import predict_crops
+from tasks.train import stage
+
+LABELS = ("anger", "happiness", "neutral")
+
+
+@pytest.fixture
+def cut(cohort: Paths) -> Paths:
+    """The cohort, with crops that show a quarter of the box beside it."""
+    cohort.crop_settings.write_text(json.dumps({"margin": 0.25, "size_px": 40}))
+    return cohort
+
+
+def write_onnx(folder: Path, margin: float) -> Path:
+    """A network that answers by how bright the three stripes of the made-up faces are."""
+    weights = np.zeros((3, 3), np.float32)
+    np.fill_diagonal(weights, 0.05)
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "axes"], ["rows"], keepdims=0),
+        helper.make_node("Split", ["rows"], ["a", "b", "c"], axis=1, num_outputs=3),
+        *(helper.make_node("ReduceMean", [p, "one"], [f"m{p}"], keepdims=1) for p in "abc"),
+        helper.make_node("Concat", ["ma", "mb", "mc"], ["means"], axis=1),
+        helper.make_node("MatMul", ["means", "w"], ["y"]),
+    ]
+    constants = [
+        numpy_helper.from_array(np.array([1, 3]), "axes"),
+        numpy_helper.from_array(np.array([1]), "one"),
+        numpy_helper.from_array(weights, "w"),
+    ]
+    entry = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 36, 36])
+    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])
+    graph = helper.make_graph(nodes, "g", [entry], [answer], constants)
+    opset = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), folder / "stripes.onnx")
+    about = {
+        "labels": list(LABELS),
+        "input_size_px": 36,
+        "colour": "rgb",
+        "layout": "nchw",
+        "scaling": "0..255",
+        "box_margin": margin,
+        "output": "logits",
+        "source": "made for a test",
+    }
+    (folder / "stripes.yaml").write_text(yaml.safe_dump(about))
+    return folder / "stripes.onnx"
+
+
+def test_an_onnx_file_becomes_the_base_model_and_reads_the_crops(cut, train_params):
+    (cut.root / "given").mkdir()
+    file = write_onnx(cut.root / "given", margin=0.25)
+    result = stage.run(train_params(weights="given/stripes.onnx"), cut)
+    base = cut.model("base")
+    names = {"model.onnx", "model.yaml", "model.json", "seen.csv", "history.csv", "crop.json"}
+    assert {path.name for path in base.iterdir()} == names
+    assert sha256_of(file)[:12] in result.summary and load_seen(base).empty
+    table = read_table(cut.split)
+    recogniser = Recogniser.load(base, "cpu", 16)
+    answers = predict_crops(recogniser, table, cut.crop_shards).argmax(axis=1)
+    assert [recogniser.labels[index] for index in answers] == list(table["emotion"])
+
+
+def test_another_margin_than_the_onnx_files_is_one_line_that_names_both(cut, train_params):
+    file = write_onnx(cut.root, margin=0.0)
+    with pytest.raises(ModelError, match=r"crop\.margin is 0\.25, but box_margin of .* is 0;") as e:
+        stage.run(train_params(weights=str(file)), cut)
+    assert str(file.with_suffix(".yaml")) in str(e.value) and "\n" not in str(e.value)
+    assert not cut.model("base").exists()
+
+
+@pytest.fixture
+def ours(cut, tmp_path_factory) -> Path:
+    """A model's folder of another run, trained on two people."""
+    folder = tmp_path_factory.mktemp("other") / "finetuned"
+    seen = pd.DataFrame([["00", "made/00", "train", "train"]], columns=list(SEEN_COLUMNS))
+    spec = ModelSpec(
+        architecture="lenet5",
+        labels=LABELS,
+        input_size_px=32,
+        colour="rgb",
+        mean=(0.1, 0.2, 0.3),
+        std=(1.0, 1.0, 1.0),
+        version="",
+        source="trained elsewhere",
+    )
+    torch.manual_seed(3)
+    save_model(folder, build_module("lenet5", 3, 3), spec, seen)
+    shutil.copyfile(cut.crop_settings, folder / "crop.json")
+    return folder
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_model_of_ours_is_taken_over_with_whom_it_has_seen(cut, train_params, ours, relative):
+    if relative:
+        ours = Path(shutil.copytree(ours, cut.root / "kept/finetuned"))
+    weights = "kept/finetuned" if relative else str(ours)
+    stage.run(train_params(weights=weights), cut)
+    base = cut.model("base")
+    for name in ("model.safetensors", "model.json", "seen.csv"):
+        assert (base / name).read_bytes() == (ours / name).read_bytes()
+    assert list(load_seen(base)["subject_id"]) == ["made/00"]
+
+
+def test_a_model_of_ours_for_other_crops_is_one_line(cut, train_params, ours):
+    (ours / "crop.json").write_text(json.dumps({"margin": 0.1}))
+    with pytest.raises(ModelError, match=r"crop\.margin is 0\.25, but margin of .*crop\.json is"):
+        stage.run(train_params(weights=str(ours)), cut)
+    (ours / "crop.json").unlink()
+    with pytest.raises(ModelError, match=r"crop\.json: missing"):
+        stage.run(train_params(weights=str(ours)), cut)
+
+
+def test_a_tight_box_is_wanted_and_a_looser_one_is_noted(cut, train_params, monkeypatch):
+    name, made = "fer2013/mini_xception", build_module("mini_xception", 7, 1).state_dict()
+    entry = replace(pretrained.PRETRAINED[name], read=lambda _: ("mini_xception", made))
+    for module in (pretrained, given):
+        monkeypatch.setattr(module, "PRETRAINED", {name: entry})
+    monkeypatch.setattr(pretrained, "weights_file", lambda name, root: root / name)
+    looser = stage.run(train_params(weights=name), cut)
+    assert "crop.margin is 0.25, but that of fer2013/mini_xception is 0" in looser.summary
+    cut.crop_settings.write_text(json.dumps({"margin": 0.0}))
+    assert "margin" not in stage.run(train_params(weights=name), cut).summary
+
+
+@pytest.mark.parametrize("weights", ["nowhere/at/all", "gone.onnx", "."])
+def test_what_is_no_model_is_one_line(cut, train_params, weights):
+    with pytest.raises(ModelError, match=r"train\.weights|no such ONNX file") as error:
+        stage.run(train_params(weights=weights), cut)
+    assert "\n" not in str(error.value)
+
+
+def test_training_from_imagenet_keeps_its_normalisation_and_says_so(cut, train_params, monkeypatch):
+    def start(backbone, n_classes, input_size_px, root):
+        module = build_module(backbone, n_classes, 3, input_size_px)
+        return Start(module, (0.4, 0.5, 0.6), (0.2, 0.2, 0.2), "timm made_in1k, mit")
+
+    monkeypatch.setattr(stage, "imagenet_start", start)
+    params = {"start": "imagenet", "backbone": "timm/test_efficientnet", "epochs": 1}
+    stage.run(train_params(**params), cut)
+    _, spec = load_model(cut.model("base"))
+    assert spec.architecture == "timm/test_efficientnet" and spec.mean == (0.4, 0.5, 0.6)
+    assert spec.source == "trained here from timm made_in1k, mit"
+    with pytest.raises(ParamsError, match=r"train\.colour"):
+        stage.run(train_params(**params, colour="grey"), cut)
