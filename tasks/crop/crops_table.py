@@ -15,6 +15,8 @@ COLUMNS = pa.schema(
         ("detector_score", pa.float64()),  # of the face that was cut out
         ("box_xyxy_px", pa.list_(pa.float64())),  # tight, in the full picture, EXIF applied
         ("landmarks_xy_px", pa.list_(pa.list_(pa.float64()))),  # null: no landmark model is shipped
+        ("sharpness", pa.float64()),  # variance of the crop's Laplacian: higher is sharper
+        ("brightness", pa.float64()),  # mean grey level of the crop, 0 to 255
         ("shard", pa.string()),
         ("offset_bytes", pa.int64()),
         ("size_bytes", pa.int64()),
@@ -42,6 +44,8 @@ def with_crops(
         detector_score=[cut.score for cut in cuts],
         box_xyxy_px=[list(cut.box_xyxy_px) for cut in cuts],
         landmarks_xy_px=None,
+        sharpness=[cut.sharpness for cut in cuts],
+        brightness=[cut.brightness for cut in cuts],
         shard=[place.shard for place in places],
         offset_bytes=[place.offset_bytes for place in places],
         size_bytes=[place.size_bytes for place in places],

@@ -15,6 +15,7 @@ from tasks.core.shards import encode_png
 from tasks.crop.exif_turn import Box, box_after_turn
 from tasks.crop.face_crop import cut
 from tasks.crop.face_detector import detect_either_way
+from tasks.crop.picture_quality import brightness, sharpness
 from tasks.crop.settings import CropSettings
 
 NO_FACE = "no_face"
@@ -45,6 +46,8 @@ class Cut:
         Its tight box in pixels of the picture as `tasks.core.images` reads it (EXIF applied).
     turn_taken_back
         Whether the face is upright only without the turn of the EXIF flag.
+    sharpness, brightness
+        Of the crop, see `tasks.crop.picture_quality`.
     """
 
     png: bytes
@@ -52,6 +55,8 @@ class Cut:
     score: float
     box_xyxy_px: Box
     turn_taken_back: bool
+    sharpness: float
+    brightness: float
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,15 @@ def _cut_one(source: Source, settings: CropSettings) -> Cut | Missed:
     box = face.box_xyxy_px
     if found.turn_taken_back:
         box = box_after_turn(box, orientation, found.image.size)
-    return Cut(encode_png(crop), len(found.faces), face.score, box, found.turn_taken_back)
+    return Cut(
+        png=encode_png(crop),
+        n_faces=len(found.faces),
+        score=face.score,
+        box_xyxy_px=box,
+        turn_taken_back=found.turn_taken_back,
+        sharpness=sharpness(crop),
+        brightness=brightness(crop),
+    )
 
 
 def _largest_side(size: tuple[int, int], settings: CropSettings) -> int:

@@ -19,6 +19,7 @@ from tasks.core.tables import MANIFEST_SCHEMA, read_table, write_table
 from tasks.crop.contact_sheet import _lay_out
 from tasks.crop.face_crop import cut
 from tasks.crop.face_detector import detect_faces
+from tasks.crop.picture_quality import brightness, sharpness
 from tasks.crop.settings import settings_of_model
 from tasks.crop.stage import Params, run
 
@@ -114,6 +115,9 @@ def test_crops_are_what_predict_would_cut_from_the_same_picture(project, quick):
     again = cut(picture.rgb, face.box_xyxy_px, quick.size_px, quick.margin, quick.resample)
     assert np.array_equal(stored["adult10000000000"], again)
     assert crops.loc["adult10000000000", "box_xyxy_px"].tolist() == list(face.box_xyxy_px)
+    for image_id, crop in stored.items():
+        row = crops.loc[image_id]
+        assert (row["sharpness"], row["brightness"]) == (sharpness(crop), brightness(crop))
 
 
 def test_turned_pictures_give_the_upright_crop(project, quick):
