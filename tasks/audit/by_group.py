@@ -1,4 +1,4 @@
-"""The audit of one or more models' predictions: from one row a picture to the five tables.
+"""The audit of one or more models' predictions: from one row a picture to the tables.
 
 Two protocols: `held_out` judges a model on pictures that it was not trained on; `all` judges it on
 every picture, those of its training included, as published studies do. Labels that a model does
@@ -8,18 +8,28 @@ not have are left out and counted.
 from collections.abc import Mapping, Sequence
 from itertools import product
 
+import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
-from tasks.audit.cube import dimensions, pool, values_in_order
+from tasks.audit.calibration import calibration_table
+from tasks.audit.confusion_gaps import confusion_gaps_table
+from tasks.audit.cube import cell_members, dimensions, pool, sort_cells, values_in_order
+from tasks.audit.factors import factors_table
+from tasks.audit.fairness import fairness_table
 from tasks.audit.gaps import gaps_table
 from tasks.audit.paired import paired_table
+from tasks.audit.recalls import recalls
+from tasks.audit.resample import Resampled
+from tasks.audit.settings import NUMBERS, Settings
+from tasks.audit.standardised import standardised_table
 from tasks.core.errors import DataError, ParamsError
-from tasks.core.intervals import WILSON, wilson
 from tasks.core.labels import ALL, EMOTIONS, UNKNOWN, in_order
 
 HELD_OUT = "held_out"
 PROTOCOLS: tuple[str, ...] = (HELD_OUT, ALL)
 _NEEDED = ("image_id", "dataset", "subject_id", "emotion", "split", "model", "y_pred")
+_KEPT = ("seen_in_training", "subject_known", *NUMBERS)
 
 
 def model_labels(frame: pd.DataFrame) -> dict[str, list[str] | None]:
@@ -35,21 +45,24 @@ def model_labels(frame: pd.DataFrame) -> dict[str, list[str] | None]:
     return found
 
 
-def prepare(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+def prepare(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Add what the tables count, after checking that the columns are there.
 
     Parameters
     ----------
     frame
         One row a model and picture.
-    by
-        The columns whose groups are compared.
+    settings
+        `by` names the columns whose groups are compared; `factors` and `standardise_to` name
+        columns that are carried where they are there.
 
     Returns
     -------
     pandas.DataFrame
         The columns that the tables need, with `correct` and `named` (the model has the picture's
-        label), booleans; groups that are not recorded are called "unknown".
+        label), booleans. Columns of groups are text, and what is not recorded is "unknown";
+        `age_years, face_side_px, sharpness, brightness, detector_score` stay numbers, NaN where
+        there is none. `face_side_px` is the side of the face's box in pixels of the picture.
 
     Raises
     ------
@@ -58,6 +71,38 @@ def prepare(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     DataError
         For a missing column, an empty table, or a picture that a model has twice.
     """
+    _check_columns(frame, settings.by)
+    sided = _with_face_side(frame)
+    wanted = [*settings.by, *settings.factors, *settings.standardise_to]
+    answers = [f"p_{name}" for name in EMOTIONS]
+    carried = [name for name in (*_NEEDED, *_KEPT, *answers, *wanted) if name in sided.columns]
+    table = sided[list(dict.fromkeys(carried))].copy()
+    if "subject_known" not in table.columns:
+        table["subject_known"] = True
+    for name in _labels_of_groups(table, settings):
+        text = table[name].astype("str").where(table[name].notna(), UNKNOWN).replace("", UNKNOWN)
+        table[name] = text.replace(ALL, "all (recorded)")  # `all` means pooled
+    labels = model_labels(frame)
+    table["correct"] = table["y_pred"] == table["emotion"]
+    table["named"] = [
+        labels[model] is None or emotion in labels[model]
+        for emotion, model in zip(table["emotion"], table["model"], strict=True)
+    ]
+    return table
+
+
+def _labels_of_groups(table: pd.DataFrame, settings: Settings) -> list[str]:
+    """Name the columns that hold names of groups, not figures."""
+    factors = [
+        name
+        for name in dict.fromkeys([*settings.factors, *settings.standardise_to])
+        if name in table.columns and name not in ("emotion", *NUMBERS)
+        if not is_numeric_dtype(table[name])
+    ]
+    return list(dict.fromkeys(["dataset", *settings.by, *factors]))
+
+
+def _check_columns(frame: pd.DataFrame, by: Sequence[str]) -> None:
     absent = [name for name in by if name not in frame.columns]
     if absent:
         known = ", ".join(map(str, frame.columns))
@@ -70,26 +115,21 @@ def prepare(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     twice = frame.duplicated(["model", "image_id"])
     if twice.any():
         raise DataError(f"the predictions hold picture {frame['image_id'][twice].iloc[0]} twice")
-    carried = [name for name in (*_NEEDED, "seen_in_training", "age_years") if name in frame]
-    table = frame[list(dict.fromkeys([*carried, *by]))].copy()
-    for name in {"dataset", *by}:
-        table[name] = table[name].astype("str").where(table[name].notna(), UNKNOWN)
-        table[name] = table[name].replace(ALL, "all (recorded)")  # `all` means pooled
-    labels = model_labels(frame)
-    table["correct"] = table["y_pred"] == table["emotion"]
-    table["named"] = [
-        labels[model] is None or emotion in labels[model]
-        for emotion, model in zip(table["emotion"], table["model"], strict=True)
+
+
+def _with_face_side(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add the side of the face's box, from `box_xyxy_px`, where the predictions have boxes."""
+    if "face_side_px" in frame.columns or "box_xyxy_px" not in frame.columns:
+        return frame
+    sides = [
+        np.nan if box is None or len(box) != 4 else max(box[2] - box[0], box[3] - box[1])
+        for box in frame["box_xyxy_px"]
     ]
-    return table
+    return frame.assign(face_side_px=sides)
 
 
 def audit_predictions(
-    frame: pd.DataFrame,
-    by: Sequence[str],
-    confidence: float,
-    min_n: int,
-    pair: tuple[str, str],
+    frame: pd.DataFrame, settings: Settings, pair: tuple[str, str]
 ) -> dict[str, pd.DataFrame]:
     """Audit predictions by group.
 
@@ -97,36 +137,39 @@ def audit_predictions(
     ----------
     frame
         One row a model and picture: `image_id, dataset, subject_id, emotion, split, model, y_pred,
-        seen_in_training`, the columns of `by`, and `p_<emotion>` for the labels a model has.
-    by
-        Columns whose groups are compared, such as `[age_band, gender]`.
-    confidence
-        Level of every interval, between 0 and 1.
-    min_n
-        Pictures that a group needs on each side for a comparison to be tested.
+        seen_in_training`, the columns of `settings.by`, and `p_<emotion>` for the labels a model
+        has. `subject_known` and the columns of `factors` and `standardise_to` are used where they
+        are there.
+    settings
+        How the audit is done.
     pair
         The two models of `before_after`; the table is empty where one is absent.
 
     Returns
     -------
     dict
-        Tables `counts`, `groups`, `gaps`, `before_after` and `confusion`.
+        Name to table, as written to `reports/tables/`.
 
     Raises
     ------
     ParamsError, DataError
         See `prepare`.
     """
-    table = prepare(frame, by)
+    table = prepare(frame, settings)
     judged = by_protocol(table[table["named"]])
     if judged.empty:
         raise DataError("no picture has a label that its model can answer: nothing to audit")
     return {
-        "counts": counts_table(table, by),
-        "groups": groups_table(judged, by, confidence),
-        "gaps": gaps_table(judged, by, confidence, min_n),
-        "before_after": paired_table(table[table["named"]], by, confidence, min_n, pair),
-        "confusion": confusion_table(judged, by, model_labels(frame)),
+        "counts": counts_table(table, settings.by),
+        "groups": groups_table(judged, settings),
+        "gaps": gaps_table(judged, settings),
+        "before_after": paired_table(table[table["named"]], settings, pair),
+        "confusion": confusion_table(judged, settings.by, model_labels(frame)),
+        "factors": factors_table(judged, settings),
+        "standardised": standardised_table(judged, settings),
+        "fairness": fairness_table(judged, settings),
+        "calibration": calibration_table(judged, settings),
+        "confusion_gaps": confusion_gaps_table(judged, settings),
     }
 
 
@@ -138,22 +181,24 @@ def by_protocol(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def groups_table(judged: pd.DataFrame, by: Sequence[str], confidence: float) -> pd.DataFrame:
-    """Return recall with its Wilson interval for every cell of the cube.
+def groups_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Return recall with its interval for every cell of the cube.
 
     Columns: `model, protocol, dataset, age_band, gender, emotion, n, correct, recall, ci_low,
     ci_high`, then further dimensions, `subjects`, `confidence` and `method`. For `emotion=all`,
     recall is the share of all pictures of the group that are read correctly.
     """
-    cube = pool(judged, ["dataset", *by, "emotion"], ["model", "protocol"], ["correct"])
-    low, high = wilson(cube["correct"].to_numpy(), cube["n"].to_numpy(), confidence)
-    cube = with_all(cube, by).assign(
-        recall=cube["correct"] / cube["n"],
-        ci_low=low,
-        ci_high=high,
-        confidence=confidence,
-        method=WILSON,
-    )
+    by, parts = settings.by, []
+    for (model, protocol), part in judged.groupby(["model", "protocol"], sort=False):
+        cells, members = cell_members(part, ["dataset", *by, "emotion"])
+        sampled = Resampled(part["subject_id"], settings.resamples, settings.seed)
+        correct, known = (part[name].to_numpy(dtype=bool) for name in ("correct", "subject_known"))
+        figures = recalls(sampled, members, correct, known, settings.confidence)
+        cells = pd.concat([cells, figures], axis=1)
+        parts.append(cells.assign(model=model, protocol=protocol))
+    cube = pd.concat(parts, ignore_index=True)
+    cube = sort_cells(cube, judged, ["model", "protocol", "dataset", *by, "emotion"])
+    cube = with_all(cube, by).assign(confidence=settings.confidence)
     first = ["model", "protocol", "dataset", "age_band", "gender", "emotion"]
     figures = ["n", "correct", "recall", "ci_low", "ci_high"]
     further = [name for name in by if name not in first]

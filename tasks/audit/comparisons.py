@@ -1,63 +1,125 @@
-"""Intervals and tests for two recalls: of two groups, and of two models on the same pictures.
+"""Tests and intervals for two recalls that need no draws, and corrections for many tests.
 
-Several pictures of one subject are not independent. The intervals count pictures, as published
-tables do, and say so; the p-values are corrected for it (`design_effect`), because they decide
-which gap is named.
+The tests see people, not pictures: several pictures of one person are not independent. What a
+person adds to a difference is one figure (its influence), and the differences of people are what
+varies. Where nothing varies, because one side is read all right or all wrong, shares are compared
+with each person counted once.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
-from statsmodels.stats.contingency_tables import mcnemar
+from scipy.stats import norm, t
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import confint_proportions_2indep
 
 from tasks.core.intervals import wilson
 
-GAP_METHOD = (
-    "Interval: Newcombe's for two independent proportions, pictures counted as independent "
-    "(likely too narrow where a subject has several). "
-    "p: two-sided score test on counts divided by the design effect of several pictures a subject "
-    "(Rao & Scott 1992). p_holm: Holm over the family."
-)
-PAIRED_METHOD = (
-    "Both models on the same pictures. Interval: Newcombe's for paired proportions (1998, method "
-    "10); p: exact McNemar test; both count pictures as independent (likely too narrow and too "
-    "small where a subject has several). p_holm: Holm over the family."
-)
+_METHODS = {"holm": "holm", "benjamini_hochberg": "fdr_bh"}
 
 
-def newcombe_independent(
-    count_a: int, n_a: int, count_b: int, n_b: int, confidence: float
-) -> tuple[float, float]:
-    """Return Newcombe's interval of the difference a − b of two independent proportions.
+@dataclass(frozen=True)
+class Variance:
+    """The variance of differences between two recalls, over people.
+
+    Attributes
+    ----------
+    difference
+        `(k,)` variance of the difference.
+    side_a, side_b
+        `(k,)` variances of each recall.
+    df
+        `(k,)` degrees of freedom of `difference`.
+    """
+
+    difference: np.ndarray
+    side_a: np.ndarray
+    side_b: np.ndarray
+    df: np.ndarray
+
+
+def clustered_variance(
+    influence_a: np.ndarray, influence_b: np.ndarray, in_a: np.ndarray, in_b: np.ndarray
+) -> Variance:
+    """Return the variance of differences of two recalls, clustered by person.
 
     Parameters
     ----------
-    count_a, n_a, count_b, n_b
-        Successes and trials of each side; trials above 0.
-    confidence
-        Level, such as 0.95.
+    influence_a, influence_b
+        `(people, k)` what each person adds to each recall: correct pictures less recall times
+        pictures, over all pictures of the side.
+    in_a, in_b
+        `(people, k)` booleans: who has pictures on which side.
 
     Notes
     -----
-    R. G. Newcombe (1998), Stat. Med. 17, 873-890, method 10: Wilson intervals, squared and added.
+    K.-Y. Liang and S. L. Zeger (1986), Biometrika 73, 13-22, with the factor people / (people - 1)
+    on each side. The same people may be on both sides (their influences are subtracted), or
+    different ones (then the variances add up). Degrees of freedom as F. E. Satterthwaite (1946),
+    Biometrics Bull. 2, 110-114, has them, from the people of a alone, of b alone and of both. With
+    one picture a person this is Welch's t test, or the paired one.
     """
-    low, high = confint_proportions_2indep(
-        count_a, n_a, count_b, n_b, method="newcomb", compare="diff", alpha=1 - confidence
-    )
+    n_a, n_b = in_a.sum(axis=0), in_b.sum(axis=0)
+    a, b = influence_a * _expanded(n_a), influence_b * _expanded(n_b)
+    squared = (a - b) ** 2
+    parts, freedom = np.zeros(len(n_a)), np.zeros(len(n_a))
+    for who in (in_a & ~in_b, in_b & ~in_a, in_a & in_b):
+        part = (squared * who).sum(axis=0)
+        parts += part
+        freedom += part**2 / np.maximum(who.sum(axis=0) - 1, 1)
+    df = np.divide(parts**2, freedom, out=np.ones(len(n_a)), where=freedom > 0)
+    return Variance(parts, (a**2).sum(axis=0), (b**2).sum(axis=0), df)
+
+
+def _expanded(people: np.ndarray) -> np.ndarray:
+    return np.sqrt(people / np.maximum(people - 1, 1))
+
+
+def t_test(difference: np.ndarray, variance: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """Return two-sided p-values of differences being 0; NaN where nothing varies."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        statistic = np.abs(difference) / np.sqrt(np.where(variance > 0, variance, np.nan))
+    return np.asarray(2 * t.sf(statistic, df))
+
+
+def score_test(count_a: float, n_a: float, count_b: float, n_b: float) -> float:
+    """Return the two-sided p-value of two proportions being equal (score test, pooled variance).
+
+    Counts may be fractions, as where each person counts once with the share of theirs.
+    """
+    pooled = (count_a + count_b) / (n_a + n_b)
+    variance = pooled * (1 - pooled) * (1 / n_a + 1 / n_b)
+    if variance <= 1e-15:
+        return 1.0
+    return float(2 * norm.sf(abs(count_a / n_a - count_b / n_b) / np.sqrt(variance)))
+
+
+def added(
+    share_a: float, limits_a: tuple[float, float], share_b: float, limits_b: tuple[float, float]
+) -> tuple[float, float]:
+    """Return the interval of a difference a − b of two independent shares from their own intervals.
+
+    Notes
+    -----
+    R. G. Newcombe (1998), Stat. Med. 17, 873-890, method 10, for Wilson intervals; G. Y. Zou and A.
+    Donner (2008), Stat. Med. 27, 1693-1702, for any others: distances to the limits, added in
+    squares.
+    """
+    gap = share_a - share_b
+    low = gap - np.hypot(share_a - limits_a[0], limits_b[1] - share_b)
+    high = gap + np.hypot(limits_a[1] - share_a, share_b - limits_b[0])
     return float(low), float(high)
 
 
 def newcombe_paired(
-    both: int, lost: int, gained: int, neither: int, confidence: float
+    both: float, lost: float, gained: float, neither: float, confidence: float
 ) -> tuple[float, float]:
     """Return Newcombe's interval of the change in recall between two models on the same pictures.
 
     Parameters
     ----------
     both
-        Pictures that both models read correctly.
+        Pictures that both models read correctly; fractions where each person counts once.
     lost
         Those that only the first one does.
     gained
@@ -83,67 +145,14 @@ def newcombe_paired(
     margins = (both + lost) * (gained + neither) * (both + gained) * (lost + neither)
     product = both * neither - lost * gained
     corrected = max(product - n / 2, 0) if product > 0 else product
-    phi = corrected / np.sqrt(margins) if margins else 0.0
+    phi = corrected / np.sqrt(margins) if margins > 0 else 0.0
     change = second - first
     down, up = (second - low[1], high[0] - first), (high[1] - second, first - low[0])
     return change - _add(down, phi), change + _add(up, phi)
 
 
-def design_effect(correct: np.ndarray, subject: np.ndarray) -> float:
-    """Return by how much several pictures a subject inflate the variance of a recall.
-
-    Parameters
-    ----------
-    correct
-        `(n,)` booleans, one a picture.
-    subject
-        `(n,)` names of who is on each picture.
-
-    Returns
-    -------
-    float
-        At least 1; 1 where every subject has one picture, or all pictures have one outcome.
-
-    Notes
-    -----
-    J. N. K. Rao and A. J. Scott (1992), Biometrics 48, 577-585: the variance between subjects of
-    the ratio estimate over the binomial variance.
-    """
-    hits = (
-        pd.Series(np.asarray(correct, dtype=float))
-        .groupby(np.asarray(subject))
-        .agg(["sum", "size"])
-    )
-    n, subjects = float(hits["size"].sum()), len(hits)
-    recall = float(hits["sum"].sum()) / n
-    if subjects == n or subjects < 2 or recall in (0.0, 1.0):
-        return 1.0
-    residual = hits["sum"] - hits["size"] * recall
-    between = subjects / (subjects - 1) * float((residual**2).sum()) / n**2
-    return max(1.0, between / (recall * (1 - recall) / n))
-
-
-def score_test(count_a: float, n_a: float, count_b: float, n_b: float) -> float:
-    """Return the two-sided p-value of two proportions being equal (score test, pooled variance).
-
-    Counts may be fractions, as after division by a design effect.
-    """
-    pooled = (count_a + count_b) / (n_a + n_b)
-    variance = pooled * (1 - pooled) * (1 / n_a + 1 / n_b)
-    if variance <= 0:
-        return 1.0
-    return float(2 * norm.sf(abs(count_a / n_a - count_b / n_b) / np.sqrt(variance)))
-
-
-def mcnemar_exact(lost: int, gained: int) -> float:
-    """Return the two-sided p-value of as many pictures lost as gained (exact McNemar test)."""
-    if lost + gained == 0:
-        return 1.0
-    return float(mcnemar([[0, lost], [gained, 0]], exact=True).pvalue)
-
-
-def holm(p_values: pd.Series, tested: pd.Series) -> pd.Series:
-    """Return Holm's adjusted p-values over the tested rows; NaN for the others.
+def corrected(p_values: pd.Series, tested: pd.Series, correction: str) -> pd.Series:
+    """Return p-values corrected over the tested rows, which are one family; NaN for the others.
 
     Parameters
     ----------
@@ -151,11 +160,48 @@ def holm(p_values: pd.Series, tested: pd.Series) -> pd.Series:
         One a comparison.
     tested
         Which comparisons make up the family, same index.
+    correction
+        `holm` (S. Holm 1979, Scand. J. Stat. 6, 65-70) or `benjamini_hochberg` (Y. Benjamini and
+        Y. Hochberg 1995, J. R. Stat. Soc. B 57, 289-300).
     """
     adjusted = pd.Series(np.nan, index=p_values.index)
     if tested.any():
-        adjusted[tested] = multipletests(p_values[tested].to_numpy(), method="holm")[1]
+        method = _METHODS[correction]
+        adjusted[tested] = multipletests(p_values[tested].to_numpy(), method=method)[1]
     return adjusted
+
+
+def smallest_shown(
+    error: np.ndarray, df: np.ndarray, level: float, power: float, family: int
+) -> np.ndarray:
+    """Return the smallest difference that would have been shown with the wanted power.
+
+    Parameters
+    ----------
+    error
+        `(k,)` standard errors of the differences, clustered by person.
+    df
+        `(k,)` their degrees of freedom; infinite for a normal test.
+    level
+        Two-sided level of the family, such as 0.05.
+    power
+        Wanted probability of a p-value below the corrected level, such as 0.8.
+    family
+        Number of tests in the family: each one is held to `level / family`, which is what Holm and
+        Benjamini and Hochberg ask of the one true difference among them.
+
+    Returns
+    -------
+    numpy.ndarray
+        `(k,)` `(t_(1 - level / (2 family)) + t_power) * error`. Above 1 where no difference at all
+        could have been shown.
+
+    Notes
+    -----
+    H. S. Bloom (1995), Eval. Rev. 19, 547-556.
+    """
+    wanted = t.ppf(1 - level / (2 * max(family, 1)), df) + t.ppf(power, df)
+    return np.asarray(wanted * error)
 
 
 def _add(sides: tuple[float, float], phi: float) -> float:

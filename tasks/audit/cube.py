@@ -7,8 +7,11 @@ order and age bands from young to old.
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
+from scipy import sparse
 
+from tasks.audit.people import People, whole
 from tasks.core.labels import ALL, EMOTIONS, GENDERS, SPLITS, UNKNOWN
 
 # Where no ages are recorded, bands of these names still come in this order.
@@ -42,24 +45,44 @@ def values_in_order(frame: pd.DataFrame, column: str) -> list[str]:
     return sorted(values, key=lambda value: (value == UNKNOWN, rank.get(value, len(rank)), value))
 
 
-def cells(
-    frame: pd.DataFrame, dims: Sequence[str], never_pooled: Sequence[str] = ()
-) -> Iterator[tuple[list[str], "pd.api.typing.DataFrameGroupBy"]]:
-    """Yield, for every subset of `dims`, the subset and the frame grouped by it.
+def cell_members(frame: pd.DataFrame, dims: Sequence[str]) -> tuple[pd.DataFrame, sparse.csr_array]:
+    """Return every cell of the cube that has pictures, and which pictures are in it.
 
     Parameters
     ----------
     frame
-        One row a picture (and model).
+        One row a picture.
     dims
         Dimensions that are pooled in turn.
-    never_pooled
-        Columns that every grouping keeps, at least one.
+
+    Returns
+    -------
+    cells
+        One row a cell, columns `dims`: values, or `all` where the dimension is pooled.
+    members
+        `(pictures, cells)` zeros and ones: which picture is in which cell.
     """
+    coded = {name: pd.factorize(frame[name]) for name in dims}
+    parts, columns, total = [], [], 0
+    for kept in _subsets(dims):
+        key = np.zeros(len(frame), dtype=np.int64)
+        for name in kept:
+            codes, values = coded[name]
+            key = key * len(values) + codes
+        _, first, cell = np.unique(key, return_index=True, return_inverse=True)
+        part = frame.iloc[first][list(kept)]
+        parts.append(part.assign(**{name: ALL for name in dims if name not in kept}))
+        columns.append(cell + total)
+        total += len(first)
+    rows = np.tile(np.arange(len(frame)), len(columns))
+    entries = (np.ones(len(rows)), (rows, np.concatenate(columns)))
+    members = sparse.csr_array(entries, shape=(len(frame), total))
+    return pd.concat(parts, ignore_index=True)[list(dims)], members
+
+
+def _subsets(dims: Sequence[str]) -> Iterator[tuple[str, ...]]:
     for size in range(len(dims) + 1):
-        for kept in combinations(dims, size):
-            names = [*never_pooled, *kept]
-            yield names, frame.groupby(names, sort=False)
+        yield from combinations(dims, size)
 
 
 def pool(
@@ -84,15 +107,15 @@ def pool(
         `never_pooled`, `dims`, `n`, `subjects` and `sums`; one row a cell with pictures, sorted.
     """
     parts = []
-    for names, grouped in cells(frame, dims, never_pooled):
-        part = grouped[list(sums)].sum().astype("int64")
-        part["n"] = grouped.size()
-        part["subjects"] = grouped["subject_id"].nunique()
-        part = part.reset_index()
-        for name in dims:
-            if name not in names:
-                part[name] = ALL
-        parts.append(part)
+    for kept, part in frame.groupby(list(never_pooled), sort=False):
+        cells, members = cell_members(part, dims)
+        figures = {
+            **dict(zip(never_pooled, kept, strict=True)),
+            "n": whole(members.sum(axis=0)),
+            "subjects": People(part["subject_id"]).count(members),
+            **{name: whole(part[name].to_numpy(dtype=float) @ members) for name in sums},
+        }
+        parts.append(cells.assign(**figures))
     columns = [*never_pooled, *dims, "n", "subjects", *sums]
     table = pd.concat(parts, ignore_index=True)[columns]
     return sort_cells(table, frame, [*never_pooled, *dims])

@@ -1,7 +1,7 @@
 """The audit's figures: recall with intervals, the change by group, and what was read as what.
 
-Drawn with matplotlib's Agg canvas and no global state, so that the same tables give the same bytes.
-Every figure says how many pictures stand behind each mark, and carries the data sets' credits.
+Every figure says how many pictures stand behind each mark and which intervals it shows, and carries
+the data sets' credits.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,18 +12,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from tasks.core.files import atomic_path
+from tasks.core.figure_style import (
+    COLOURS,
+    FAINT,
+    GRID,
+    INK,
+    WIDTH_INCHES,
+    empty_figure,
+    mark,
+    quiet_axes,
+    save,
+)
 from tasks.core.headline import points
 from tasks.core.labels import ALL
 
-# Okabe and Ito's colours, which readers with any colour vision tell apart.
-COLOURS: tuple[str, ...] = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-_INK, _FAINT, _GRID = "#1f2933", "#68737f", "#dfe4ea"
-_DPI = 150
 _CROSSED_AT_MOST = 8  # cells of the first two dimensions that a figure still shows one by one
 _CROSSED_AT_LEAST = 5  # pictures of each such cell
 _TITLES = {"base": "base model", "finetuned": "fine-tuned model"}
@@ -102,7 +106,7 @@ def recall_figure(
     columns = min(4, len(emotions))
     lines = -(-len(emotions) // columns)
     heights = _heights(rows)
-    figure = Figure(figsize=(12, 1.5 + lines * (0.9 + 0.27 * (heights[-1] + 1))))
+    figure = Figure(figsize=(WIDTH_INCHES, 1.5 + lines * (0.9 + 0.27 * (heights[-1] + 1))))
     axes = figure.subplots(lines, columns, sharey=True, squeeze=False)
     for index, axis in enumerate(axes.flat):
         if index >= len(emotions):
@@ -110,9 +114,9 @@ def recall_figure(
             continue
         _recall_panel(axis, table, rows, heights, by, emotions[index], models)
         name = "all emotions" if emotions[index] == ALL else emotions[index]
-        axis.set_title(name, fontsize=11, loc="left", color=_INK, fontweight="bold")
-    handles = [_mark(COLOURS[i], _TITLES.get(name, name)) for i, name in enumerate(models)]
-    _save(figure, path, title, credit, handles)
+        axis.set_title(name, fontsize=11, loc="left", color=INK, fontweight="bold")
+    handles = [mark(COLOURS[i], _TITLES.get(name, name)) for i, name in enumerate(models)]
+    save(figure, path, title, credit, handles)
 
 
 def change_figure(table: pd.DataFrame, by: Sequence[str], credit: str, path: Path) -> None:
@@ -130,27 +134,33 @@ def change_figure(table: pd.DataFrame, by: Sequence[str], credit: str, path: Pat
         The PNG.
     """
     if table.empty:
-        _empty(path, "No picture is held out from both models: no change to show", credit)
+        empty_figure(path, "No picture is held out from both models: no change to show", credit)
         return
     rows = group_rows(table, by)
     heights = _heights(rows)
-    figure = Figure(figsize=(12, 2.1 + 0.34 * (heights[-1] + 1)))
+    figure = Figure(figsize=(WIDTH_INCHES, 2.1 + 0.34 * (heights[-1] + 1)))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1))
     for row, height in zip(rows, heights, strict=True):
         cell = select(table, row, by, ALL).iloc[0]
         _dumbbell(left, cell, height)
         _change(right, cell, height)
     _share_axis(left, rows, heights, [int(select(table, r, by, ALL)["n"].iloc[0]) for r in rows])
-    left.set_xlabel("recall, %", color=_FAINT)
+    left.set_xlabel("recall, %", color=FAINT)
     left.set_title("recall before and after", fontsize=11, loc="left", fontweight="bold")
-    right.axvline(0, color=_INK, linewidth=0.8)
-    right.set_xlabel("change in recall, percentage points, with paired interval", color=_FAINT)
+    right.axvline(0, color=INK, linewidth=0.8)
+    right.set_xlabel("change in recall, percentage points", color=FAINT)
     right.set_title("change", fontsize=11, loc="left", fontweight="bold")
-    _clean(right)
+    quiet_axes(right)
     _room_for_counts(right)
-    handles = [_mark(COLOURS[0], _TITLES["base"]), _mark(COLOURS[1], _TITLES["finetuned"])]
-    title = "What fine-tuning changed, on pictures held out from both models"
-    _save(figure, path, title, credit, handles)
+    handles = [mark(COLOURS[0], _TITLES["base"]), mark(COLOURS[1], _TITLES["finetuned"])]
+    level = 100 * table["confidence"].iloc[0]
+    unknown = table["method"].str.contains("subjects are not known").all()
+    drawn = "of pictures, as subjects are not known" if unknown else "by subject"
+    title = (
+        "What fine-tuning changed, on pictures held out from both models\n"
+        f"(bars: {level:g} % intervals of the change, picture by picture, bootstrap {drawn})"
+    )
+    save(figure, path, title, credit, handles)
 
 
 def confusion_figure(
@@ -179,7 +189,7 @@ def confusion_figure(
     height = 0.42 * part["emotion"].nunique() + 1.25
     scale = 3 / columns if columns < 3 else 1
     lines = len(models) * pages
-    figure = Figure(figsize=(12, 1.2 + lines * height * min(scale, 1.5)))
+    figure = Figure(figsize=(WIDTH_INCHES, 1.2 + lines * height * min(scale, 1.5)))
     axes = figure.subplots(lines, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_visible(False)
@@ -194,7 +204,7 @@ def confusion_figure(
                 f"{name}{_TITLES.get(model, model)}", fontsize=11, loc="left", fontweight="bold"
             )
     words = "What each emotion was read as, % of the pictures of that emotion (n in brackets)"
-    _save(figure, path, f"{words},\n{title}", credit, [])
+    save(figure, path, f"{words},\n{title}", credit, [])
 
 
 def long_recalls(before_after: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:
@@ -247,8 +257,8 @@ def _recall_panel(
         if len(cell):
             counts = list(dict.fromkeys(cell["n"]))
             text = " / ".join(str(count) for count in counts)
-            axis.text(104, height, text, va="center", fontsize=8.5, color=_FAINT, clip_on=False)
-    axis.text(104, heights[0] - 0.95, "n", fontsize=8.5, color=_FAINT, style="italic")
+            axis.text(104, height, text, va="center", fontsize=8.5, color=FAINT, clip_on=False)
+    axis.text(104, heights[0] - 0.95, "n", fontsize=8.5, color=FAINT, style="italic")
     _share_axis(axis, rows, heights, None)
 
 
@@ -262,16 +272,7 @@ def _share_axis(
         labels = [f"{label}  (n = {n})" for label, n in zip(labels, counts, strict=True)]
     axis.set_yticks(heights, labels)
     axis.set_xticks([0, 25, 50, 75, 100])
-    _clean(axis)
-
-
-def _clean(axis: Axes) -> None:
-    axis.grid(axis="x", color=_GRID, linewidth=0.8)
-    axis.set_axisbelow(True)
-    axis.tick_params(length=0, labelsize=9.5, labelcolor=_INK)
-    for side in ("top", "right", "left"):
-        axis.spines[side].set_visible(False)
-    axis.spines["bottom"].set_color(_GRID)
+    quiet_axes(axis)
 
 
 def _interval(
@@ -290,7 +291,7 @@ def _dumbbell(axis: Axes, cell: pd.Series, height: float) -> None:
 
 
 def _change(axis: Axes, cell: pd.Series, height: float) -> None:
-    _interval(axis, cell, ("change", "ci_low", "ci_high"), height, _INK)
+    _interval(axis, cell, ("change", "ci_low", "ci_high"), height, INK)
     change = points(cell["change"], signed=True)
     axis.annotate(
         f"{change}   {int(cell['gained'])} gained, {int(cell['lost'])} lost",
@@ -298,7 +299,7 @@ def _change(axis: Axes, cell: pd.Series, height: float) -> None:
         xycoords=("axes fraction", "data"),
         va="center",
         fontsize=9,
-        color=_FAINT,
+        color=FAINT,
         annotation_clip=False,
     )
 
@@ -323,49 +324,16 @@ def _matrix(axis: Axes, cells: pd.DataFrame, size: int) -> None:
                 ha="center",
                 va="center",
                 fontsize=small,
-                color="white" if share > 0.55 else _INK,
+                color="white" if share > 0.55 else INK,
             )
     counts = cells.drop_duplicates("emotion").set_index("emotion")["n_emotion"]
     axis.set_yticks(range(len(order[0])), [f"{name} ({counts[name]})" for name in order[0]])
     axis.set_xticks(range(len(order[1])), order[1], rotation=40, ha="right")
-    axis.tick_params(length=0, labelsize=small, labelcolor=_INK)
+    axis.tick_params(length=0, labelsize=small, labelcolor=INK)
     for side in axis.spines.values():
-        side.set_color(_GRID)
-    axis.set_ylabel("label of the picture", fontsize=9, color=_FAINT)
-    axis.set_xlabel("read as", fontsize=9, color=_FAINT)
-
-
-def _mark(colour: str, label: str) -> Line2D:
-    return Line2D([], [], color=colour, marker="o", linewidth=1.6, markersize=6, label=label)
-
-
-def _empty(path: Path, text: str, credit: str) -> None:
-    figure = Figure(figsize=(12, 2))
-    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=12, color=_FAINT)
-    _save(figure, path, "", credit, [])
-
-
-def _save(figure: Figure, path: Path, title: str, credit: str, handles: Sequence[Line2D]) -> None:
-    """Lay out title, legend, panels and credit, and write the PNG without time or version."""
-    height = figure.get_size_inches()[1]
-    figure.set_facecolor("white")
-    figure.text(0.012, 1 - 0.13 / height, title, fontsize=13, va="top", color=_INK)
-    if handles:
-        figure.legend(
-            handles=list(handles),
-            loc="upper left",
-            bbox_to_anchor=(0.005, 1 - 0.36 / height),
-            ncols=len(handles),
-            frameon=False,
-            fontsize=10,
-        )
-    figure.text(0.012, 0.1 / height, credit, fontsize=9, va="bottom", color="#8a1c1c")
-    top = 1 - (0.72 if handles or "\n" in title else 0.45) / height
-    FigureCanvasAgg(figure)
-    if figure.axes:
-        figure.tight_layout(rect=(0, 0.3 / height if credit else 0, 1, top))
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=_DPI, metadata={"Software": None})
+        side.set_color(GRID)
+    axis.set_ylabel("label of the picture", fontsize=9, color=FAINT)
+    axis.set_xlabel("read as", fontsize=9, color=FAINT)
 
 
 def protocols_shown(table: pd.DataFrame) -> Iterator[str]:

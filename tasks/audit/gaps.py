@@ -2,25 +2,26 @@
 
 A pair is compared on the emotions that both groups have; the others are left out and named.
 People whose group is not recorded ("unknown") make no group. The family of tests, over which
-Holm's correction runs, is all comparisons of one model and protocol along one dimension with enough
+the correction runs, is all comparisons of one model and protocol along one dimension with enough
 pictures on both sides: a gap by gender is one question, one by ethnicity another, and how many
 groups the second has says nothing about the first (docs/decisions/0002-family-of-tests.md).
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy import sparse
 
-from tasks.audit.comparisons import (
-    GAP_METHOD,
-    design_effect,
-    holm,
-    newcombe_independent,
-    score_test,
-)
+from tasks.audit.comparisons import corrected, smallest_shown
 from tasks.audit.cube import values_in_order
+from tasks.audit.difference import Sides, differences
+from tasks.audit.resample import Resampled
+from tasks.audit.settings import Settings
+from tasks.core.headline import ALPHA
 from tasks.core.labels import ALL, UNKNOWN, in_order
 
 COLUMNS = [
@@ -44,7 +45,10 @@ COLUMNS = [
     "ci_high",
     "confidence",
     "p_value",
-    "p_holm",
+    "p_adjusted",
+    "correction",
+    "mde",
+    "power",
     "enough_n",
     "emotions",
     "left_out_emotions",
@@ -55,21 +59,15 @@ COLUMNS = [
 ]
 
 
-def gaps_table(
-    judged: pd.DataFrame, by: Sequence[str], confidence: float, min_n: int
-) -> pd.DataFrame:
+def gaps_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Compare every pair of groups.
 
     Parameters
     ----------
     judged
         One row a model, protocol and picture, with `correct`.
-    by
-        Dimensions whose groups are compared; `dataset` joins them where there are several.
-    confidence
-        Level of the intervals.
-    min_n
-        Pictures needed on each side for a comparison to be tested.
+    settings
+        `by` names the dimensions; `dataset` joins them where there are several.
 
     Returns
     -------
@@ -79,92 +77,104 @@ def gaps_table(
         `left_out_emotions` and `n_left_out` say what that leaves out. `dataset` names the data
         set within which the groups are compared (`all`: across). `shared_datasets` lists the data
         sets that hold both groups: where it is empty, the gap may be one between data sets.
-        `p_holm` is empty where `enough_n` is false: not tested.
+        `p_adjusted` and `mde` are empty where `enough_n` is false: not tested. `mde` is the
+        smallest gap that would have been shown with probability `power`, see `smallest_shown`.
     """
-    rows = []
+    parts = []
     for (model, protocol), part in judged.groupby(["model", "protocol"], sort=False):
-        for row in _comparisons(part, by, confidence):
-            rows.append({"model": model, "protocol": protocol, **row})
-    table = pd.DataFrame(rows)
-    if table.empty:
+        pairs = list(_pairs(part, settings.by))
+        if pairs:
+            names = pd.DataFrame([pair.names for pair in pairs])
+            figures = _figures(part, pairs, settings)
+            parts.append(pd.concat([names, figures], axis=1).assign(model=model, protocol=protocol))
+    if not parts:
         return pd.DataFrame(columns=COLUMNS)
-    table["enough_n"] = (table["n_a"] >= min_n) & (table["n_b"] >= min_n)
-    table["confidence"], table["method"] = confidence, GAP_METHOD
+    table = pd.concat(parts, ignore_index=True)
+    several = (table[["subjects_a", "subjects_b"]] >= 2).all(axis=1)
+    table["enough_n"] = (table[["n_a", "n_b"]] >= settings.min_n).all(axis=1) & several
     questions = table.groupby(["model", "protocol", "dimension"], sort=False)
-    families = [_tested(part, min_n) for _, part in questions]
+    families = [_tested(part, settings) for _, part in questions]
     return pd.concat(families).sort_index()[COLUMNS]
 
 
-def _tested(part: pd.DataFrame, min_n: int) -> pd.DataFrame:
+def _tested(part: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Correct the p-values of one model, protocol and dimension, which are one family."""
     first, tested = part.iloc[0], part["enough_n"]
+    size = int(tested.sum())
+    shown = smallest_shown(
+        part["error"].to_numpy(), part["df"].to_numpy(), ALPHA, settings.power, size
+    )
     return part.assign(
-        p_holm=holm(part["p_value"], tested),
-        family=f"{first['model']}, {first['protocol']}, {first['dimension']}: "
-        f"{int(tested.sum())} comparisons with at least {min_n} pictures on both sides",
+        p_adjusted=corrected(part["p_value"], tested, settings.correction),
+        correction=settings.correction,
+        mde=pd.Series(shown, index=part.index).where(tested),
+        power=settings.power,
+        confidence=settings.confidence,
+        family=f"{first['model']}, {first['protocol']}, {first['dimension']}: {size} comparisons "
+        f"with at least {settings.min_n} pictures and 2 people on both sides",
     )
 
 
-def _comparisons(
-    part: pd.DataFrame, by: Sequence[str], confidence: float
-) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Pair:
+    """A comparison: what it is called, and the rows of the pictures on each side."""
+
+    names: dict[str, Any]
+    rows_a: np.ndarray
+    rows_b: np.ndarray
+
+
+def _pairs(part: pd.DataFrame, by: Sequence[str]) -> Iterator[_Pair]:
     """Yield the comparisons of one model and protocol, across and within data sets."""
+    emotion, dataset_of = part["emotion"].to_numpy(), part["dataset"].to_numpy()
     datasets = values_in_order(part, "dataset")
     several = len(datasets) > 1
     for dataset in [ALL, *datasets] if several else [ALL]:
-        within = part if dataset == ALL else part[part["dataset"] == dataset]
+        within = np.ones(len(part), dtype=bool) if dataset == ALL else dataset_of == dataset
         dims = [*by, "dataset"] if several and dataset == ALL and "dataset" not in by else by
         for dimension in dims:
-            groups = [name for name in values_in_order(within, dimension) if name != UNKNOWN]
-            for group_a, group_b in combinations(groups, 2):
-                a = within[within[dimension] == group_a]
-                b = within[within[dimension] == group_b]
-                names = {"dataset": dataset, "dimension": dimension}
-                names |= {"group_a": group_a, "group_b": group_b}
-                for figures in _pair(a, b, confidence):
-                    yield names | figures
+            values = part[dimension].to_numpy()
+            groups = [v for v in values_in_order(part[within], dimension) if v != UNKNOWN]
+            rows = {group: np.flatnonzero(within & (values == group)) for group in groups}
+            for a, b in combinations(groups, 2):
+                names = {"dataset": dataset, "dimension": dimension, "group_a": a, "group_b": b}
+                for found in _by_emotion(rows[a], rows[b], emotion, dataset_of):
+                    yield _Pair(names | found.names, found.rows_a, found.rows_b)
 
 
-def _pair(a: pd.DataFrame, b: pd.DataFrame, confidence: float) -> Iterator[dict[str, Any]]:
+def _by_emotion(
+    rows_a: np.ndarray, rows_b: np.ndarray, emotion: np.ndarray, dataset: np.ndarray
+) -> Iterator[_Pair]:
     """Yield one pair's comparisons: pooled over the emotions of both, then each of these."""
-    in_both = in_order(set(a["emotion"]) & set(b["emotion"]))
-    apart = in_order(set(a["emotion"]) ^ set(b["emotion"]))
+    of_a, of_b = emotion[rows_a], emotion[rows_b]
+    in_both, apart = in_order(set(of_a) & set(of_b)), in_order(set(of_a) ^ set(of_b))
     if not in_both:
         return
-    n_apart = int(a["emotion"].isin(apart).sum() + b["emotion"].isin(apart).sum())
-    shared = sorted(set(a["dataset"]) & set(b["dataset"]))
-    for emotion in [ALL, *in_both]:
-        wanted = in_both if emotion == ALL else [emotion]
-        pooled = emotion == ALL
-        yield {
-            "emotion": emotion,
-            **_figures(a[a["emotion"].isin(wanted)], b[b["emotion"].isin(wanted)], confidence),
-            "emotions": " ".join(wanted),
-            "left_out_emotions": " ".join(apart) if pooled else "",
-            "n_left_out": n_apart if pooled else 0,
-            "shared_datasets": " ".join(shared),
-        }
+    kept_a, kept_b = ~np.isin(of_a, apart), ~np.isin(of_b, apart)
+    n_apart = int((~kept_a).sum() + (~kept_b).sum())
+    shared = " ".join(sorted(set(dataset[rows_a]) & set(dataset[rows_b])))
+    pooled = {"emotion": ALL, "emotions": " ".join(in_both), "left_out_emotions": " ".join(apart)}
+    pooled |= {"n_left_out": n_apart, "shared_datasets": shared}
+    yield _Pair(pooled, rows_a[kept_a], rows_b[kept_b])
+    for name in in_both:
+        names = {"emotion": name, "emotions": name, "left_out_emotions": "", "n_left_out": 0}
+        names["shared_datasets"] = shared
+        yield _Pair(names, rows_a[of_a == name], rows_b[of_b == name])
 
 
-def _figures(a: pd.DataFrame, b: pd.DataFrame, confidence: float) -> dict[str, Any]:
-    """Compare two sets of pictures."""
-    n_a, n_b = len(a), len(b)
-    correct_a, correct_b = int(a["correct"].sum()), int(b["correct"].sum())
-    low, high = newcombe_independent(correct_a, n_a, correct_b, n_b, confidence)
-    effect_a = design_effect(a["correct"].to_numpy(), a["subject_id"].to_numpy())
-    effect_b = design_effect(b["correct"].to_numpy(), b["subject_id"].to_numpy())
-    p_value = score_test(correct_a / effect_a, n_a / effect_a, correct_b / effect_b, n_b / effect_b)
-    return {
-        "n_a": n_a,
-        "correct_a": correct_a,
-        "recall_a": correct_a / n_a,
-        "subjects_a": a["subject_id"].nunique(),
-        "n_b": n_b,
-        "correct_b": correct_b,
-        "recall_b": correct_b / n_b,
-        "subjects_b": b["subject_id"].nunique(),
-        "gap": correct_a / n_a - correct_b / n_b,
-        "ci_low": low,
-        "ci_high": high,
-        "p_value": p_value,
-    }
+def _figures(part: pd.DataFrame, pairs: Sequence[_Pair], settings: Settings) -> pd.DataFrame:
+    """Compare all pairs of one model and protocol at once."""
+    sampled = Resampled(part["subject_id"], settings.resamples, settings.seed)
+    correct, known = (part[name].to_numpy(dtype=bool) for name in ("correct", "subject_known"))
+    a, b = (
+        Sides.of(_members(rows, len(part)), correct)
+        for rows in ([pair.rows_a for pair in pairs], [pair.rows_b for pair in pairs])
+    )
+    return differences(sampled, a, b, known, settings.confidence, "groups")
+
+
+def _members(rows: Sequence[np.ndarray], pictures: int) -> sparse.csr_array:
+    """Return `(pictures, len(rows))` zeros and ones from the rows of each column."""
+    columns = np.repeat(np.arange(len(rows)), [len(own) for own in rows])
+    entries = (np.ones(len(columns)), (np.concatenate(rows), columns))
+    return sparse.csr_array(entries, shape=(pictures, len(rows)))

@@ -12,6 +12,8 @@ from tasks.audit.figures import (
     protocols_shown,
     recall_figure,
 )
+from tasks.audit.figures_calibration import calibration_figure
+from tasks.audit.figures_factors import factors_figure
 from tasks.core.labels import ALL, credit_line
 from tasks.core.tables import write_csv
 
@@ -21,11 +23,14 @@ _PROTOCOL_WORDS = {
 }
 
 
+def credit_of(tables: Mapping[str, pd.DataFrame]) -> str:
+    """Return the notices and credits of the data sets that were audited."""
+    return credit_line(name for name in tables["groups"]["dataset"] if name != ALL)
+
+
 def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
     """Write each table as `<name>.csv`, with the data sets' notices; return the paths."""
-    groups = tables["groups"]
-    notice = credit_line(name for name in groups["dataset"] if name != ALL)
-    paths = []
+    notice, paths = credit_of(tables), []
     for name, table in tables.items():
         write_csv(table.assign(notice=notice) if notice else table, folder / f"{name}.csv")
         paths.append(folder / f"{name}.csv")
@@ -35,7 +40,7 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]
 def write_figures(
     tables: Mapping[str, pd.DataFrame], by: Sequence[str], pair: tuple[str, str], folder: Path
 ) -> list[Path]:
-    """Draw `recall.png`, `confusion.png` and, where there are two models, `before_after.png`.
+    """Draw recall, confusions, factors, calibration and, of two models, the change.
 
     Parameters
     ----------
@@ -49,7 +54,7 @@ def write_figures(
         Where the figures go.
     """
     groups, change, confusion = tables["groups"], tables["before_after"], tables["confusion"]
-    credit = credit_line(name for name in groups["dataset"] if name != ALL)
+    credit = credit_of(tables)
     protocol = next(protocols_shown(groups))
     if change.empty:
         recalls = groups[groups["protocol"] == protocol]
@@ -59,11 +64,23 @@ def write_figures(
         words = "Recall by group before and after, on pictures held out from both models"
     paths = [folder / "recall.png", folder / "confusion.png"]
     confidence = 100 * float(groups["confidence"].iloc[0])
-    recall_figure(recalls, by, f"{words} (bars: {confidence:g} % intervals)", credit, paths[0])
+    bars = f"bars: {confidence:g} % intervals, {_interval_words(groups['method'])}"
+    recall_figure(recalls, by, f"{words}\n({bars})", credit, paths[0])
     shown = confusion[confusion["protocol"] == protocol]
     words = _PROTOCOL_WORDS[protocol]
     confusion_figure(shown, by[0] if by else ALL, words, credit, paths[1])
     if groups["model"].nunique() > 1:
         paths.append(folder / "before_after.png")
         change_figure(change, by, credit, paths[-1])
+    for name, draw in {"factors": factors_figure, "calibration": calibration_figure}.items():
+        rows = tables[name]
+        paths.append(folder / f"{name}.png")
+        draw(rows[rows["protocol"] == protocol], words, credit, paths[-1])
     return paths
+
+
+def _interval_words(methods: pd.Series) -> str:
+    """Name the intervals of a figure in a few words."""
+    if methods.str.startswith("cluster bootstrap").any():
+        return "cluster bootstrap by subject"
+    return "Wilson, each picture counted as a person of its own"

@@ -1,16 +1,19 @@
 """What fine-tuning changed: two models on the same pictures, held out from the training of both.
 
-Because both read the same pictures, the change has a paired interval and an exact test; and the
-pictures that were lost are counted beside those that were gained.
+Because both read the same pictures, the change is compared picture by picture, and people are what
+varies; the pictures that were lost are counted beside those that were gained.
 """
 
-from collections.abc import Sequence
-
 import pandas as pd
+from scipy import sparse
 
-from tasks.audit.comparisons import PAIRED_METHOD, holm, mcnemar_exact, newcombe_paired
-from tasks.audit.cube import dimensions, pool
-from tasks.core.intervals import wilson
+from tasks.audit.comparisons import corrected
+from tasks.audit.cube import cell_members, dimensions, sort_cells
+from tasks.audit.difference import Sides, differences
+from tasks.audit.people import whole
+from tasks.audit.recalls import recalls
+from tasks.audit.resample import Resampled
+from tasks.audit.settings import Settings
 from tasks.core.labels import ALL
 
 FIGURES = [
@@ -31,7 +34,8 @@ FIGURES = [
     "gained",
     "neither",
     "p_value",
-    "p_holm",
+    "p_adjusted",
+    "correction",
     "enough_n",
     "family",
     "method",
@@ -39,9 +43,7 @@ FIGURES = [
 _OUTCOMES = ["both", "lost", "gained", "neither"]
 
 
-def paired_table(
-    named: pd.DataFrame, by: Sequence[str], confidence: float, min_n: int, pair: tuple[str, str]
-) -> pd.DataFrame:
+def paired_table(named: pd.DataFrame, settings: Settings, pair: tuple[str, str]) -> pd.DataFrame:
     """Compare two models on every cell of the cube.
 
     Parameters
@@ -49,60 +51,91 @@ def paired_table(
     named
         One row a model and picture with a label that the model has; `correct`,
         `seen_in_training`.
-    by
-        Dimensions of the groups.
-    confidence
-        Level of the intervals.
-    min_n
-        Pictures that a cell needs to be tested.
+    settings
+        How the audit is done; `by` names the dimensions.
     pair
         Names of the first (base) and the second (fine-tuned) model.
 
     Returns
     -------
     pandas.DataFrame
-        One row a cell: `n`, both recalls with Wilson intervals, `change` (second minus first) with
-        its paired interval, how many pictures both, only the first (`lost`), only the second
-        (`gained`) or none reads, and p-values. Holm's family is every cell with enough pictures
-        that is of one group at most (crossed cells are shown, but not tested: `p_holm` is empty).
-        Empty where a model is absent or no picture is held out from both.
+        One row a cell: `n`, both recalls with intervals, `change` (second minus first) with its
+        interval, how many pictures both, only the first (`lost`), only the second (`gained`) or
+        none reads, and p-values. A family is every cell of one dimension with enough pictures of
+        two people (crossed cells are shown, but not tested: `p_adjusted` is empty). Empty where a
+        model is absent or no picture is held out from both.
     """
+    by = settings.by
     columns = [*dimensions(by), *FIGURES]
     pictures = same_pictures(named, pair)
     if pictures.empty:
         return pd.DataFrame(columns=columns)
-    cube = pool(pictures, ["dataset", *by, "emotion"], ["pair"], _OUTCOMES)
+    cells, members = cell_members(pictures, ["dataset", *by, "emotion"])
+    cube = pd.concat([cells, changes(pictures, members, settings)], axis=1)
+    cube = sort_cells(cube, pictures, list(cells.columns))
     cube = cube.assign(**{name: ALL for name in dimensions(by) if name not in cube.columns})
-    cube = _recalls(cube, confidence)
-    limits = [
-        newcombe_paired(*map(int, row), confidence)
-        for row in cube[_OUTCOMES].itertuples(index=False)
-    ]
-    cube["ci_low"], cube["ci_high"] = (list(side) for side in zip(*limits, strict=True))
-    cube["p_value"] = [
-        mcnemar_exact(lost, gained)
-        for lost, gained in zip(cube["lost"], cube["gained"], strict=True)
-    ]
-    cube["enough_n"] = cube["n"] >= min_n
-    cube["confidence"], cube["method"] = confidence, PAIRED_METHOD
-    return _tested(cube, by, min_n)[columns]
+    cube["enough_n"] = (cube["n"] >= settings.min_n) & (cube["subjects"] >= 2)
+    return _tested(cube, settings)[columns]
 
 
-def _tested(cube: pd.DataFrame, by: Sequence[str], min_n: int) -> pd.DataFrame:
+def changes(pictures: pd.DataFrame, members: sparse.csr_array, settings: Settings) -> pd.DataFrame:
+    """Return both recalls and the change of each group of pictures.
+
+    Parameters
+    ----------
+    pictures
+        What `same_pictures` returned.
+    members
+        `(pictures, k)` zeros and ones: which picture is in which group.
+    settings
+        `confidence`, `resamples`, `seed`.
+    """
+    sampled = Resampled(pictures["subject_id"], settings.resamples, settings.seed)
+    known = pictures["subject_known"].to_numpy(dtype=bool)
+    first = (pictures["both"] | pictures["lost"]).to_numpy()
+    second = (pictures["both"] | pictures["gained"]).to_numpy()
+    figures = {}
+    for name, correct in (("base", first), ("finetuned", second)):
+        own = recalls(sampled, members, correct, known, settings.confidence)
+        figures |= {"n": own["n"], "subjects": own["subjects"], f"recall_{name}": own["recall"]}
+        figures |= {f"{name}_ci_low": own["ci_low"], f"{name}_ci_high": own["ci_high"]}
+    change = differences(
+        sampled,
+        Sides.of(members, second),
+        Sides.of(members, first),
+        known,
+        settings.confidence,
+        "models",
+    )
+    outcomes = {name: whole(pictures[name].to_numpy(dtype=float) @ members) for name in _OUTCOMES}
+    table = pd.DataFrame(figures | outcomes).assign(change=change["gap"])
+    table[["ci_low", "ci_high", "p_value", "method"]] = change[
+        ["ci_low", "ci_high", "p_value", "method"]
+    ]
+    return table.assign(confidence=settings.confidence)
+
+
+def _tested(cube: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Correct the p-values of cells of one group at most; a lone data set is no group."""
     several = cube["dataset"].nunique() > 2  # `all` and at least two
-    groups = ["dataset", *by] if several else list(by)
+    groups = ["dataset", *settings.by] if several else list(settings.by)
     crossed = (cube[groups] != ALL).sum(axis=1) > 1
     repeated = (cube["dataset"] != ALL) & (not several)
     tested = cube["enough_n"] & ~crossed & ~repeated
     # One family a dimension, as for gaps (docs/decisions/0002-family-of-tests.md).
-    dimension = (cube[groups] != ALL).idxmax(axis=1).where((cube[groups] != ALL).any(axis=1), ALL)
+    named = cube[groups] != ALL
+    dimension = pd.Series(ALL, index=cube.index)
+    if groups:
+        dimension = named.idxmax(axis=1).where(named.any(axis=1), ALL)
     for name, part in cube.groupby(dimension):
         chosen = tested[part.index]
-        cube.loc[part.index, "p_holm"] = holm(part["p_value"], chosen)
-        family = f"{name}: {int(chosen.sum())} groups with at least {min_n} pictures"
-        cube.loc[part.index, "family"] = family
-    return cube
+        adjusted = corrected(part["p_value"], chosen, settings.correction)
+        cube.loc[part.index, "p_adjusted"] = adjusted
+        cube.loc[part.index, "family"] = (
+            f"{name}: {int(chosen.sum())} groups with at least {settings.min_n} pictures of at "
+            "least 2 people"
+        )
+    return cube.assign(correction=settings.correction)
 
 
 def same_pictures(named: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:
@@ -115,14 +148,3 @@ def same_pictures(named: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:
     return pictures.assign(
         pair=" ".join(pair), both=one & two, lost=one & ~two, gained=~one & two, neither=~one & ~two
     )
-
-
-def _recalls(cube: pd.DataFrame, confidence: float) -> pd.DataFrame:
-    """Add both models' recalls with Wilson intervals, and the change."""
-    n = cube["n"].to_numpy()
-    for name, other in (("base", "lost"), ("finetuned", "gained")):
-        correct = (cube["both"] + cube[other]).to_numpy()
-        cube[f"recall_{name}"] = correct / n
-        cube[f"{name}_ci_low"], cube[f"{name}_ci_high"] = wilson(correct, n, confidence)
-    cube["change"] = cube["recall_finetuned"] - cube["recall_base"]
-    return cube

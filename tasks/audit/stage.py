@@ -1,41 +1,35 @@
-"""Stage `audit`: recall by group and emotion, gaps between groups, and what fine-tuning changed.
+"""Stage `audit`: recall by group, gaps and what explains them, what fine-tuning changed.
 
-Reads `data/predictions/<model>.parquet` of every model; writes the five tables and three figures
-of the audit. No picture is lost: those whose label a model does not have are counted as left out.
+Reads `data/predictions/<model>.parquet` of every model and what stage `choose` wrote; writes the
+audit's tables and figures. The base and the fine-tuned model are audited in full; the strategies
+that the latter was chosen from are compared in `strategies.csv`. No picture is lost: those whose
+label a model does not have are counted as left out.
 """
 
 import re
-from typing import Annotated
+from collections.abc import Mapping
+from pathlib import Path
 
 import pandas as pd
-from pydantic import Field, field_validator
 
 from tasks.audit.by_group import HELD_OUT, audit_predictions
 from tasks.audit.cube import dimensions
-from tasks.audit.outputs import write_figures, write_tables
+from tasks.audit.figures_strategies import strategies_figure
+from tasks.audit.outputs import credit_of, write_figures, write_tables
+from tasks.audit.pretraining import pretraining_table
+from tasks.audit.published import published_table
+from tasks.audit.settings import Settings
+from tasks.audit.strategies import strategies_table
+from tasks.core.errors import DataError
 from tasks.core.headline import gap_sentence, largest_gap, no_gap_sentence
 from tasks.core.labels import ALL
-from tasks.core.params import Section
-from tasks.core.paths import MODELS, Paths
+from tasks.core.paths import EVALUATED, MODELS, STRATEGIES, Paths
 from tasks.core.result import StageResult
-from tasks.core.tables import GROUP_COLUMNS, check_conservation, read_table
+from tasks.core.tables import check_conservation, read_table
 
 _NOT_IN_NAMES = re.compile(r"[^\w.\- /]")  # characters that names of metrics may not have
 
-
-class Params(Section):
-    """The section `audit` of params.yaml."""
-
-    by: Annotated[list[str], Field(min_length=1)]
-    confidence: Annotated[float, Field(gt=0.5, lt=1)]
-    min_n: Annotated[int, Field(ge=1)]
-
-    @field_validator("by")
-    @classmethod
-    def _groups(cls, by: list[str]) -> list[str]:
-        if len(set(by)) < len(by) or not set(by) <= set(GROUP_COLUMNS):
-            raise ValueError(f"each once, out of {', '.join(GROUP_COLUMNS)}")
-        return by
+Params = Settings
 
 
 def run(params: Params, paths: Paths) -> StageResult:
@@ -46,24 +40,37 @@ def run(params: Params, paths: Paths) -> StageResult:
     DataError
         Where predictions are missing, empty or hold a picture twice.
     ParamsError
-        Where `audit.by` names a column that the predictions lack.
+        Where `audit.by` names a column that the predictions lack, or `audit.published` or
+        `audit.pretraining` something unknown.
     """
-    frames = [read_table(paths.predictions(name)) for name in MODELS]
-    frame = pd.concat(frames, ignore_index=True)
+    frames = {name: read_table(paths.predictions(name)) for name in EVALUATED}
+    frame = pd.concat([frames[name] for name in MODELS], ignore_index=True)
     pair = (MODELS[0], MODELS[1])
-    tables = audit_predictions(frame, params.by, params.confidence, params.min_n, pair)
-    for name, part in zip(MODELS, frames, strict=True):
-        _check_account(tables, name, len(part))
+    tables = audit_predictions(frame, params, pair)
+    for name in MODELS:
+        _check_account(tables, name, len(frames[name]))
+    choice = _choice(paths.tables / "choice.csv")
+    tables["strategies"] = strategies_table(frames, STRATEGIES, choice, params)
+    tables["published"] = published_table(tables["groups"], params)
+    tables["pretraining"] = pretraining_table(frame, params)
     figures = write_figures(tables, params.by, pair, paths.figures)
+    figures.append(paths.figures / "strategies.png")
+    strategies_figure(tables["strategies"], credit_of(tables), figures[-1])
     written = write_tables(tables, paths.tables)
     return StageResult(
-        metrics=_metrics(tables["groups"], params.by),
+        metrics={**_metrics(tables["groups"], params.by), **_gains(tables["strategies"])},
         artifacts=[*written, *figures],
         summary=_summary(tables["gaps"]),
     )
 
 
-def _check_account(tables: dict[str, pd.DataFrame], model: str, rows_in: int) -> None:
+def _choice(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise DataError(f"{path}: no such table; run `affectgap run` (or `dvc repro`) first")
+    return pd.read_csv(path)
+
+
+def _check_account(tables: Mapping[str, pd.DataFrame], model: str, rows_in: int) -> None:
     """Hold the tables to account: every picture is judged or counted as left out."""
     counts, groups = tables["counts"], tables["groups"]
     pooled = counts[counts["model"] == model].iloc[0]
@@ -78,6 +85,14 @@ def _metrics(groups: pd.DataFrame, by: list[str]) -> dict[str, float]:
     return {
         f"{row['model']}.recall_score.{_NOT_IN_NAMES.sub('_', row[by[0]])}": float(row["recall"])
         for _, row in rows.iterrows()
+    }
+
+
+def _gains(strategies: pd.DataFrame) -> dict[str, float]:
+    """Pick each strategy's change by group."""
+    return {
+        f"{row['strategy']}.recall_change.{_NOT_IN_NAMES.sub('_', row['group'])}": row["change"]
+        for _, row in strategies.iterrows()
     }
 
 

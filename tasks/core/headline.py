@@ -44,7 +44,7 @@ def largest_gap(
         return None
     rows = gaps[(gaps["model"] == model) & (gaps["protocol"] == protocol)]
     rows = rows[(rows["emotion"] != ALL) == single_emotions]
-    rows = rows[rows["enough_n"].astype(bool) & (rows["p_holm"] < ALPHA)]
+    rows = rows[rows["enough_n"].astype(bool) & (rows["p_adjusted"] < ALPHA)]
     if rows.empty:
         return None
     return turned(rows.iloc[int(rows["gap"].abs().argmax())])

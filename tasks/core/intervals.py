@@ -4,6 +4,13 @@ import numpy as np
 from statsmodels.stats.proportion import proportion_confint
 
 WILSON = "Wilson score interval; pictures of one subject are counted as independent"
+WILSON_UNKNOWN = (
+    "Wilson score interval; who is on the pictures is not known, so each counts as a person of its "
+    "own (likely too narrow)"
+)
+WILSON_PEOPLE = (
+    "Wilson score interval with each person counted once (all or none correct, or one person)"
+)
 
 
 def wilson(count: np.ndarray, n: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:

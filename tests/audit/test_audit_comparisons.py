@@ -1,28 +1,48 @@
-"""Intervals and tests against published figures, against other formulas and by simulation."""
+"""Intervals and tests that need no draws, against published figures and other libraries."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest, norm
+import statsmodels.api as sm
+from scipy import sparse, stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestIndPower
 from statsmodels.stats.proportion import proportions_ztest
 
 from tasks.audit.comparisons import (
-    design_effect,
-    holm,
-    mcnemar_exact,
-    newcombe_independent,
+    added,
+    corrected,
     newcombe_paired,
     score_test,
+    smallest_shown,
 )
+from tasks.audit.difference import Sides, differences
+from tasks.audit.resample import Resampled, share_interval
 from tasks.core.intervals import wilson
 
 
 def wilson_by_hand(count, n, confidence=0.95):
-    z = norm.ppf(0.5 + confidence / 2)
+    z = stats.norm.ppf(0.5 + confidence / 2)
     p = count / n
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     return middle - half, middle + half
+
+
+def compare(subject, correct_a, in_a, correct_b, in_b, kind):
+    """Compare two sides; the first people's outcomes may differ from the second's."""
+    sampled = Resampled(pd.Series(subject), 100, 0)
+    sides = [
+        Sides.of(sparse.csr_array(np.asarray(which, dtype=float)[:, None]), np.asarray(correct))
+        for which, correct in ((in_a, correct_a), (in_b, correct_b))
+    ]
+    known = np.ones(len(subject), dtype=bool)
+    return differences(sampled, *sides, known, 0.95, kind).iloc[0]
+
+
+def of_groups(subject, correct, in_a):
+    in_a = np.asarray(in_a)
+    return compare(subject, correct, in_a, correct, ~in_a, "groups")
 
 
 @pytest.mark.parametrize(("count", "n"), [(0, 7), (7, 7), (3, 10), (481, 1000)])
@@ -32,13 +52,10 @@ def test_wilson_is_the_formula(count, n, confidence):
     assert (low[0], high[0]) == pytest.approx(wilson_by_hand(count, n, confidence), abs=1e-12)
 
 
-def test_newcombe_gives_the_paper_s_figures_and_its_formula():
+def test_intervals_of_two_shares_add_up_to_newcombe_s():
     # Newcombe (1998), table II: 56/70 against 48/80.
-    assert newcombe_independent(56, 70, 48, 80, 0.95) == pytest.approx((0.0524, 0.3339), abs=5e-5)
-    (l1, u1), (l2, u2) = wilson_by_hand(9, 10), wilson_by_hand(3, 10)
-    low = 0.6 - np.hypot(0.9 - l1, u2 - 0.3)
-    high = 0.6 + np.hypot(u1 - 0.9, 0.3 - l2)
-    assert newcombe_independent(9, 10, 3, 10, 0.95) == pytest.approx((low, high), abs=1e-12)
+    sides = 56 / 70, wilson_by_hand(56, 70), 48 / 80, wilson_by_hand(48, 80)
+    assert added(*sides) == pytest.approx((0.0524, 0.3339), abs=5e-5)
 
 
 def test_paired_interval_gives_published_figures():
@@ -55,52 +72,131 @@ def test_paired_interval_turns_with_the_models():
     assert newcombe_paired(20, 11, 3, 6, 0.95) == pytest.approx((-high, -low), abs=1e-12)
 
 
-def test_paired_interval_covers_the_true_change():
-    rng = np.random.default_rng(0)
-    shares = (0.5, 0.1, 0.25, 0.15)  # both, lost, gained, neither: a change of 0.15
-    tables = rng.multinomial(60, shares, size=400)
-    limits = [newcombe_paired(*map(int, row), 0.95) for row in tables]
-    covered = np.mean([low <= 0.15 <= high for low, high in limits])
-    assert 0.92 <= covered <= 0.99
-
-
-def test_exact_mcnemar_is_a_fair_coin_on_the_pictures_that_changed():
-    assert mcnemar_exact(3, 12) == pytest.approx(binomtest(3, 15, 0.5).pvalue)
-    assert mcnemar_exact(0, 0) == 1.0
-
-
 def test_score_test_is_the_pooled_z_test():
     expected = proportions_ztest([30, 45], [60, 60])[1]
     assert score_test(30, 60, 45, 60) == pytest.approx(expected)
     assert score_test(10, 10, 20, 20) == 1.0
 
 
-def test_design_effect_grows_with_what_pictures_of_a_person_share():
-    people = np.repeat(np.arange(50), 4)
-    alike = np.repeat(np.arange(50) % 2 == 0, 4)
-    assert design_effect(alike, people) == pytest.approx(4 * 50 / 49)
-    assert design_effect(alike, np.arange(200)) == 1.0
-    assert design_effect(np.ones(200, dtype=bool), people) == 1.0
+def cohort(seed=0, people=24, pictures=5):
+    rng = np.random.default_rng(seed)
+    subject = np.repeat(np.arange(people), pictures)
+    return subject, rng.random(len(subject)) < rng.beta(2, 1, people)[subject]
 
 
-def test_subjects_who_differ_raise_no_false_alarm():
-    """With 10 alike pictures a person, a test on pictures would call half of the nulls."""
-    rng = np.random.default_rng(1)
-    people, alarms = np.repeat(np.arange(30), 10), []
-    for _ in range(200):
-        outcome = []
-        for _side in range(2):
-            skill = rng.beta(1, 1, 30).repeat(10)
-            correct = rng.random(300) < skill
-            effect = design_effect(correct, people)
-            outcome += [correct.sum() / effect, 300 / effect]
-        alarms.append(score_test(*outcome) < 0.05)
-    assert np.mean(alarms) < 0.11
+def clustered_ols(correct, in_a, subject):
+    """Return statsmodels' difference and its variance, without a small-sample factor."""
+    design = sm.add_constant(np.asarray(in_a, dtype=float))
+    groups = {"groups": subject, "use_correction": False}
+    fit = sm.OLS(np.asarray(correct, dtype=float), design).fit(cov_type="cluster", cov_kwds=groups)
+    return fit.params[1], fit.bse[1] ** 2
 
 
-def test_holm_corrects_the_tested_ones_only():
+def test_different_people_are_compared_as_statsmodels_does():
+    subject, correct = cohort()
+    row = of_groups(subject, correct, subject < 12)
+    gap, variance = clustered_ols(correct, subject < 12, subject)
+    assert row["gap"] == pytest.approx(gap)
+    assert row["error"] ** 2 == pytest.approx(variance * 12 / 11)  # 12 people on each side
+    expected = 2 * stats.t.sf(abs(gap) / row["error"], row["df"])
+    assert row["p_value"] == pytest.approx(expected)
+
+
+def test_the_same_people_are_compared_as_statsmodels_does():
+    subject, correct = cohort(1)
+    in_a = np.tile([True, True, False, False, False], 24)
+    row = of_groups(subject, correct, in_a)
+    gap, variance = clustered_ols(correct, in_a, subject)
+    assert row["error"] ** 2 == pytest.approx(variance * 24 / 23)
+    assert row["df"] == pytest.approx(23)
+    assert row["p_value"] == pytest.approx(2 * stats.t.sf(abs(gap) / row["error"], 23))
+
+
+def test_with_one_picture_a_person_it_is_welch_s_test():
+    rng = np.random.default_rng(2)
+    correct, in_a = rng.random(60) < 0.6, np.arange(60) < 22
+    row = of_groups(np.arange(60), correct, in_a)
+    welch = stats.ttest_ind(correct[in_a].astype(float), correct[~in_a], equal_var=False)
+    assert row["p_value"] == pytest.approx(welch.pvalue)
+    assert row["df"] == pytest.approx(welch.df)
+
+
+def test_a_change_with_one_picture_a_person_is_the_paired_t_test():
+    rng = np.random.default_rng(3)
+    before, after, every = rng.random(40) < 0.5, rng.random(40) < 0.7, np.ones(40, dtype=bool)
+    row = compare(np.arange(40), after, every, before, every, "models")
+    paired = stats.ttest_rel(after.astype(float), before.astype(float))
+    assert row["p_value"] == pytest.approx(paired.pvalue)
+
+
+def test_people_count_once_where_a_side_is_all_right():
+    subject, correct = cohort(4)
+    correct[subject < 12] = True
+    row = of_groups(subject, correct, subject < 12)
+    share = row["recall_b"]
+    expected = proportions_ztest([12, 12 * share], [12, 12])[1]
+    assert row["p_value"] == pytest.approx(expected)
+    assert "each person counted once" in row["method"]
+    assert row["ci_low"] < row["gap"] < row["ci_high"]  # not a side without width
+
+
+def test_no_change_at_all_still_has_an_interval():
+    subject, correct = cohort(5)
+    every = np.ones(len(subject), dtype=bool)
+    row = compare(subject, correct, every, correct, every, "models")
+    share = correct.mean()
+    expected = newcombe_paired(24 * share, 0, 0, 24 * (1 - share), 0.95)
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx(expected)
+    assert row["p_value"] == 1.0
+
+
+def test_one_person_alone_is_not_tested():
+    subject, correct = cohort(6)
+    row = of_groups(subject, correct, subject == 0)
+    assert np.isnan(row["p_value"])
+    assert row["ci_low"] <= row["gap"] <= row["ci_high"]
+
+
+def test_people_who_are_all_alike_have_wilson_s_interval_by_person():
+    # 9 of 14 right for each of two people: nothing varies between them but rounding.
+    share, people = np.array([9 / 14]), np.array([2])
+    draws = np.full((400, 1), 9 / 14) + np.tile([0.0, 1e-16], 200)[:, None]
+    low, high, drawn = share_interval(share, draws, people, 0.95)
+    expected = wilson(share * 2, people, 0.95)
+    assert not drawn[0]
+    assert (low[0], high[0]) == pytest.approx((expected[0][0], expected[1][0]))
+
+
+def test_unknown_subjects_are_said():
+    sides = [sparse.csr_array(np.eye(2).repeat(9, axis=0)[:, [side]]) for side in (0, 1)]
+    correct = np.tile([True, True, False], 6)
+    said = {0: "subjects are not known", 5: "whose subject is not known", 18: None}
+    for number, words in said.items():
+        sampled = Resampled(pd.Series(np.arange(18)), 100, 0)
+        a, b = (Sides.of(side, correct) for side in sides)
+        method = differences(sampled, a, b, np.arange(18) < number, 0.95, "groups")["method"][0]
+        assert words in method if words else "not known" not in method
+
+
+@pytest.mark.parametrize(("name", "theirs"), [("holm", "holm"), ("benjamini_hochberg", "fdr_bh")])
+def test_the_tested_ones_alone_are_corrected(name, theirs):
     p_values = pd.Series([0.01, 0.04, 0.0001, 0.03])
     tested = pd.Series([True, True, False, True])
-    adjusted = holm(p_values, tested)
-    assert adjusted[tested].tolist() == pytest.approx([0.03, 0.06, 0.06])
+    adjusted = corrected(p_values, tested, name)
+    expected = multipletests([0.01, 0.04, 0.03], method=theirs)[1]
+    assert adjusted[tested].tolist() == pytest.approx(expected)
     assert np.isnan(adjusted[2])
+
+
+def test_holm_by_hand():
+    adjusted = corrected(pd.Series([0.01, 0.04, 0.03]), pd.Series([True] * 3), "holm")
+    assert adjusted.tolist() == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_the_smallest_gap_has_the_power_that_statsmodels_computes():
+    n, sd = 40, 0.45
+    error, df = np.array([sd * np.sqrt(2 / n)]), np.array([2 * n - 2.0])
+    for family in (1, 10):
+        gap = float(smallest_shown(error, df, 0.05, 0.8, family)[0])
+        power = TTestIndPower().power(gap / sd, n, 0.05 / family)
+        assert power == pytest.approx(0.8, abs=0.005)

@@ -1,19 +1,27 @@
 """The audit's tables, recomputed in another way on small invented predictions."""
 
-import functools
 import itertools
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import norm
+from scipy.special import expit, logit
+from scipy.stats import norm, t
 
 from tasks.audit import stage
-from tasks.audit.by_group import audit_predictions
+from tasks.audit.by_group import (
+    audit_predictions,
+    by_protocol,
+    counts_table,
+    groups_table,
+    prepare,
+)
+from tasks.audit.gaps import gaps_table
+from tasks.audit.paired import paired_table
 from tasks.core.errors import DataError, ParamsError
 from tasks.core.headline import largest_gap
-from tasks.core.paths import STAGE_OUTS, Paths
-from tasks.core.tables import write_table
+from tasks.core.paths import EVALUATED, STAGE_OUTS, Paths
+from tasks.core.tables import write_csv, write_table
 
 LABELS = ["fear", "happiness", "neutral"]
 PAIR = ("base", "finetuned")
@@ -67,28 +75,46 @@ def predictions(labels=LABELS, seed=0, people=24, recalls=None, emotions=LABELS)
     return pd.DataFrame(rows)
 
 
-def audit(frame, by=BY, min_n=5):
-    return audit_predictions(frame, by, 0.95, min_n, PAIR)
+@pytest.fixture(scope="module")
+def audit(settings_of):
+    return lambda frame, **changed: audit_predictions(frame, settings_of(**changed), PAIR)
 
 
-@functools.cache
-def usual():
+@pytest.fixture(scope="module")
+def usual(audit):
     """The tables of the usual predictions; tests only read them."""
     return audit(predictions())
 
 
-def test_groups_has_the_contract_s_columns_first():
-    groups = usual()["groups"]
+@pytest.fixture(scope="module")
+def only(settings_of):
+    """Make one table alone, which is faster than the whole audit."""
+
+    def make(name, frame, **changed):
+        settings = settings_of(**changed)
+        table = prepare(frame, settings)
+        named = table[table["named"]]
+        if name == "before_after":
+            return paired_table(named, settings, PAIR)
+        if name == "counts":
+            return counts_table(table, settings.by)
+        makers = {"groups": groups_table, "gaps": gaps_table}
+        return makers[name](by_protocol(named), settings)
+
+    return make
+
+
+def test_groups_has_the_contract_s_columns_first(usual, only):
+    groups = usual["groups"]
     assert list(groups.columns[:11]) == CONTRACT
-    wider = audit(predictions(), ["ethnicity", "gender"])["groups"]
+    wider = only("groups", predictions(), by=["ethnicity", "gender"])
     assert list(wider.columns[:12]) == [*CONTRACT, "ethnicity"]
     assert set(wider["age_band"]) == {"all"}
     assert set(wider["ethnicity"]) == {"all", "recorded", "unknown"}
 
 
-def test_groups_is_the_full_cube_and_each_cell_is_right():
-    frame, groups = predictions(), usual()["groups"]
-    z = norm.ppf(0.975)
+def test_groups_is_the_full_cube_and_each_cell_is_right(usual):
+    frame, groups = predictions(), usual["groups"]
     expected = {}
     for protocol, rows in (("held_out", frame[~frame["seen_in_training"]]), ("all", frame)):
         dims = ["dataset", "age_band", "gender", "emotion"]
@@ -103,32 +129,90 @@ def test_groups_is_the_full_cube_and_each_cell_is_right():
         key = (row.model, row.protocol, row.dataset, row.age_band, row.gender, row.emotion)
         n, correct = expected[key]
         assert (row.n, row.correct) == (n, correct)
-        p = correct / n
+        assert row.recall == pytest.approx(correct / n)
+        assert row.ci_low <= row.recall <= row.ci_high
+
+
+def test_unknown_people_get_wilson_s_interval_and_it_is_said(only):
+    frame = predictions()
+    frame["subject_known"] = frame["age_band"] != "child"
+    frame.loc[~frame["subject_known"], "subject_id"] = "invented/" + frame["image_id"]
+    z = norm.ppf(0.975)
+    groups = only("groups", frame, by=["age_band"])
+    for row in groups[groups["age_band"] == "child"].itertuples():
+        p, n = row.correct / row.n, row.n
         middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
         half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-        assert row.recall == pytest.approx(p)
         assert (row.ci_low, row.ci_high) == pytest.approx((middle - half, middle + half), abs=1e-9)
+        assert "Wilson" in row.method and "not known" in row.method
+    everyone = groups[(groups["age_band"] == "all") & (groups["emotion"] == "all")]
+    assert everyone["method"].str.contains("cluster bootstrap.*people of their own").all()
+    adults = groups[(groups["age_band"] == "adult") & (groups["emotion"] == "all")]
+    assert adults["method"].str.contains("cluster bootstrap").all()
+    assert not adults["method"].str.contains("not known").any()
 
 
-def test_bands_come_from_young_to_old_and_unknown_last():
-    groups = usual()["groups"]
+def drawn_people(frame, resamples, seed):
+    """Draw people one by one and put the pictures of each on a pile, without any matrix."""
+    rng = np.random.default_rng(seed)
+    own = [list(zip(p["age_band"], p["hit"], strict=True)) for _, p in frame.groupby("subject_id")]
+    for _ in range(resamples):
+        pile = [picture for i in rng.integers(len(own), size=len(own)) for picture in own[i]]
+        yield {
+            band: np.mean([hit for whose, hit in pile if whose == band])
+            for band in ("adult", "child")
+        }
+
+
+def test_intervals_are_those_of_people_drawn_one_by_one(only):
+    frame = predictions(people=30)
+    tables = {
+        name: only(name, frame, by=["age_band"], resamples=4000) for name in ("groups", "gaps")
+    }
+    part = frame[frame["model"] == "base"].assign(hit=frame["y_pred"] == frame["emotion"])
+    child, gap = [], []
+    for recall in drawn_people(part, 2000, 9):
+        child.append(recall["child"])
+        gap.append(recall["child"] - recall["adult"])
+    row = (
+        tables["groups"]
+        .query(
+            "model == 'base' and protocol == 'all' and age_band == 'child' and "
+            "emotion == 'all' and dataset == 'all'"
+        )
+        .iloc[0]
+    )
+    p, reach = row["recall"], t.ppf(0.975, 14) * np.std(child, ddof=1)
+    expected = expit(logit(p) + np.array([-1, 1]) * reach / (p * (1 - p)))
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx(expected, abs=0.01)
+    row = (
+        tables["gaps"]
+        .query("model == 'base' and protocol == 'all' and emotion == 'all' and dataset == 'all'")
+        .iloc[0]
+    )
+    tail = norm.sf(np.sqrt(15 / 14) * t.ppf(0.975, 14))  # 15 people on each side
+    expected = np.quantile(gap, [tail, 1 - tail])
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx(expected, abs=0.02)
+
+
+def test_bands_come_from_young_to_old_and_unknown_last(usual):
+    groups = usual["groups"]
     assert list(dict.fromkeys(groups["age_band"])) == ["all", "child", "adult"]
     assert list(dict.fromkeys(groups["gender"])) == ["all", "female", "male", "unknown"]
 
 
-def test_a_group_that_is_named_all_is_not_taken_for_pooled():
+def test_a_group_that_is_named_all_is_not_taken_for_pooled(only):
     frame = predictions()
     frame["ethnicity"] = ["all" if value == "recorded" else "x" for value in frame["ethnicity"]]
-    groups = audit(frame, ["ethnicity"])["groups"]
+    groups = only("groups", frame, by=["ethnicity"])
     whole = groups[(groups["ethnicity"] == "all") & (groups["emotion"] == "all")]
     assert set(whole.query("protocol == 'all'")["n"]) == {len(frame) // 2}
 
 
-def test_labels_that_a_model_lacks_are_left_out_and_counted():
+def test_labels_that_a_model_lacks_are_left_out_and_counted(only):
     frame = predictions(emotions=[*LABELS, "pain"])
-    tables = audit(frame)
-    assert "pain" not in set(tables["groups"]["emotion"])
-    counts = tables["counts"].query("model == 'base' and split == 'all' and dataset == 'all'")
+    assert "pain" not in set(only("groups", frame)["emotion"])
+    counts = only("counts", frame).query("model == 'base' and split == 'all' and dataset == 'all'")
     pooled = counts.query("age_band == 'all' and gender == 'all'").set_index("emotion")
     assert pooled.loc["pain", "left_out"] == pooled.loc["pain", "pictures"] == 48
     assert pooled.loc["all", "left_out"] == 48
@@ -136,19 +220,19 @@ def test_labels_that_a_model_lacks_are_left_out_and_counted():
     assert pooled.loc["all", "subjects"] == 24
 
 
-def test_one_model_s_missing_label_does_not_touch_the_other():
+def test_one_model_s_missing_label_does_not_touch_the_other(only):
     frame = predictions()
     frame.loc[frame["model"] == "base", "p_fear"] = np.nan
-    tables = audit(frame)
-    fear = tables["groups"][tables["groups"]["emotion"] == "fear"]
+    groups = only("groups", frame)
+    fear = groups[groups["emotion"] == "fear"]
     assert set(fear["model"]) == {"finetuned"}
-    assert "fear" not in set(tables["before_after"]["emotion"])
+    assert "fear" not in set(only("before_after", frame)["emotion"])
 
 
-def test_gaps_leave_out_emotions_of_one_side_and_name_them():
+def test_gaps_leave_out_emotions_of_one_side_and_name_them(only):
     frame = predictions()
     frame = frame[(frame["age_band"] == "adult") | (frame["emotion"] != "fear")]
-    gaps = audit(frame)["gaps"].query("model == 'base' and protocol == 'all'")
+    gaps = only("gaps", frame).query("model == 'base' and protocol == 'all'")
     row = gaps.query("dimension == 'age_band' and emotion == 'all'").iloc[0]
     assert row["emotions"] == "happiness neutral"
     assert row["left_out_emotions"] == "fear"
@@ -160,32 +244,32 @@ def test_gaps_leave_out_emotions_of_one_side_and_name_them():
     assert "fear" not in set(gaps.query("dimension == 'age_band'")["emotion"])
 
 
-def test_unknown_makes_no_group_but_counts_in_all():
-    tables = usual()
+def test_unknown_makes_no_group_but_counts_in_all(usual):
+    tables = usual
     assert "unknown" not in set(tables["gaps"]["group_a"]) | set(tables["gaps"]["group_b"])
     assert "unknown" in set(tables["groups"]["gender"])
 
 
-def test_small_groups_are_shown_but_not_tested():
-    gaps = audit(predictions(), min_n=14)["gaps"]
+def test_small_groups_are_shown_but_not_tested(only):
+    gaps = only("gaps", predictions(), min_n=14)
     small = gaps[(gaps["n_a"] < 14) | (gaps["n_b"] < 14)]
-    assert len(small) and not small["enough_n"].any() and small["p_holm"].isna().all()
-    assert gaps[gaps["enough_n"]]["p_holm"].notna().all()
-    assert (gaps[gaps["enough_n"]]["p_holm"] >= gaps[gaps["enough_n"]]["p_value"]).all()
+    assert len(small) and not small["enough_n"].any() and small["p_adjusted"].isna().all()
+    assert gaps[gaps["enough_n"]]["p_adjusted"].notna().all()
+    assert (gaps[gaps["enough_n"]]["p_adjusted"] >= gaps[gaps["enough_n"]]["p_value"]).all()
 
 
-def test_several_data_sets_are_compared_and_told_apart():
+def test_several_data_sets_are_compared_and_told_apart(only):
     frame = predictions()
     frame["dataset"] = np.where(frame["age_band"] == "child", "kids", "grown")
-    gaps = audit(frame)["gaps"]
+    gaps = only("gaps", frame)
     assert "dataset" in set(gaps["dimension"])
     across = gaps.query("dimension == 'age_band' and dataset == 'all'")
     assert set(across["shared_datasets"]) == {""}
     assert set(gaps["dataset"]) == {"all", "grown", "kids"}
 
 
-def test_change_is_on_the_same_pictures_held_out_from_both():
-    frame, table = predictions(), usual()["before_after"]
+def test_change_is_on_the_same_pictures_held_out_from_both(usual):
+    frame, table = predictions(), usual["before_after"]
     wide = frame.assign(hit=frame["y_pred"] == frame["emotion"]).pivot(
         index="image_id", columns="model", values=["hit", "seen_in_training", "age_band"]
     )
@@ -202,14 +286,14 @@ def test_change_is_on_the_same_pictures_held_out_from_both():
     assert row["ci_low"] < row["change"] < row["ci_high"]
 
 
-def test_crossed_cells_of_the_change_are_not_in_the_family():
-    table = usual()["before_after"]
+def test_crossed_cells_of_the_change_are_not_in_the_family(usual):
+    table = usual["before_after"]
     crossed = table[(table["age_band"] != "all") & (table["gender"] != "all")]
-    assert len(crossed) and crossed["p_holm"].isna().all()
+    assert len(crossed) and crossed["p_adjusted"].isna().all()
 
 
-def test_confusion_adds_up():
-    frame, table = predictions(), usual()["confusion"]
+def test_confusion_adds_up(usual):
+    frame, table = predictions(), usual["confusion"]
     rows = table.query("protocol == 'all' and dimension == 'age_band'")
     assert rows["n"].sum() == len(frame)
     sums = rows.groupby(["model", "group", "emotion"])["share"].sum()
@@ -221,10 +305,10 @@ def test_confusion_adds_up():
         assert row.n == (own["y_pred"] == row.y_pred).sum()
 
 
-def test_faults_are_one_clear_line():
+def test_faults_are_one_clear_line(audit):
     frame = predictions()
     with pytest.raises(ParamsError, match=r"audit.by: the predictions have no column \['height'\]"):
-        audit(frame, ["height"])
+        audit(frame, by=["height"])
     with pytest.raises(DataError, match="twice"):
         audit(pd.concat([frame, frame.iloc[:1]]))
     with pytest.raises(DataError, match="no row"):
@@ -233,16 +317,20 @@ def test_faults_are_one_clear_line():
 
 def write_project(root, frame):
     paths = Paths(root)
-    for model, part in frame.groupby("model"):
-        write_table(part.reset_index(drop=True), paths.predictions(str(model)))
+    for model in EVALUATED:  # a strategy that was left out has a table without rows
+        part = frame[frame["model"] == model].reset_index(drop=True)
+        write_table(part, paths.predictions(model))
+    columns = ["strategy", "dimension", "group", "recall_score", "worst", "chosen"]
+    write_csv(pd.DataFrame(columns=columns), paths.tables / "choice.csv")
     return paths
 
 
-def test_stage_writes_what_dvc_expects_and_finds_the_gap(tmp_path):
-    params = stage.Params(by=["age_band"], confidence=0.95, min_n=5)
+def test_stage_writes_what_dvc_expects_and_finds_the_gap(tmp_path, settings_of):
+    params = settings_of(by=["age_band"])
     frame = predictions(people=60)
     paths = write_project(tmp_path, frame)
     result = stage.run(params, paths)
+    assert pd.read_csv(paths.tables / "strategies.csv").empty
     outs = [name for name in STAGE_OUTS["audit"] if "runs" not in name]
     before = {name: paths.at(name).read_bytes() for name in outs}
     assert "children" in result.summary and "adults" in result.summary
@@ -251,8 +339,8 @@ def test_stage_writes_what_dvc_expects_and_finds_the_gap(tmp_path):
     assert {name: paths.at(name).read_bytes() for name in outs} == before
 
 
-def test_no_gap_is_named_where_there_is_none():
+def test_no_gap_is_named_where_there_is_none(only):
     same = {(model, band): 0.7 for model in PAIR for band in ("adult", "child")}
-    gaps = audit(predictions(people=60, recalls=same, seed=3))["gaps"]
+    gaps = only("gaps", predictions(people=60, recalls=same, seed=3))
     assert largest_gap(gaps, "base", single_emotions=False) is None
     assert largest_gap(gaps, "base", single_emotions=True) is None

@@ -1,0 +1,108 @@
+"""The figure that weighs a gain of one group against losses of the others, a mark a strategy."""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from tasks.core.figure_style import (
+    COLOURS,
+    FAINT,
+    INK,
+    WIDTH_INCHES,
+    empty_figure,
+    mark,
+    quiet_axes,
+    save,
+)
+from tasks.core.headline import people, points
+from tasks.core.labels import ALL
+
+_SYMBOLS = ("o", "s", "^", "D", "v", "P")
+
+
+def strategies_figure(table: pd.DataFrame, credit: str, path: Path) -> None:
+    """Draw each strategy's change in the fine-tuned group against that in its worst other group.
+
+    Parameters
+    ----------
+    table
+        What `strategies_table` returned; where it cannot be drawn, the figure says why.
+    credit
+        Notices and credits of the data sets.
+    path
+        The PNG.
+    """
+    why = _nothing_to_draw(table)
+    if why:
+        empty_figure(path, why, credit)
+        return
+    groups = table[table["group"] != ALL]
+    gained = groups[groups["fine_tuned_on"].astype(bool)].set_index("strategy")
+    others = groups[~groups["fine_tuned_on"].astype(bool)]
+    worst = others.loc[others.groupby("strategy", sort=False)["change"].idxmin()]
+    worst = worst.set_index("strategy")
+    figure = Figure(figsize=(WIDTH_INCHES, 6.4))
+    axis = figure.subplots()
+    handles = []
+    for index, name in enumerate(gained.index):
+        colour, symbol = COLOURS[index % len(COLOURS)], _SYMBOLS[index % len(_SYMBOLS)]
+        _strategy(axis, gained.loc[name], worst.loc[name], colour, symbol)
+        handles.append(mark(colour, _label(gained.loc[name], worst.loc[name]), symbol))
+    who = people(str(gained["dimension"].iloc[0]), str(gained["group"].iloc[0]))
+    _axes(axis, who)
+    axis.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    level = 100 * table["confidence"].iloc[0]
+    title = (
+        f"What each strategy gives {who} and takes from the worst other group, against the base "
+        f"model,\non pictures that no model has seen (bars: {level:g} % intervals, "
+        "cluster bootstrap by subject)"
+    )
+    save(figure, path, title, credit)
+
+
+def _nothing_to_draw(table: pd.DataFrame) -> str:
+    """Say why there is nothing to show, or nothing."""
+    if table.empty:
+        return "No strategy was carried out, or no picture is unseen by all: nothing to compare"
+    groups = table[table["group"] != ALL]
+    if not groups["fine_tuned_on"].astype(bool).any():
+        return "No unseen picture is of the group that was fine-tuned on: nothing to compare"
+    if groups["fine_tuned_on"].astype(bool).all():
+        return "All unseen pictures are of the group that was fine-tuned on: no other can lose"
+    return ""
+
+
+def _strategy(axis: Axes, gain: pd.Series, loss: pd.Series, colour: str, symbol: str) -> None:
+    """Draw a mark with bars both ways; the chosen strategy's has a ring."""
+    x, y = 100 * gain["change"], 100 * loss["change"]
+    across = [100 * gain["ci_low"], 100 * gain["ci_high"]]
+    upward = [100 * loss["ci_low"], 100 * loss["ci_high"]]
+    axis.plot(across, [y, y], color=colour, linewidth=1.4, alpha=0.75)
+    axis.plot([x, x], upward, color=colour, linewidth=1.4, alpha=0.75)
+    axis.plot([x], [y], symbol, color=colour, markersize=8, zorder=3)
+    if gain["chosen"]:
+        axis.plot([x], [y], "o", markersize=17, mfc="none", mec=INK, mew=1.5, zorder=4)
+
+
+def _label(gain: pd.Series, loss: pd.Series) -> str:
+    chosen = " (chosen, ringed)" if gain["chosen"] else ""
+    changes = [
+        f"{people(row['dimension'], row['group'])} {points(row['change'], signed=True)} "
+        f"(n = {row['n']})"
+        for row in (gain, loss)
+    ]
+    return "\n  ".join([f"{gain.name}{chosen}", *changes])
+
+
+def _axes(axis: Axes, who: str) -> None:
+    axis.axhline(0, color=INK, linewidth=0.8)
+    axis.axvline(0, color=INK, linewidth=0.8)
+    axis.set_xlabel(f"change in recall of {who}, percentage points", color=FAINT)
+    axis.set_ylabel("change in the worst other group, percentage points", color=FAINT)
+    quiet_axes(axis, grid="both")
+    axis.margins(0.08)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))

@@ -1,0 +1,199 @@
+"""A published study's printed figures, beside ours for the same model and group.
+
+`published/<study>.csv` holds one row a printed figure; its first lines say how to add rows. What in
+the printed figures does not add up is found here and said in the column `note`: it is computed and
+not typed, so that rows that are added later are looked at too.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from tasks.audit.settings import Settings
+from tasks.core.errors import DataError, ParamsError
+from tasks.core.labels import ALL, EMOTIONS, GENDERS
+from tasks.core.tables import GROUP_COLUMNS
+
+FOLDER = Path(__file__).parent / "published"
+GROUP = ["dataset", "age_band", "gender", "emotion"]
+PRINTED = ["published_n", "published_correct", "published_rate"]
+GIVEN = ["source", "table", "page", "model", *GROUP, *PRINTED, "note"]
+OURS = ["n", "correct", "recall", "ci_low", "ci_high"]
+COLUMNS = [*GIVEN, *OURS, "protocol"]
+_MODELS = ("base", "finetuned", "")
+_ORDER = {ALL: 0, "held_out": 1, "": 2}  # the paper's protocol first
+
+
+def published_table(groups: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Put our figures beside the printed ones of the study that `settings.published` names.
+
+    Parameters
+    ----------
+    groups
+        The table `groups.csv`.
+    settings
+        `published`: the study's name, or None.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a printed figure and protocol of ours: `source, table, page, model, dataset,
+        age_band, gender, emotion, published_n, published_correct, published_rate, note`, then ours:
+        `n, correct, recall, ci_low, ci_high, protocol`. The protocol `all` is the study's: every
+        picture, those of the training included. A printed figure of a group that these data lack
+        has one row with `protocol` "" and empty figures. A count of pictures (`model` "") stands
+        beside our count alone. Empty where no study is named.
+
+    Raises
+    ------
+    ParamsError
+        Where there is no study of that name.
+    DataError
+        Where its file has a row that cannot be read.
+    """
+    if settings.published is None:
+        return pd.DataFrame(columns=COLUMNS)
+    printed = read_study(settings.published)
+    keys = ["model", *GROUP]
+    ours = pd.concat([_pooled(groups), _pictures(groups)], ignore_index=True)
+    table = printed.reset_index(names="place").merge(ours, how="left", on=keys)
+    table["protocol"] = table["protocol"].fillna("")
+    rank = table["protocol"].map(_ORDER)
+    table = table.assign(rank=rank).sort_values(["place", "rank"], kind="stable")
+    return table[COLUMNS].reset_index(drop=True)
+
+
+def studies() -> list[str]:
+    """Name the studies whose figures are at hand."""
+    return sorted(path.stem for path in FOLDER.glob("*.csv"))
+
+
+def read_study(name: str) -> pd.DataFrame:
+    """Read a study's printed figures, with what does not add up in `note`.
+
+    Raises
+    ------
+    ParamsError, DataError
+        See `published_table`.
+    """
+    if name not in studies():
+        raise ParamsError(
+            f"audit.published: no study {name!r}; known are {', '.join(studies())} (or null)"
+        )
+    path = FOLDER / f"{name}.csv"
+    table = read_printed(path, GIVEN)
+    for index, row in table.iterrows():
+        fault = _fault(row)
+        if fault:
+            raise DataError(f"{path}: row {int(str(index)) + 1} below the header: {fault}")
+    table["note"] = [_joined(*parts) for parts in zip(table["note"], _doubts(table), strict=True)]
+    for column in PRINTED:
+        table[column] = pd.to_numeric(table[column])
+    return table
+
+
+def read_printed(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Read a CSV as text, without the lines before the header that start with `#`.
+
+    Raises DataError, one line, for a missing column.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comments = next((at for at, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    table = pd.read_csv(path, dtype="str", keep_default_na=False, skiprows=comments)
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise DataError(f"{path}: lacks the column(s) {', '.join(missing)}")
+    return table[columns].apply(lambda column: column.str.strip())
+
+
+def half_unit(printed: str) -> float:
+    """Return half of the last printed digit's unit: `"0.86"` gives 0.005."""
+    return 0.5 * 10.0 ** -len(printed.partition(".")[2])
+
+
+def adds_up(parts: list[str], total: float) -> bool:
+    """Tell whether printed numbers add up to a total, as far as their rounding allows."""
+    slack = sum(half_unit(part) for part in parts if "." in part)
+    return abs(sum(map(float, parts)) - total) <= slack + 1e-9
+
+
+def _pooled(groups: pd.DataFrame) -> pd.DataFrame:
+    """Keep the rows in which every dimension that the study does not have is pooled."""
+    further = [name for name in GROUP_COLUMNS if name in groups.columns and name not in GROUP]
+    return groups[(groups[further] == ALL).all(axis=1)][["model", *GROUP, *OURS, "protocol"]]
+
+
+def _pictures(groups: pd.DataFrame) -> pd.DataFrame:
+    """Count our pictures of each group, which is of no model's doing."""
+    rows = _pooled(groups)
+    rows = rows[(rows["protocol"] == ALL) & (rows["model"] == rows["model"].iloc[0])]
+    empty = dict.fromkeys(OURS[1:], float("nan"))
+    return rows.assign(model="", **empty)
+
+
+def _fault(row: pd.Series) -> str:
+    """Say what makes a row unreadable, or ""."""
+    allowed = {"model": _MODELS, "gender": (*GENDERS, ALL), "emotion": (*EMOTIONS, ALL)}
+    for name, words in allowed.items():
+        if row[name] not in words:
+            return f"{name} is {row[name]!r}, not one of {', '.join(filter(None, words))}"
+    for name in PRINTED:
+        number = pd.to_numeric(row[name] or "0", errors="coerce")
+        if not number >= 0 or (name != "published_rate" and "." in row[name]):
+            return (
+                f"{name} is {row[name]!r}, which is no {'count' if name != PRINTED[2] else 'share'}"
+            )
+    if row["published_rate"] and float(row["published_rate"]) > 1:
+        return f"published_rate is {row['published_rate']}: write a share, such as 0.86 for 86 %"
+    return "" if row["dataset"] and row["age_band"] else "dataset or age_band is empty"
+
+
+def _doubts(table: pd.DataFrame) -> Iterator[str]:
+    """Say for each row what of its figures does not add up."""
+    for _, row in table.iterrows():
+        yield _joined(_rate_doubt(row), *(_total_doubt(table, row, name) for name in PRINTED[:2]))
+
+
+def _rate_doubt(row: pd.Series) -> str:
+    """Compare a printed rate with its own counts."""
+    n, correct, rate = (row[name] for name in PRINTED)
+    if n and correct and int(correct) > int(n):
+        return f"does not add up: {correct} correct of {n} pictures, as printed"
+    if not (n and correct and rate) or not int(n):
+        return ""
+    share = int(correct) / int(n)
+    if abs(share - float(rate)) <= half_unit(rate) + 1e-9:
+        return ""
+    digits = max(len(rate.partition(".")[2]) - 2, 0)
+    return (
+        f"does not add up: {correct} of {n} is {100 * share:.{max(digits, 1)}f} %, printed is "
+        f"{100 * float(rate):.{digits}f} %"
+    )
+
+
+def _total_doubt(table: pd.DataFrame, row: pd.Series, column: str) -> str:
+    """Compare a printed total with its parts in the same table, along each dimension."""
+    if not row["table"] or not row[column]:
+        return ""
+    same = table[
+        (table[["source", "table", "model"]] == row[["source", "table", "model"]]).all(axis=1)
+    ]
+    what = "pictures" if column == PRINTED[0] else "correct"
+    for name in GROUP:
+        if row[name] != ALL:
+            continue
+        others = [other for other in GROUP if other != name]
+        parts = same[(same[others] == row[others]).all(axis=1) & (same[name] != ALL)]
+        numbers = [int(number) for number in parts[column] if number]
+        if len(numbers) > 1 and sum(numbers) != int(row[column]):
+            word = name.replace("_", " ")
+            return (
+                f"does not add up: {what} by {word} add up to {sum(numbers)}, the printed total is "
+                f"{row[column]}"
+            )
+    return ""
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)

@@ -1,0 +1,306 @@
+"""Gaps in recall at a common mix: what of a gap is left if both groups showed the same pictures.
+
+A group that was shown more of a hard emotion, or with the mouth open more often, is read less well
+for that alone. Direct standardisation (J. L. Fleiss, B. Levin, M. C. Paik 2003, Statistical Methods
+for Rates and Proportions, on the standardization of rates) takes each group's recall in each
+stratum, such as each emotion, and weights the strata alike for both groups: by the pictures of both
+together. Only strata that both groups have can be compared; how much of each group's pictures they
+hold is told beside the gap. Numbers, such as the face's size, are cut into thirds.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from tasks.audit.comparisons import added
+from tasks.audit.cube import values_in_order
+from tasks.audit.factor_values import factor_values
+from tasks.audit.in_cells import column_sums, in_cells
+from tasks.audit.resample import Resampled, percentile_interval, ratio, share_interval
+from tasks.audit.settings import Settings
+from tasks.audit.unknown_people import unknown_people
+from tasks.core.labels import ALL, UNKNOWN, in_order
+
+RAW = "nothing (raw)"
+COLUMNS = [
+    "model",
+    "protocol",
+    "dataset",
+    "dimension",
+    "group_a",
+    "group_b",
+    "emotion",
+    "standardised_to",
+    "n_a",
+    "n_b",
+    "share_a",
+    "share_b",
+    "recall_a",
+    "recall_b",
+    "gap",
+    "ci_low",
+    "ci_high",
+    "confidence",
+    "method",
+]
+_METHOD = (
+    "{what} Interval: percentiles of a bootstrap of people, widened for few (Hesterberg 2015); the "
+    "mix stays as observed, and a draw in which a side has nobody in a stratum weighs the other "
+    "strata up."
+)
+_RAW = "Recall over all pictures of the emotions that both groups have."
+_MIXED = (
+    "Direct standardisation: recall in each stratum, weighted by both groups' pictures in it, over "
+    "strata that both have."
+)
+_THIRDS = " Cut into thirds: {names}."
+_COUNTED = (
+    "{what} Interval of Newcombe's kind, each person of a side counted once where nothing varies "
+    "between its people or it is one person."
+)
+_THIN = " These strata hold less than half of a group's pictures: the rest is not compared."
+_COLUMNS_AT_ONCE = 4000  # of the draws, 8 bytes each and draw
+
+
+@dataclass(frozen=True)
+class _Question:
+    """One comparison: which pictures (row numbers), of which side, in which stratum."""
+
+    names: dict[str, str]
+    rows: np.ndarray  # (m,) numbers of pictures
+    of_b: np.ndarray  # (m,) booleans
+    stratum: np.ndarray  # (m,) integers; −1: not known, in no stratum
+    mixed: bool  # False: the raw gap
+
+
+def standardised_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Compare every pair of groups raw, and at the common mix of each column and of all.
+
+    Parameters
+    ----------
+    judged
+        One row a model, protocol and picture: `model, protocol, dataset, subject_id, emotion,
+        correct`, the columns of `settings.by`, and those of `settings.standardise_to` that there
+        are. Pictures of an unknown value are in no stratum of that column.
+    settings
+        Of them: by, standardise_to, confidence, resamples, seed.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a comparison. `standardised_to` names the columns whose mix is common; columns that
+        are missing, unknown for every picture, or the dimension itself make no row. `n_a` and
+        `n_b` count the pictures in strata that both groups have, `share_a` and `share_b` are their
+        share of each group's pictures; without any such stratum the figures are empty. `gap` is
+        `recall_a` minus `recall_b`, from -1 to 1. Rows of a single emotion are standardised to the
+        other columns; there are none where there is no other column or no common stratum.
+    """
+    rows: list[dict[str, Any]] = []
+    for (model, protocol), part in judged.groupby(["model", "protocol"], sort=False):
+        datasets = values_in_order(part, "dataset")
+        for dataset in [ALL, *datasets] if len(datasets) > 1 else [ALL]:
+            within = part if dataset == ALL else part[part["dataset"] == dataset]
+            names = {"model": model, "protocol": protocol, "dataset": dataset}
+            rows += [names | row for row in _of_part(within.reset_index(drop=True), settings)]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def strata(part: pd.DataFrame, columns: Sequence[str]) -> dict[str, np.ndarray]:
+    """Code each column's strata: integers, −1 for unknown; numbers in thirds of their pictures."""
+    coded = {}
+    for name in columns:
+        values = factor_values(part, name)
+        if values is None or values.isna().all():
+            continue
+        if pd.api.types.is_numeric_dtype(values):
+            limits = np.quantile(values.dropna(), [1 / 3, 2 / 3])
+            third = np.searchsorted(limits, values.to_numpy(), side="left")
+            coded[name] = np.where(values.isna(), -1, third)
+        else:
+            coded[name] = pd.factorize(values, sort=True)[0]
+    return coded
+
+
+def _of_part(part: pd.DataFrame, settings: Settings) -> Iterator[dict[str, Any]]:
+    """Answer the questions of one model, protocol and data set, many in one go."""
+    coded = strata(part, settings.standardise_to)
+    numeric = [name for name in coded if pd.api.types.is_numeric_dtype(factor_values(part, name))]
+    sampled = Resampled(part["subject_id"], settings.resamples, settings.seed)
+    waiting: list[_Question] = []
+    size = 0
+    for question in _questions(part, coded, settings):
+        waiting.append(question)
+        size += 4 * (question.stratum.max(initial=-1) + 1)
+        if size > _COLUMNS_AT_ONCE:
+            yield from _answers(part, sampled, waiting, numeric, settings)
+            waiting, size = [], 0
+    if waiting:
+        yield from _answers(part, sampled, waiting, numeric, settings)
+
+
+def _questions(
+    part: pd.DataFrame, coded: dict[str, np.ndarray], settings: Settings
+) -> Iterator[_Question]:
+    """List what is asked: pairs of groups, emotions, and mixes."""
+    emotions = part["emotion"].to_numpy()
+    for dimension in settings.by:
+        group = part[dimension].to_numpy()
+        known = [name for name in values_in_order(part, dimension) if name != UNKNOWN]
+        for group_a, group_b in combinations(known, 2):
+            side_a, side_b = group == group_a, group == group_b
+            shared = in_order(set(emotions[side_a]) & set(emotions[side_b]))
+            names = {"dimension": dimension, "group_a": group_a, "group_b": group_b}
+            others = {name: code for name, code in coded.items() if name != dimension}
+            rows = np.flatnonzero(side_a | side_b)
+            yield from _mixes(names | {"emotion": ALL}, rows, side_b, others, (emotions, shared))
+            others.pop("emotion", None)
+            for emotion in shared if others else []:
+                only = rows[emotions[rows] == emotion]
+                named = names | {"emotion": emotion}
+                yield from _mixes(named, only, side_b, others, (emotions, [emotion]))
+
+
+def _mixes(
+    names: dict[str, str],
+    rows: np.ndarray,
+    side_b: np.ndarray,
+    coded: dict[str, np.ndarray],
+    emotions: tuple[np.ndarray, Sequence[str]],
+) -> Iterator[_Question]:
+    """Ask for the raw gap, for the mix of each column, and for that of all columns together."""
+    of_picture, shared = emotions
+    comparable = np.isin(of_picture[rows], shared)
+    raw = np.where(comparable, 0, -1)
+    yield _Question(names | {"standardised_to": RAW}, rows, side_b[rows], raw, False)
+    together = [list(coded)] if len(coded) > 1 else []
+    for columns in [*([name] for name in coded), *together]:
+        codes = np.stack([coded[name][rows] for name in columns])
+        inside = comparable & (codes >= 0).all(axis=0)
+        stratum = np.full(len(rows), -1)
+        if inside.any():
+            stratum[inside] = np.unique(codes[:, inside], axis=1, return_inverse=True)[1].ravel()
+        words = {"standardised_to": ", ".join(columns)}
+        yield _Question(names | words, rows, side_b[rows], stratum, True)
+
+
+def _answers(
+    part: pd.DataFrame,
+    sampled: Resampled,
+    questions: Sequence[_Question],
+    numeric: Sequence[str],
+    settings: Settings,
+) -> Iterator[dict[str, Any]]:
+    """Draw people once for several questions."""
+    correct = part["correct"].to_numpy(dtype=bool)
+    cells = [_cells(question, correct) for question in questions]
+    drawn = sampled.sums(sparse.hstack(cells, format="csr"))
+    start = 0
+    for question, own in zip(questions, cells, strict=True):
+        draws = drawn[:, start : start + own.shape[1]].reshape(len(drawn), 4, -1)
+        start += own.shape[1]
+        figures = _figures(question, own, draws, sampled, settings.confidence)
+        if not figures["n_a"] and question.names["emotion"] != ALL:
+            continue
+        method = _words(question, figures, numeric) + unknown_people(part)
+        yield question.names | figures | {"method": method}
+
+
+def _cells(question: _Question, correct: np.ndarray) -> sparse.csr_array:
+    """Return pictures and correct ones by stratum: columns n_a, correct_a, n_b, correct_b."""
+    size = int(question.stratum.max(initial=0)) + 1
+    parts = []
+    for of_b in (False, True):
+        cell = np.full(len(correct), -1)
+        mine = question.of_b == of_b
+        cell[question.rows[mine]] = question.stratum[mine]
+        parts += [in_cells(cell, size), in_cells(cell, size, correct)]
+    return sparse.hstack(parts, format="csr")
+
+
+def _figures(
+    question: _Question,
+    cells: sparse.csr_array,
+    draws: np.ndarray,
+    sampled: Resampled,
+    confidence: float,
+) -> dict[str, Any]:
+    """Return one comparison's figures; `draws` is `(resamples, 4, strata)`."""
+    n_a, correct_a, n_b, correct_b = column_sums(cells).reshape(4, -1)
+    common = (n_a > 0) & (n_b > 0)
+    sizes = np.bincount(question.of_b, minlength=2)
+    figures: dict[str, Any] = {
+        "n_a": int(n_a[common].sum()),
+        "n_b": int(n_b[common].sum()),
+        "share_a": n_a[common].sum() / sizes[0],
+        "share_b": n_b[common].sum() / sizes[1],
+        "confidence": confidence,
+    }
+    if not common.any():
+        return figures
+    mix = (n_a + n_b)[common]
+    recall_a = correct_a[common] / n_a[common] @ mix / mix.sum()
+    recall_b = correct_b[common] / n_b[common] @ mix / mix.sum()
+    recalls = np.array([recall_a, recall_b])
+    persons = np.array([_persons(sampled, cells, common, side) for side in (0, 2)])
+    low, high, drawn = _limits(draws[:, :, common], mix, recalls, persons, confidence)
+    return figures | {
+        "recall_a": recall_a,
+        "recall_b": recall_b,
+        "gap": recall_a - recall_b,
+        "ci_low": low,
+        "ci_high": high,
+        "drawn": drawn,
+    }
+
+
+def _limits(
+    draws: np.ndarray, mix: np.ndarray, recalls: np.ndarray, persons: np.ndarray, confidence: float
+) -> tuple[float, float, bool]:
+    """Return a gap's interval, and whether the draws tell it.
+
+    They do not where a side is read all right or all wrong, or is one person: then each person of
+    that side is counted once, as for the gaps of `gaps.csv`.
+    """
+    sides = _recalls(draws, mix)
+    low, high, drawn = share_interval(recalls, sides, persons, confidence)
+    if not drawn.all():
+        limits = added(recalls[0], (low[0], high[0]), recalls[1], (low[1], high[1]))
+        return *limits, False
+    apart = (sides[:, 0] - sides[:, 1])[:, None]
+    down, up = percentile_interval(apart, np.array([persons.min()]), confidence)
+    return float(down[0]), float(up[0]), True
+
+
+def _persons(sampled: Resampled, cells: sparse.csr_array, common: np.ndarray, side: int) -> int:
+    """Count the people with a picture in the strata that both sides have."""
+    columns = side * len(common) + np.flatnonzero(common)
+    there = np.asarray(cells[:, columns].sum(axis=1)).ravel() > 0
+    return len(np.unique(sampled.codes[there]))
+
+
+def _recalls(draws: np.ndarray, mix: np.ndarray) -> np.ndarray:
+    """Return each draw's recalls at the mix `(strata,)`, over the strata that it has on both sides.
+
+    `(resamples, 4, strata)` in, `(resamples, 2)` out.
+    """
+    side_a, side_b = ratio(draws[:, 1], draws[:, 0]), ratio(draws[:, 3], draws[:, 2])
+    there = np.isfinite(side_a) & np.isfinite(side_b)
+    return np.column_stack(
+        [ratio(np.where(there, side, 0.0) @ mix, there @ mix) for side in (side_a, side_b)]
+    )
+
+
+def _words(question: _Question, figures: dict[str, Any], numeric: Sequence[str]) -> str:
+    """Say how the figures came about, and what to beware of."""
+    columns = question.names["standardised_to"].split(", ")
+    cut = [name for name in columns if name in numeric]
+    what = _MIXED + (_THIRDS.format(names=", ".join(cut)) if cut else "")
+    what = what if question.mixed else _RAW
+    thin = question.mixed and min(figures["share_a"], figures["share_b"]) < 0.5
+    method = _METHOD if figures.get("drawn", True) else _COUNTED
+    return method.format(what=what) + (_THIN if thin else "")

@@ -1,0 +1,90 @@
+"""How every figure looks: colours, axes, title, legend and credit, and a PNG with the same bytes.
+
+Drawn with matplotlib's Agg canvas and no global state; neither time nor version is written.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from tasks.core.files import atomic_path
+
+# Okabe and Ito's colours, which readers with any colour vision tell apart.
+COLOURS: tuple[str, ...] = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+INK, FAINT, GRID = "#1f2933", "#68737f", "#dfe4ea"
+CREDIT = "#8a1c1c"  # notices and credits stand out
+WIDTH_INCHES = 12
+_DPI = 150
+
+
+def mark(colour: str, label: str, symbol: str = "o") -> Line2D:
+    """Return a legend's handle: a symbol on a line."""
+    return Line2D([], [], color=colour, marker=symbol, linewidth=1.6, markersize=6, label=label)
+
+
+def quiet_axes(axis: Axes, grid: str = "x") -> None:
+    """Take away what distracts: frames and ticks; leave a faint grid along `grid` (x, y, both)."""
+    axis.grid(axis=grid, color=GRID, linewidth=0.8)  # type: ignore[arg-type]
+    axis.set_axisbelow(True)
+    axis.tick_params(length=0, labelsize=9.5, labelcolor=INK)
+    for side in ("top", "right", "left"):
+        axis.spines[side].set_visible(False)
+    axis.spines["bottom"].set_color(GRID)
+
+
+def save(
+    figure: Figure, path: Path, title: str, credit: str, handles: Sequence[Line2D] = ()
+) -> None:
+    """Lay out title, legend, panels and credit, and write the PNG.
+
+    Parameters
+    ----------
+    figure
+        With its panels drawn; they are fitted between legend and credit.
+    path
+        The PNG.
+    title
+        What is shown, one or two lines.
+    credit
+        Notices and credits of the data sets; "" for none.
+    handles
+        The legend's, which stands below a title of one line.
+    """
+    height = figure.get_size_inches()[1]
+    lines = title.count("\n")
+    figure.text(0.012, 1 - 0.13 / height, title, fontsize=13, va="top", color=INK)
+    if handles:
+        figure.legend(
+            handles=list(handles),
+            loc="upper left",
+            bbox_to_anchor=(0.005, 1 - (0.36 + 0.24 * lines) / height),
+            ncols=len(handles),
+            frameon=False,
+            fontsize=10,
+        )
+    top = 1 - (0.45 + 0.27 * lines + 0.27 * bool(handles)) / height
+    FigureCanvasAgg(figure)
+    if figure.axes:
+        figure.tight_layout(rect=(0, 0.3 / height if credit else 0, 1, top))
+    write_png(figure, path, credit)
+
+
+def write_png(figure: Figure, path: Path, credit: str) -> None:
+    """Write a figure that is laid out already, with its credit at the foot."""
+    height = figure.get_size_inches()[1]
+    figure.set_facecolor("white")
+    figure.text(0.012, 0.1 / height, credit, fontsize=9, va="bottom", color=CREDIT)
+    FigureCanvasAgg(figure)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=_DPI, metadata={"Software": None})
+
+
+def empty_figure(path: Path, text: str, credit: str) -> None:
+    """Write a figure that says why there is nothing to show."""
+    figure = Figure(figsize=(WIDTH_INCHES, 2))
+    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=12, color=FAINT)
+    save(figure, path, "", credit)

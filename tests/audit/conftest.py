@@ -1,0 +1,31 @@
+"""Settings of an audit for tests; few resamples, since most of them are about something else."""
+
+import pytest
+
+from tasks.audit.settings import Settings
+
+USUAL = {
+    "by": ["age_band", "gender"],
+    "confidence": 0.95,
+    "min_n": 5,
+    "correction": "holm",
+    "power": 0.8,
+    "resamples": 200,
+    "seed": 1,
+    "factors": ["age_band", "gender", "emotion"],
+    "standardise_to": ["emotion"],
+    "calibration_bins": 5,
+    "pretraining": None,
+    "published": None,
+}
+
+
+@pytest.fixture(scope="session")
+def settings_of():
+    """Return a function that makes settings from what a test changes."""
+
+    def make(**changed):
+        # model_construct: a test's columns need not be ones that params.yaml may name.
+        return Settings.model_construct(**USUAL | changed)
+
+    return make

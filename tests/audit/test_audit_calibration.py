@@ -1,0 +1,153 @@
+"""Calibration: errors computed by hand, models whose calibration is known, and what has none."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasks.audit.calibration import calibration_table, why_not_calibrated
+from tasks.audit.figures_calibration import calibration_figure
+
+
+def pictures(seed=0, people=60, per_person=10, child=0.0, adult=0.0):
+    """Answers of which confidence less `child` or `adult` are right."""
+    rng = np.random.default_rng(seed)
+    person = np.repeat(np.arange(people), per_person)
+    band = np.where(person % 2 == 1, "child", "adult")
+    sure = rng.uniform(0.5, 1, len(person))
+    chance = np.clip(sure - np.where(band == "child", child, adult), 0, 1)
+    return pd.DataFrame(
+        {
+            "subject_id": [f"person{number}" for number in person],
+            "age_band": band,
+            "p_fear": sure,
+            "p_neutral": 1 - sure,
+            "correct": rng.random(len(person)) < chance,
+            "model": "base",
+            "protocol": "all",
+        }
+    )
+
+
+@pytest.fixture
+def calibration(settings_of):
+    def measure(frame, **changes):
+        return calibration_table(frame, settings_of(**{"by": ["age_band"]} | changes))
+
+    return measure
+
+
+def whole(table, group="all"):
+    return table[(table["group"] == group) & (table["bin"] == "all")].iloc[0]
+
+
+def test_the_error_is_the_mean_distance_over_bins_of_equally_many_pictures(calibration):
+    frame = pictures(people=50, child=0.2)
+    bins = pd.qcut(frame["p_fear"], 5, labels=False)  # of all pictures: groups share the limits
+    table = calibration(frame)
+    for group in ("child", "adult"):
+        own = frame[frame["age_band"] == group].groupby(bins)
+        sizes, sure, right = own.size(), own["p_fear"].mean(), own["correct"].mean()
+        row = whole(table, group)
+        assert row["ece_loss"] == pytest.approx(sizes @ abs(sure - right) / sizes.sum())
+        assert row["n"] == 250 and row["subjects"] == 25
+        rows = table[(table["group"] == group) & (table["bin"] != "all")]
+        assert rows["n"].tolist() == sizes.tolist()
+        assert rows["accuracy"].to_numpy() == pytest.approx(right.to_numpy())
+        assert rows["overconfidence"].to_numpy() == pytest.approx((sure - right).to_numpy())
+
+
+def test_who_is_read_with_too_much_confidence_is_found(calibration):
+    table = calibration(pictures(people=200, child=0.2))
+    child, adult = whole(table, "child"), whole(table, "adult")
+    assert child["overconfidence"] == pytest.approx(0.2, abs=0.04)
+    assert child["overconfidence_ci_low"] > 0.1
+    assert adult["overconfidence_ci_low"] < 0 < adult["overconfidence_ci_high"]
+    assert child["ci_low"] > adult["ci_high"]
+    assert child["ci_low"] < child["ece_loss"] < child["ci_high"]
+
+
+def test_too_little_confidence_is_an_error_too(calibration):
+    row = whole(calibration(pictures(people=200, child=-0.2, adult=-0.2)))
+    assert row["overconfidence_ci_high"] < 0 and row["ece_loss"] > 0.1
+
+
+def test_a_calibrated_model_shows_the_error_that_chance_gives(calibration):
+    rows = [whole(calibration(pictures(seed, people=20), resamples=100)) for seed in range(40)]
+    shown, expected = (np.mean([row[n] for row in rows]) for n in ("ece_loss", "ece_by_chance"))
+    assert shown == pytest.approx(expected, rel=0.15)
+    assert shown > 0.04  # far from 0, though nothing is wrong: hence the column
+
+
+def test_equal_confidences_are_never_parted(calibration):
+    frame = pictures()
+    frame["p_fear"] = np.where(frame.index % 4 == 0, 0.5, 1.0)
+    table = calibration(frame.assign(p_neutral=1 - frame["p_fear"]))
+    bins = table[(table["group"] == "all") & (table["bin"] != "all")]
+    assert bins["confidence_mean"].tolist() == [0.5, 1.0]
+
+
+def test_answers_that_are_all_right_do_not_pretend_to_be_sure(calibration):
+    row = whole(calibration(pictures(people=12).assign(correct=True)))
+    assert row["overconfidence_ci_high"] > row["overconfidence"] + 0.1
+    assert np.isnan(row["ci_low"])
+
+
+def test_unknown_people_count_in_all_only(calibration):
+    frame = pictures()
+    assert set(calibration(frame.assign(age_band="unknown"))["group"]) == {"all"}
+    frame.loc[:99, "age_band"] = "unknown"
+    table = calibration(frame)
+    assert set(table["group"]) == {"all", "child", "adult"}
+    assert whole(table)["n"] == 600
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"p_fear": None, "p_neutral": None}, "the predictions hold no probabilities"),
+        ({"p_neutral": 0.5}, "not to 1"),
+        ({"p_fear": 1.5, "p_neutral": -0.5}, "below 0"),
+    ],
+)
+def test_models_without_probabilities_have_no_row_and_a_reason(calibration, change, says):
+    bad = pictures().assign(model="other", **change)
+    assert says in why_not_calibrated(bad)["other"]
+    table = calibration(pd.concat([pictures(), bad], ignore_index=True))
+    assert set(table["model"]) == {"base"}
+    empty = calibration(bad)
+    assert empty.empty and list(empty.columns) == list(table.columns)
+
+
+def test_no_column_at_all_and_some_pictures_without(calibration):
+    frame = pictures()
+    bare = frame.drop(columns=["p_fear", "p_neutral"])
+    assert why_not_calibrated(bare) == {"base": "the predictions hold no probabilities"}
+    assert calibration(bare).empty
+    frame.loc[3, ["p_fear", "p_neutral"]] = np.nan
+    assert why_not_calibrated(frame) == {"base": "some pictures have no probabilities"}
+    assert why_not_calibrated(pictures()) == {}
+
+
+def test_rounded_probabilities_are_taken(calibration):
+    frame = pictures()
+    frame[["p_fear", "p_neutral"]] = frame[["p_fear", "p_neutral"]].round(2) + 0.004
+    assert not calibration(frame).empty
+
+
+def test_the_figure_is_drawn_with_and_without_probabilities(calibration, tmp_path):
+    path = tmp_path / "calibration.png"
+    drawn = []
+    for frame in (pictures(child=0.2), pictures(child=0.2), pictures().head(0)):
+        calibration_figure(calibration(frame), "title", "credit", path)
+        drawn.append(path.read_bytes())
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+@pytest.mark.slow
+def test_the_interval_holds_the_overconfidence_in_95_of_100_cohorts(calibration):
+    held = 0
+    for seed in range(1000):
+        frame = pictures(seed, people=40, per_person=5, child=0.1, adult=0.1)
+        row = whole(calibration(frame, by=[], resamples=300))
+        held += row["overconfidence_ci_low"] <= 0.1 <= row["overconfidence_ci_high"]
+    assert 930 <= held <= 970

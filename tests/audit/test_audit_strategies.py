@@ -1,0 +1,143 @@
+"""Strategies side by side: the same unseen pictures, both comparisons, and what stands apart."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from tasks.audit.figures_strategies import strategies_figure
+from tasks.audit.strategies import COLUMNS, strategies_table
+
+STRATEGIES = ("naive", "head", "replay", "distill", "interpolate")
+RIGHT = {  # recall by model and band
+    "base": {"child": 0.5, "adult": 0.9},
+    "naive": {"child": 0.8, "adult": 0.6},
+    "replay": {"child": 0.8, "adult": 0.9},
+    "finetuned": {"child": 0.8, "adult": 0.9},
+}
+
+
+def predictions(model, people=60, seed=0):
+    """One model's answers on 4 pictures of each person; a third of the children is trained on."""
+    rng = np.random.default_rng([seed, *model.encode()])
+    rows = []
+    for person in range(people):
+        band, split = (
+            ("child", "adult")[person % 2],
+            ("train", "validation", "test")[person // 2 % 3],
+        )
+        seen = {"base": band == "adult"}.get(model, True) and split == "train"
+        seen = seen or (model == "finetuned" and split == "validation")
+        for take in range(4):
+            right = rng.random() < RIGHT[model][band]
+            rows.append(
+                {
+                    "image_id": f"{person}-{take}",
+                    "dataset": "invented",
+                    "subject_id": f"invented/{person}",
+                    "subject_known": True,
+                    "emotion": "fear",
+                    "age_band": band,
+                    "split": split,
+                    "model": model,
+                    "y_pred": "fear" if right else "anger",
+                    "seen_in_training": bool(seen),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    made = {name: predictions(name) for name in RIGHT}
+    return made | {name: made["base"].iloc[:0] for name in ("head", "distill", "interpolate")}
+
+
+@pytest.fixture(scope="module")
+def choice():
+    row = {"dimension": "age_band", "recall_score": 0.7, "worst": False, "chosen": False}
+    return pd.DataFrame(
+        [
+            row | {"strategy": "naive", "group": "adult", "recall_score": 0.5, "worst": True},
+            row | {"strategy": "naive", "group": "child"},
+            row | {"strategy": "replay", "group": "adult", "chosen": True},
+            row | {"strategy": "replay", "group": "child", "worst": True, "chosen": True},
+            row | {"strategy": "head", "group": None, "worst": None},
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def table(frames, choice, settings_of):
+    return strategies_table(frames, STRATEGIES, choice, settings_of(by=["age_band"]))
+
+
+def test_the_contract_is_kept_and_left_out_ones_have_no_row(table):
+    assert list(table.columns) == COLUMNS
+    assert list(dict.fromkeys(table["strategy"])) == ["naive", "replay"]
+    assert list(table["group"]) == ["all", "child", "adult"] * 2
+    naive, replay = (table[table["strategy"] == name].iloc[0] for name in ("naive", "replay"))
+    assert (naive["chosen"], replay["chosen"]) == (False, True)
+    assert (naive["validation_worst_group"], naive["validation_worst_recall"]) == ("adult", 0.5)
+    assert (replay["validation_worst_group"], replay["validation_worst_recall"]) == ("child", 0.7)
+
+
+def test_figures_are_of_pictures_that_no_model_has_seen(frames, table):
+    kept = {
+        name: frame[~frame["seen_in_training"]].set_index("image_id")
+        for name, frame in frames.items()
+        if len(frame)
+    }
+    unseen = set.intersection(*(set(frame.index) for frame in kept.values()))
+    assert all(kept["base"].loc[name, "split"] == "test" for name in unseen)
+    adults = [name for name in unseen if kept["base"].loc[name, "age_band"] == "adult"]
+    recall = {name: (frame.loc[adults, "y_pred"] == "fear").mean() for name, frame in kept.items()}
+    row = table.query("strategy == 'replay' and group == 'adult'").iloc[0]
+    assert (row["n"], row["subjects"]) == (len(adults), len(adults) / 4)
+    assert row["recall_base"] == pytest.approx(recall["base"])
+    assert row["recall_strategy"] == pytest.approx(recall["replay"])
+    assert row["change"] == pytest.approx(recall["replay"] - recall["base"])
+    assert row["against_naive"] == pytest.approx(recall["replay"] - recall["naive"])
+    assert row["ci_low"] <= row["change"] <= row["ci_high"]
+    people = kept["base"].loc[adults, "subject_id"]
+    own = pd.DataFrame({"a": kept["replay"].loc[adults, "y_pred"] == "fear"}).assign(
+        b=kept["base"].loc[adults, "y_pred"] == "fear"
+    )
+    means = own.astype(float).groupby(people).mean()  # as many pictures of each person
+    assert row["p_value"] == pytest.approx(stats.ttest_rel(means["a"], means["b"]).pvalue)
+
+
+def test_naive_is_not_compared_with_itself(table):
+    assert table.query("strategy == 'naive'")["against_naive"].isna().all()
+    assert table.query("strategy == 'replay'")["against_naive_ci_low"].notna().all()
+
+
+def test_the_group_that_was_learned_from_is_found_in_the_data(table):
+    assert set(table["group"][table["fine_tuned_on"]]) == {"child"}
+
+
+def test_families_are_groups_and_totals(table):
+    groups = table[table["group"] != "all"]
+    assert groups["family"].str.startswith("age_band: 4 changes").all()
+    assert (groups["p_adjusted"] >= groups["p_value"]).all()
+
+
+def test_nothing_to_compare_is_an_empty_table(frames, choice, settings_of):
+    settings = settings_of(by=["age_band"])
+    left_out = {name: frames["base"].iloc[:0] for name in STRATEGIES}
+    empty = strategies_table(frames | left_out, STRATEGIES, choice, settings)
+    assert empty.empty and list(empty.columns) == COLUMNS
+    seen = frames | {"finetuned": frames["finetuned"].assign(seen_in_training=True)}
+    assert strategies_table(seen, STRATEGIES, choice, settings).empty
+
+
+def test_the_figure_is_drawn_and_says_where_it_cannot_be(table, tmp_path):
+    paths = [tmp_path / f"{name}.png" for name in ("drawn", "again", "none", "one_group")]
+    for path, rows in zip(
+        paths, (table, table, table.iloc[:0], table[table["group"] != "adult"]), strict=True
+    ):
+        strategies_figure(rows, "a notice", path)
+    content = [path.read_bytes() for path in paths]
+    assert content[0] == content[1]  # the same table gives the same bytes
+    assert len(content[0]) > 2 * len(content[2])
+    assert content[2] != content[3]
