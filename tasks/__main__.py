@@ -21,7 +21,7 @@ from tasks.core.process import die_with_parent, starter_pid
 
 # The module of each stage; most live in the room of the same name.
 MODULES = {name: f"tasks.{name}.stage" for name in {full.split("@")[0] for full in STAGE_OUTS}}
-MODULES["finetune"] = "tasks.train.finetune"
+MODULES |= {name: f"tasks.train.{name}" for name in ("finetune", "interpolate", "choose")}
 
 
 def main(argv: list[str]) -> int:

@@ -10,6 +10,9 @@ from tasks.core.errors import UserError
 
 CROP_SETTINGS = "crop.json"  # beside the crops, and in the folder of every model
 MODELS: tuple[str, ...] = ("base", "finetuned")  # the models of one run, in the order of training
+TRAINED: tuple[str, ...] = ("naive", "head", "replay", "distill")  # ways to fine-tune by training
+STRATEGIES: tuple[str, ...] = (*TRAINED, "interpolate")  # what `finetuned` is chosen from
+EVALUATED: tuple[str, ...] = (*MODELS, *STRATEGIES)  # every model that predicts
 
 
 @dataclass(frozen=True)
@@ -140,9 +143,12 @@ def _outs() -> dict[str, tuple[str, ...]]:
         ),
         "split": ("data/split.parquet", "reports/tables/splits.csv"),
         "train": ("models/base",),
-        "finetune": ("models/finetuned",),
     }
-    for name in MODELS:
+    for name in TRAINED:
+        outs[f"finetune@{name}"] = (f"models/{name}",)
+    outs["interpolate"] = ("models/interpolate",)
+    outs["choose"] = ("models/finetuned", "reports/tables/choice.csv")
+    for name in EVALUATED:
         outs[f"evaluate@{name}"] = (f"data/predictions/{name}.parquet",)
     outs["audit"] = (
         "reports/tables/counts.csv",
@@ -150,9 +156,20 @@ def _outs() -> dict[str, tuple[str, ...]]:
         "reports/tables/gaps.csv",
         "reports/tables/before_after.csv",
         "reports/tables/confusion.csv",
+        "reports/tables/factors.csv",
+        "reports/tables/standardised.csv",
+        "reports/tables/fairness.csv",
+        "reports/tables/calibration.csv",
+        "reports/tables/confusion_gaps.csv",
+        "reports/tables/strategies.csv",
+        "reports/tables/published.csv",
+        "reports/tables/pretraining.csv",
         "reports/figures/recall.png",
         "reports/figures/confusion.png",
         "reports/figures/before_after.png",
+        "reports/figures/factors.png",
+        "reports/figures/calibration.png",
+        "reports/figures/strategies.png",
     )
     for name in MODELS:
         outs[f"explain@{name}"] = (

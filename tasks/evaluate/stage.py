@@ -4,11 +4,16 @@ Reads data/split.parquet, the crops and models/<model>; writes data/predictions/
 the split table with the columns `model`, `model_version`, `y_pred`, `p_<emotion>` for each label
 of the model (in the vocabulary's order) and `seen_in_training`. Pictures of every split are asked
 about, since the published protocol wants them all; `seen_in_training` tells which are held out: it
-marks every picture of a subject of whom any picture had a part in the weights or in their choice.
+marks every picture of a subject of whom any picture had a part in the weights or in their choice
+(of the epoch, the coefficient or the strategy). A model that was skipped gives an empty table.
 """
 
+from collections.abc import Container, Sequence
+from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+import pandas as pd
 from pydantic import Field
 
 from tasks.core.labels import in_order
@@ -18,7 +23,13 @@ from tasks.core.models.recogniser import Recogniser
 from tasks.core.params import Section
 from tasks.core.paths import Paths
 from tasks.core.result import StageResult
-from tasks.core.tables import MANIFEST_SCHEMA, check_conservation, read_table, write_table
+from tasks.core.skipped import read_skipped
+from tasks.core.tables import (
+    MANIFEST_SCHEMA,
+    check_conservation,
+    read_table,
+    write_table,
+)
 from tasks.evaluate.in_batches import predict_crops
 
 
@@ -32,22 +43,47 @@ class Params(Section):
 def run(params: Params, paths: Paths, model: str) -> StageResult:
     """Ask models/<model> about every picture and write its predictions."""
     table = read_table(paths.split)
+    skipped = read_skipped(paths.model(model))
+    if skipped:
+        nothing = np.zeros((0, len(skipped.labels)), dtype=np.float32)
+        empty = _predictions(table.iloc[:0], model, "", skipped.labels, nothing, set())
+        write_table(empty, paths.predictions(model), MANIFEST_SCHEMA)
+        return StageResult({"pictures": 0.0}, summary=f"no pictures, since {skipped.reason}")
     recogniser = Recogniser.load(paths.model(model), params.device, params.batch_size)
     make_repeatable(recogniser.device)
     probabilities = predict_crops(recogniser, table, paths.crop_shards)
     check_conservation("evaluate", len(table), len(probabilities), 0)
 
     labels = recogniser.labels
-    predictions = table.assign(
-        model=model,
-        model_version=recogniser.spec.version,
-        y_pred=[labels[index] for index in probabilities.argmax(axis=1)],
-        **{f"p_{label}": probabilities[:, labels.index(label)] for label in in_order(labels)},
-    )
     seen = set(load_seen(paths.model(model))["subject_id"])
-    predictions["seen_in_training"] = predictions["subject_id"].isin(seen)
+    version = recogniser.spec.version
+    predictions = _predictions(table, model, version, labels, probabilities, seen)
     write_table(predictions, paths.predictions(model), MANIFEST_SCHEMA)
+    return _result(predictions, labels, paths.predictions(model))
 
+
+def _predictions(
+    table: pd.DataFrame,
+    model: str,
+    version: str,
+    labels: Sequence[str],
+    probabilities: np.ndarray,
+    seen: Container[str],
+) -> pd.DataFrame:
+    """Add what a model says, `(rows, K)` in the order of `labels`, to the split table."""
+    answers = [labels[index] for index in probabilities.argmax(axis=1)] if len(table) else []
+    return table.assign(
+        model=pd.Series(model, table.index, dtype="str"),
+        model_version=pd.Series(version, table.index, dtype="str"),
+        y_pred=pd.Series(answers, table.index, dtype="str"),
+        **{f"p_{label}": probabilities[:, labels.index(label)] for label in in_order(labels)},
+        seen_in_training=pd.Series(
+            [subject in seen for subject in table["subject_id"]], table.index, dtype=bool
+        ),
+    )
+
+
+def _result(predictions: pd.DataFrame, labels: Sequence[str], artifact: Path) -> StageResult:
     known = predictions["emotion"].isin(labels)
     held_out = predictions[known & (predictions["split"] == "test")]
     metrics = {
@@ -60,4 +96,4 @@ def run(params: Params, paths: Paths, model: str) -> StageResult:
         accuracy = float((held_out["y_pred"] == held_out["emotion"]).mean())
         metrics["test_accuracy"] = accuracy
         summary += f"; of {len(held_out)} in the test split {accuracy:.1%} read right"
-    return StageResult(metrics, artifacts=[paths.predictions(model)], summary=summary)
+    return StageResult(metrics, artifacts=[artifact], summary=summary)

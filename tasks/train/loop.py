@@ -1,8 +1,9 @@
-"""The training loop: Adam on cross-entropy, and the checkpoint that validates best.
+"""The training loop: Adam on a strategy's loss, and the checkpoint that validates best.
 
-Best is the highest mean recall over the emotions of the validation pictures; among equals, the
-lowest validation loss. Where the network comes already trained, its untouched weights (epoch 0)
-compete too, so that fine-tuning never ends with a model that validates worse than it began.
+Best is the highest mean recall over the emotions of the validation pictures, of the worst group
+where they are of several; among equals, the lowest validation loss. Where the network comes
+already trained, its untouched weights (epoch 0) compete too, so that fine-tuning never ends with a
+model that validates worse than it began.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ from tasks.core.models.spec import ModelSpec
 from tasks.core.progress import track
 from tasks.train.augmentation import augment, draw_changes
 from tasks.train.pictures import Pictures
+from tasks.train.recall import worst_recall_score
 from tasks.train.recipe import Recipe
 from tasks.train.resume import (
     Progress,
@@ -33,6 +35,7 @@ from tasks.train.resume import (
     restore_moments,
     save_progress,
 )
+from tasks.train.strategy import Strategy
 
 HISTORY_COLUMNS: tuple[str, ...] = ("epoch", "train_loss", "valid_loss", "valid_recall_score")
 _VALIDATION_BATCH = 128
@@ -54,10 +57,11 @@ def fit(
     train: Pictures,
     validation: Pictures,
     recipe: Recipe,
+    strategy: Strategy,
     work: Path,
     from_trained: bool,
 ) -> Fitted:
-    """Train all layers and keep the epoch that validates best.
+    """Train a network and keep the epoch that validates best.
 
     Parameters
     ----------
@@ -69,13 +73,15 @@ def fit(
         Pictures to fit and to choose by.
     recipe
         How.
+    strategy
+        What changes, what an epoch shows, and the loss.
     work
         A folder for progress; a second call with the same arguments goes on where the first ended.
     from_trained
         Whether the starting weights compete as epoch 0.
     """
-    trainer = _Trainer(module, spec, recipe, len(train))
-    fingerprint = _fingerprint(module, train, validation, recipe)
+    fingerprint = _fingerprint(module, train, validation, recipe, strategy)
+    trainer = _Trainer(module, spec, recipe, strategy, train)
     progress = load_progress(work, fingerprint)
     if progress is None:
         history = [_row(0, None, *trainer.validate(validation))] if from_trained else []
@@ -115,17 +121,30 @@ def best_epoch(history: list[dict[str, float | None]]) -> int:
 class _Trainer:
     """The network, its optimiser and its device."""
 
-    def __init__(self, module: nn.Module, spec: ModelSpec, recipe: Recipe, n_train: int) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        spec: ModelSpec,
+        recipe: Recipe,
+        strategy: Strategy,
+        train: Pictures,
+    ) -> None:
         self.device = choose_device(recipe.device)
         make_repeatable(self.device)
         self.bfloat16 = uses_bfloat16(recipe.precision, self.device)
         self.module = module.to(self.device).to(memory_format=torch.channels_last)
         self.normalise = Normalisation(spec, self.device)
         self.recipe = recipe
+        self.strategy = strategy
+        self.objective = strategy.objective(self.module, spec, train, self.device)
+        self.freezes = strategy.freezes(module)
+        trainable = set(strategy.trainable(module))
+        for name, weight in module.named_parameters():
+            weight.requires_grad_(name in trainable)
         # At least `batch_size` pictures a batch and no small rest, which batch norm cannot use.
-        self.n_batches = max(1, n_train // recipe.batch_size)
+        self.n_batches = max(1, strategy.shown(len(train)) // recipe.batch_size)
         self.optimiser = torch.optim.Adam(
-            module.parameters(),
+            [weight for weight in module.parameters() if weight.requires_grad],
             lr=recipe.learning_rate,
             weight_decay=recipe.weight_decay,
             fused=True,
@@ -140,29 +159,30 @@ class _Trainer:
         restore_moments(self.optimiser, progress.moments)
 
     def train_epoch(self, pictures: Pictures, epoch: int) -> float:
-        """Pass over the pictures once and return their mean loss."""
-        self.module.train()
+        """Show an epoch's pictures and return their mean loss."""
+        self.module.train(not self.freezes)  # frozen: batch normalisation keeps its statistics
         torch.manual_seed(self.recipe.seed * 100_003 + epoch)  # drop-out, where there is any
         rng = np.random.default_rng([self.recipe.seed, epoch])
-        order = rng.permutation(len(pictures))
-        changes = draw_changes(
-            self.recipe.augmentation, len(pictures), pictures.pixels.shape[3], rng
-        )
+        order = self.strategy.order(len(pictures), rng)
+        changes = draw_changes(self.recipe.augmentation, len(order), pictures.pixels.shape[3], rng)
+        own = _ranks(order)  # a picture that is shown twice is changed in two ways
         total = 0.0
-        for index, rows in enumerate(np.array_split(order, self.n_batches)):
+        for index, part in enumerate(np.array_split(np.arange(len(order)), self.n_batches)):
+            rows = order[part]
             step = (epoch - 1) * self.n_batches + index
             self.optimiser.param_groups[0]["lr"] = self._learning_rate(step)
             pixels = torch.from_numpy(pictures.pixels[rows]).to(self.device)
-            x = self.normalise(augment(pixels, changes.of(rows, self.device)))
-            loss = self._loss(x, pictures.targets[rows], "mean")
+            x = self.normalise(augment(pixels, changes.of(own[part], self.device)))
+            targets = torch.from_numpy(pictures.targets[rows]).to(self.device)
+            loss = self.objective(self._logits(x), rows, targets)
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             self.optimiser.step()
             total += loss.item() * len(rows)
-        return total / len(pictures)
+        return total / len(order)
 
     def validate(self, pictures: Pictures) -> tuple[float, float]:
-        """Return the mean loss and the mean recall over the emotions that occur."""
+        """Return the mean loss and the worst group's mean recall over its emotions."""
         self.module.eval()
         loss, predicted = 0.0, []
         with torch.inference_mode():
@@ -173,11 +193,8 @@ class _Trainer:
                 targets = torch.from_numpy(pictures.targets[part]).to(self.device)
                 loss += functional.cross_entropy(logits, targets, reduction="sum").item()
                 predicted.append(logits.argmax(dim=1).cpu().numpy())
-        return loss / len(pictures), mean_recall_score(pictures.targets, np.concatenate(predicted))
-
-    def _loss(self, x: torch.Tensor, targets: np.ndarray, reduction: str) -> torch.Tensor:
-        wanted = torch.from_numpy(targets).to(self.device)
-        return functional.cross_entropy(self._logits(x), wanted, reduction=reduction)
+        found = np.concatenate(predicted)
+        return loss / len(pictures), worst_recall_score(pictures.targets, found, pictures.groups)
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
@@ -195,16 +212,9 @@ class _Trainer:
         return self.recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def mean_recall_score(targets: np.ndarray, predicted: np.ndarray) -> float:
-    """Return the mean over the classes that occur of the share of their pictures that is right.
-
-    Parameters
-    ----------
-    targets, predicted
-        `(N,)` integers, N at least 1.
-    """
-    right = targets == predicted
-    return float(np.mean([right[targets == label].mean() for label in np.unique(targets)]))
+def _ranks(order: np.ndarray) -> np.ndarray:
+    """Count the showings by picture, from 0; of a permutation these are the pictures' own rows."""
+    return np.argsort(np.argsort(order, kind="stable"), kind="stable")
 
 
 def _row(
@@ -217,14 +227,17 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _fingerprint(module: nn.Module, train: Pictures, validation: Pictures, recipe: Recipe) -> str:
+def _fingerprint(
+    module: nn.Module, train: Pictures, validation: Pictures, recipe: Recipe, strategy: Strategy
+) -> str:
     """Digest everything that the outcome follows from, but the code."""
-    digest = hashlib.sha256(json.dumps(recipe.model_dump(mode="json"), sort_keys=True).encode())
+    how = [strategy.name, recipe.model_dump(mode="json")]
+    digest = hashlib.sha256(json.dumps(how, sort_keys=True).encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     for pictures in (train, validation):
-        digest.update(pictures.targets.tobytes())
+        digest.update(pictures.targets.tobytes() + pictures.groups.tobytes())
         for start in range(0, len(pictures), 1024):
             digest.update(np.ascontiguousarray(pictures.pixels[start : start + 1024]))
     return digest.hexdigest()

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -13,12 +15,15 @@ from tasks.core.models.checkpoint import channels, save_model
 from tasks.core.models.spec import ModelSpec
 from tasks.core.paths import CROP_SETTINGS, Paths
 from tasks.core.result import Series, StageResult
+from tasks.core.skipped import Skipped, write_skipped
 from tasks.core.tables import write_csv
 from tasks.train.loop import Fitted, fit
 from tasks.train.pictures import Rows, load_pictures
 from tasks.train.recipe import Recipe
+from tasks.train.strategy import Strategy
 
 HISTORY = "history.csv"
+_FIXED = ("onnx",)  # architectures whose weights cannot be changed
 
 
 def fit_and_keep(
@@ -30,13 +35,14 @@ def fit_and_keep(
     seen_before: pd.DataFrame,
     recipe: Recipe,
     paths: Paths,
+    strategy: Strategy | None = None,
 ) -> StageResult:
     """Train a network on rows of the split table and write it as models/<name>.
 
     Parameters
     ----------
     stage, name
-        The stage (train or finetune) and the model (base or finetuned).
+        The stage (train or finetune) and the model (base, naive, head …).
     module, spec
         The network as it starts, and what it expects and answers.
     rows
@@ -47,18 +53,23 @@ def fit_and_keep(
         How to train.
     paths
         The project's paths.
+    strategy
+        What is fitted to what; None: all layers to every picture's label.
     """
-    work = paths.work(stage, _digest(recipe, spec, paths))
+    work = paths.work(stage, _digest(name, recipe, spec, paths))
     pictures = [
-        load_pictures(part, paths.crop_shards, spec, channels(spec), work / f"{role}.npy")
+        load_pictures(part, rows.by, paths.crop_shards, spec, channels(spec), work / f"{role}.npy")
         for role, part in (("train", rows.train), ("validation", rows.validation))
     ]
-    fitted = fit(module, spec, *pictures, recipe, work, from_trained=stage == "finetune")
+    from_trained = stage == "finetune"
+    strategy = strategy or Strategy()
+    fitted = fit(module, spec, *pictures, recipe, strategy, work, from_trained)
     seen = pd.concat([seen_before, rows.seen(stage)], ignore_index=True)
     keep_model(paths, name, fitted.module, spec, seen, fitted.history)
     del pictures  # the files below are mapped
     shutil.rmtree(work)
-    return _result(spec, rows, fitted, paths.model(name), recipe)
+    shown = strategy.shown(len(rows.train))
+    return _result(spec, rows, fitted, paths.model(name), recipe, shown)
 
 
 def keep_model(
@@ -68,14 +79,28 @@ def keep_model(
     spec: ModelSpec,
     seen: pd.DataFrame,
     history: pd.DataFrame,
+    more: Mapping[str, pd.DataFrame] | None = None,
 ) -> ModelSpec:
-    """Write a model's folder beside its place and move it there whole; return its spec."""
+    """Write a model's folder beside its place and move it there whole; return its spec.
+
+    Parameters
+    ----------
+    paths, name
+        The project's paths, and the model.
+    module, spec, seen
+        As for `save_model`.
+    history
+        The training's history, without rows where nothing was trained.
+    more
+        Further tables for the folder, by file name.
+    """
     folder = paths.model(name)
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         spec = save_model(fresh, module, spec, seen)
-        write_csv(history, fresh / HISTORY)
+        for file, table in {HISTORY: history, **(more or {})}.items():
+            write_csv(table, fresh / file)
         shutil.copyfile(paths.crop_settings, fresh / CROP_SETTINGS)
         shutil.rmtree(folder, ignore_errors=True)
         fresh.replace(folder)
@@ -84,14 +109,37 @@ def keep_model(
     return spec
 
 
-def _digest(recipe: Recipe, spec: ModelSpec, paths: Paths) -> str:
+def skip(paths: Paths, name: str, skipped: Skipped) -> StageResult:
+    """Write that models/<name> was not made, and why."""
+    write_skipped(paths.model(name), skipped)
+    return StageResult({"skipped": 1.0}, summary=f"skipped: {skipped.reason}")
+
+
+def cannot_be_trained(spec: ModelSpec) -> str | None:
+    """Say why a model's weights cannot be changed; None where they can."""
+    if spec.architecture in _FIXED:
+        return f"the base model cannot be trained: its network is {spec.architecture}"
+    return None
+
+
+@contextmanager
+def scratch(paths: Paths, stage: str) -> Iterator[Path]:
+    """Give a folder for files that are mapped during a stage, and clear it away."""
+    folder = paths.work(stage, str(os.getpid()))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _digest(name: str, recipe: Recipe, spec: ModelSpec, paths: Paths) -> str:
     """Name the folder for progress after what is trained on what; the loop checks the pixels."""
-    parts = (recipe.model_dump_json(), spec.model_dump_json(), sha256_of(paths.split))
+    parts = (name, recipe.model_dump_json(), spec.model_dump_json(), sha256_of(paths.split))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _result(
-    spec: ModelSpec, rows: Rows, fitted: Fitted, folder: Path, recipe: Recipe
+    spec: ModelSpec, rows: Rows, fitted: Fitted, folder: Path, recipe: Recipe, shown: int
 ) -> StageResult:
     history = fitted.history
     best = history.set_index("epoch").loc[fitted.best_epoch]
@@ -109,13 +157,16 @@ def _result(
         "valid_recall_score_at_best": recall,
         "valid_loss_at_best": float(best["valid_loss"]),
         "train_pictures": float(len(rows.train)),
+        "train_pictures_an_epoch": float(shown),
         "validation_pictures": float(len(rows.validation)),
         "left_out_pictures": float(rows.left_out),
     }
     summary = (
-        f"{spec.architecture} on {len(rows.train)} pictures: best at epoch {fitted.best_epoch} of "
+        f"{spec.architecture} on {shown} pictures an epoch: best at epoch {fitted.best_epoch} of "
         f"{recipe.epochs}, mean validation recall {recall:.1%}"
     )
+    if rows.by:
+        summary += " of the worst group"
     if rows.left_out:
         summary += f"; {rows.left_out} pictures left out, since the model lacks their label"
     return StageResult(metrics, series, [folder], summary)

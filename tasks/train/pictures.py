@@ -19,10 +19,21 @@ _READ_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pixels `(N, S, S, C)` uint8 and targets `(N,)` int64 (positions among the labels)."""
+    """Pictures in memory (mapped from a file).
+
+    Attributes
+    ----------
+    pixels
+        `(N, S, S, C)` uint8.
+    targets
+        `(N,)` int64: positions among the labels.
+    groups
+        `(N,)` int64: the group of each, numbered from 0; all 0 where groups do not matter.
+    """
 
     pixels: np.ndarray
     targets: np.ndarray
+    groups: np.ndarray
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -30,11 +41,23 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows for fitting, the rows for choosing the checkpoint, and how many were left out."""
+    """The rows for fitting, the rows for choosing the checkpoint, and how many were left out.
+
+    Attributes
+    ----------
+    train, validation
+        Rows of the split table.
+    left_out
+        Pictures whose emotion the model does not know.
+    by
+        Columns whose values make the groups of which the worst counts when the checkpoint is
+        chosen; empty: all pictures together.
+    """
 
     train: pd.DataFrame
     validation: pd.DataFrame
     left_out: int
+    by: tuple[str, ...] = ()
 
     def seen(self, stage: str) -> pd.DataFrame:
         """List the pictures for `seen.csv`, as used by a stage (train or finetune)."""
@@ -86,7 +109,12 @@ def choose_rows(
 
 
 def load_pictures(
-    rows: pd.DataFrame, shards: Path, spec: ModelSpec, n_channels: int, file: Path
+    rows: pd.DataFrame,
+    by: Sequence[str],
+    shards: Path,
+    spec: ModelSpec,
+    n_channels: int,
+    file: Path,
 ) -> Pictures:
     """Read crops at the network's input size into a memory-mapped file.
 
@@ -96,6 +124,8 @@ def load_pictures(
     ----------
     rows
         Rows of the split table.
+    by
+        The columns whose values make the groups; may be empty.
     shards
         The folder of crops.
     spec
@@ -114,7 +144,15 @@ def load_pictures(
         done += len(batch)
     position = {label: index for index, label in enumerate(spec.labels)}
     targets = np.array(rows["emotion"].map(position), dtype=np.int64)
-    return Pictures(pixels, targets)
+    return Pictures(pixels, targets, _groups(rows, by))
+
+
+def _groups(rows: pd.DataFrame, by: Sequence[str]) -> np.ndarray:
+    """Count through the combinations of values that occur, in the order of their names."""
+    if not by:
+        return np.zeros(len(rows), dtype=np.int64)
+    numbers = rows.groupby(list(by), sort=True, dropna=False).ngroup()
+    return np.asarray(numbers, dtype=np.int64)
 
 
 def _batches(crops: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

@@ -11,7 +11,8 @@ from tasks.core.models.checkpoint import SEEN_COLUMNS, save_model
 from tasks.core.models.spec import ModelSpec
 from tasks.core.paths import Paths
 from tasks.core.shards import encode_png, read_crops, write_shards
-from tasks.core.tables import read_table, write_table
+from tasks.core.skipped import Skipped, write_skipped
+from tasks.core.tables import read_schema, read_table, write_table
 from tasks.evaluate import in_batches
 from tasks.evaluate.stage import Params, run
 
@@ -152,3 +153,15 @@ def test_crops_are_read_batch_by_batch(paths, monkeypatch):
 def test_a_missing_model_is_one_line(paths):
     with pytest.raises(ModelError, match="no model here"):
         run(PARAMS, paths, "finetuned")
+
+
+def test_a_skipped_model_gives_the_same_columns_and_no_row(paths):
+    run(PARAMS, paths, "base")
+    write_skipped(
+        paths.model("head"), Skipped("finetune.strategies does not name head", SPEC.labels)
+    )
+    result = run(PARAMS, paths, "head")
+    empty, full = (read_schema(paths.predictions(name)) for name in ("head", "base"))
+    assert empty.equals(full)
+    assert read_table(paths.predictions("head")).empty
+    assert "does not name head" in result.summary

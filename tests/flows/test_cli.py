@@ -23,12 +23,13 @@ def test_help_comes_with_an_example(affectgap, command):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["use", "nowhere"], "no preset 'nowhere'; there are drawn, folder, london"),
+        (["use", "nowhere"], "no preset 'nowhere'; there are cafe-nimh, drawn, folder"),
         (["predict", "x.jpg", "--model", "nowhere"], "nowhere/model.json: no model here"),
         (["predict", "x.jpg", "--explain"], "--out DIR"),
         (["audit", "none.csv", "--out", "x"], "none.csv: no such file"),
         (["datasets", "show", "cifar"], "cifar"),
         (["datasets", "fetch", "drawn"], "cannot be fetched"),
+        (["datasets", "count", "none", "--adapter", "cafe"], "none: no such folder"),
         (["intake", "none", "--dataset", "mine"], "none"),
         (["frobnicate"], "frobnicate"),
         (["run", "frobnicate"], "frobnicate"),
@@ -84,6 +85,25 @@ def test_a_preset_that_is_no_yaml_leaves_the_params_alone(project):
     with pytest.raises(UserError, match=r"torn\.yaml: is not valid YAML"):
         use_preset(project, str(project / "torn.yaml"))
     assert (project / "params.yaml").read_text() == "draw: {name: drawn}\n"
+
+
+def test_a_data_set_is_counted_by_its_names_alone(affectgap, tmp_path):
+    for name in ("5_1_0_20170116174525125.jpg", "40_0_4_20170116174525126.jpg"):
+        (tmp_path / name).write_text("nothing is decoded")
+    out = tmp_path / "out" / "demographics.csv"
+    arguments = ("datasets", "count", str(tmp_path), "--adapter", "utkface", "--out", str(out))
+    done = affectgap(REPOSITORY, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "2 pictures counted" in done.stdout
+    assert out.read_text().splitlines() == [
+        "attribute,group,n,share",
+        "age_band,adult,1,0.5",
+        "age_band,child,1,0.5",
+        "gender,female,1,0.5",
+        "gender,male,1,0.5",
+        "ethnicity,Others,1,0.5",
+        "ethnicity,White,1,0.5",
+    ]
 
 
 def test_an_audit_of_any_csv_gives_back_its_counts(affectgap, tmp_path):

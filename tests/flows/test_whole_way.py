@@ -17,11 +17,12 @@ import pytest
 
 from tasks.core import tracking
 from tasks.core.labels import DRAWN_NOTICE
-from tasks.core.paths import MODELS, STAGE_OUTS, Paths
+from tasks.core.paths import EVALUATED, MODELS, STAGE_OUTS, Paths
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 REPOSITORY = Path(__file__).parents[2]
+KILLED_IN = ("draw", "ingest", "crop", "train", "finetune", "choose", "explain base", "report")
 RUN = [sys.executable, "-c", "from flows.cli import main; main()"]
 
 
@@ -120,11 +121,35 @@ def test_groups_agree_with_the_predictions(drawn, model):
 def test_no_held_out_picture_had_a_part_in_training(drawn):
     folder, _ = drawn
     split = pd.read_parquet(folder / "data" / "split.parquet").set_index("image_id")
-    for model, bands in (("base", {"adult"}), ("finetuned", {"adult", "child"})):
+    everyone = {"adult", "adolescent", "child"}
+    bands = {  # whose training and whose validation pictures had a part
+        "base": ({"adult"}, {"adult"}),
+        "naive": ({"adult", "child"}, {"adult", "child"}),
+        "replay": (everyone, everyone),
+        "interpolate": ({"adult", "child"}, everyone),  # the coefficient was chosen by all
+    }
+    choice = pd.read_csv(folder / "reports" / "tables" / "choice.csv")
+    (chosen,) = set(choice.loc[choice["chosen"], "strategy"])
+    bands["finetuned"] = (bands[chosen][0], everyone)  # the strategy was chosen by all
+    for model, (trained, validated) in bands.items():
         predictions = pd.read_parquet(folder / "data" / "predictions" / f"{model}.parquet")
         seen = predictions.set_index("image_id")["seen_in_training"]
-        expected = split["age_band"].isin(bands) & split["split"].isin(["train", "validation"])
-        assert np.array_equal(seen.loc[split.index], expected)
+        expected = (split["age_band"].isin(trained) & (split["split"] == "train")) | (
+            split["age_band"].isin(validated) & (split["split"] == "validation")
+        )
+        assert np.array_equal(seen.loc[split.index], expected), model
+
+
+def test_a_strategy_that_params_leave_out_is_said_and_predicts_nothing(drawn):
+    folder, _ = drawn
+    for name in ("head", "distill"):
+        assert [path.name for path in (folder / "models" / name).iterdir()] == ["skipped.json"]
+    rows = {
+        name: len(pd.read_parquet(folder / "data" / "predictions" / f"{name}.parquet"))
+        for name in EVALUATED
+    }
+    assert rows.pop("head") == rows.pop("distill") == 0
+    assert set(rows.values()) == {rows["base"]} != {0}
 
 
 def test_every_stage_is_nested_under_the_pipeline_run(drawn):
@@ -164,7 +189,7 @@ def test_killed_in_many_stages_then_dvc_alone_gives_the_same_tables(drawn, tmp_p
     folder = fresh_clone(tmp_path / "killed", "quick")
     moments = random.Random(5)
     killed = 0
-    for stage in ("draw", "ingest", "crop", "train", "finetune", "explain base", "report"):
+    for stage in KILLED_IN:
         run = subprocess.Popen(
             [*RUN, "run", "--quiet"],
             cwd=folder,

@@ -32,10 +32,21 @@ def train_params() -> Callable[..., stage.Params]:
 
 @pytest.fixture
 def finetune_params() -> Callable[..., finetune.Params]:
-    """Section `finetune` of params.yaml for small pictures, with overrides."""
+    """Section `finetune` of params.yaml for small pictures, with overrides.
+
+    `epochs` holds for every strategy; `replay` and `distill` override single keys of theirs.
+    """
+    section = _PARAMS["finetune"]
 
     def make(**changed: Any) -> finetune.Params:
-        return finetune.Params.model_validate({**_PARAMS["finetune"], **_SMALL, **changed})
+        pace = {"epochs": changed.get("epochs", _SMALL["epochs"]), "learning_rate": 0.001}
+        adults = {"group": {"age_band": ["adult"]}}
+        parts = {
+            "head": section["head"] | pace,
+            "replay": section["replay"] | pace | adults | changed.pop("replay", {}),
+            "distill": section["distill"] | pace | changed.pop("distill", {}),
+        }
+        return finetune.Params.model_validate({**section, **_SMALL, **parts, **changed})
 
     return make
 

@@ -2,6 +2,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from tasks.core.models.checkpoint import load_model, load_seen
 from tasks.core.models.recogniser import Recogniser
 from tasks.core.tables import read_table, write_table
 from tasks.train import finetune, loop, stage
-from tasks.train.loop import best_epoch, mean_recall_score
+from tasks.train.loop import best_epoch
+from tasks.train.recall import mean_recall_score
 
 
 def weights(paths, name="base"):
@@ -160,19 +162,19 @@ def test_finetuned_model_starts_from_base_and_remembers_what_both_saw(
 ):
     stage.run(train_params(epochs=3), cohort)
     base = weights(cohort)
-    result = finetune.run(finetune_params(epochs=2), cohort)
+    result = finetune.run(finetune_params(epochs=2), cohort, "naive")
 
     assert weights(cohort) == base
-    _, spec = load_model(cohort.model("finetuned"))
+    _, spec = load_model(cohort.model("naive"))
     assert spec.labels == ("anger", "happiness", "neutral")
     assert base[:12] in spec.source
-    seen = load_seen(cohort.model("finetuned"))
+    seen = load_seen(cohort.model("naive"))
     table = read_table(cohort.split)
     assert set(seen["image_id"]) == set(table.loc[table["split"] != "test", "image_id"])
     assert set(zip(seen["stage"], seen["role"], strict=True)) == {
         (stage_, role) for stage_ in ("train", "finetune") for role in ("train", "validation")
     }
-    history = pd.read_csv(cohort.model("finetuned") / "history.csv")
+    history = pd.read_csv(cohort.model("naive") / "history.csv")
     assert list(history["epoch"]) == [0, 1, 2]  # the base model's own weights compete
     assert np.isnan(history["train_loss"][0])
     assert [epoch for epoch, _ in result.series["valid_loss"]] == [1, 2]
@@ -184,9 +186,9 @@ def test_finetuning_that_only_harms_keeps_the_base_model(
     stage.run(train_params(epochs=2), cohort)
     recalls = iter([0.9, 0.1, 0.2])
     monkeypatch.setattr(loop._Trainer, "validate", lambda *_: (1.0, next(recalls)))
-    result = finetune.run(finetune_params(epochs=2), cohort)
+    result = finetune.run(finetune_params(epochs=2), cohort, "naive")
     assert result.metrics["best_epoch"] == 0
-    assert weights(cohort, "finetuned") == weights(cohort)
+    assert weights(cohort, "naive") == weights(cohort)
 
 
 def test_emotions_that_the_base_model_lacks_are_left_out_and_counted(
@@ -196,8 +198,8 @@ def test_emotions_that_the_base_model_lacks_are_left_out_and_counted(
     adult_anger = (table["age_band"] == "adult") & (table["emotion"] == "anger")
     write_table(table[~adult_anger], cohort.split)
     stage.run(train_params(epochs=1), cohort)
-    result = finetune.run(finetune_params(epochs=1), cohort)
-    assert load_model(cohort.model("finetuned"))[1].labels == ("happiness", "neutral")
+    result = finetune.run(finetune_params(epochs=1), cohort, "naive")
+    assert load_model(cohort.model("naive"))[1].labels == ("happiness", "neutral")
     children_angry = table[~adult_anger].query("emotion == 'anger' and split != 'test'")
     assert result.metrics["left_out_pictures"] == len(children_angry) > 0
     assert "left out" in result.summary
@@ -235,7 +237,7 @@ def test_pretrained_weights_train_nothing_and_have_seen_nobody(
     monkeypatch.setattr(
         pretrained,
         "PRETRAINED",
-        {"fer2013/mini_xception": pretrained.Pretrained(entry.file, lambda _: made, entry.spec)},
+        {"fer2013/mini_xception": replace(entry, read=lambda _: ("mini_xception", made))},
     )
     stage.run(train_params(weights="fer2013/mini_xception"), cohort)
 
@@ -245,8 +247,8 @@ def test_pretrained_weights_train_nothing_and_have_seen_nobody(
     history = (cohort.model("base") / "history.csv").read_text()
     assert history == "epoch,train_loss,valid_loss,valid_recall_score\n"
 
-    finetune.run(finetune_params(epochs=1), cohort)  # three of its seven labels occur
-    assert load_model(cohort.model("finetuned"))[1].labels == spec.labels
+    finetune.run(finetune_params(epochs=1), cohort, "naive")  # three of its seven labels occur
+    assert load_model(cohort.model("naive"))[1].labels == spec.labels
 
 
 def test_unknown_pretrained_name_lists_the_known_ones(cohort, train_params):

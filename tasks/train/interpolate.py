@@ -1,0 +1,137 @@
+"""Stage `interpolate`: a model between the base and a fine-tuned one, weight by weight.
+
+Reads models/base, models/<from>, data/split.parquet and the crops; writes models/interpolate. Each
+coefficient from 0 (the base model, bit for bit) to 1 (the fine-tuned one) is tried on the
+validation split, and the one that does best by its worst group is kept: M. Wortsman et al. (2022),
+"Robust fine-tuning of zero-shot models" (WiSE-FT), arXiv 2109.01903. Nothing is trained. Where
+`from` was skipped, or the base model has no weights to mix, skipped.json says so.
+"""
+
+from typing import Annotated, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import nn
+
+from tasks.core.models.checkpoint import load_model, load_seen, load_spec
+from tasks.core.params import Section
+from tasks.core.paths import Paths
+from tasks.core.result import StageResult
+from tasks.core.skipped import Skipped, read_skipped
+from tasks.train.loop import HISTORY_COLUMNS
+from tasks.train.on_validation import Verdict, judge, load_validation
+from tasks.train.outcome import keep_model, scratch, skip
+from tasks.train.resume import State
+
+NAME = "interpolate"
+COEFFICIENTS = "coefficients.csv"
+
+
+class Params(Section):
+    """Section `interpolate` of params.yaml."""
+
+    from_: Annotated[Literal["naive", "head", "replay", "distill"], Field(alias="from")]
+    coefficients: Annotated[int, Field(ge=2)]
+    by: list[str]
+    min_n: Annotated[int, Field(ge=1)]
+    device: str
+    batch_size: Annotated[int, Field(ge=1)]
+
+
+def run(params: Params, paths: Paths) -> StageResult:
+    """Choose a model between models/base and models/<from> and write models/interpolate."""
+    skipped = read_skipped(paths.model(params.from_))
+    if skipped:
+        labels = load_spec(paths.model("base")).labels
+        reason = f"there is no {params.from_} to mix with the base model ({skipped.reason})"
+        return skip(paths, NAME, Skipped(reason, labels))
+    base, _ = load_model(paths.model("base"))
+    tuned, spec = load_model(paths.model(params.from_))
+    ends = copied(base), copied(tuned)
+    coefficients = [float(value) for value in np.linspace(0, 1, params.coefficients)]
+    verdicts = []
+    with scratch(paths, NAME) as work:
+        validation = load_validation(paths, spec, params.by, "interpolate.by", work)
+        for coefficient in coefficients:
+            tuned.load_state_dict(between(*ends, coefficient))
+            how = (params.by, params.min_n, params.device, params.batch_size)
+            verdicts.append(judge(tuned, spec, validation, *how))
+        seen = [load_seen(paths.model(params.from_)), validation.seen(NAME)]
+    best = max(range(len(verdicts)), key=lambda index: verdicts[index].rank)  # the first of equals
+    tuned.load_state_dict(between(*ends, coefficients[best]))
+    source = f"{coefficients[best]:.2f} of the way from the base model to: {spec.source}"
+    spec = spec.model_copy(update={"source": source})
+    table = _table(coefficients, verdicts, best)
+    no_history = pd.DataFrame(columns=list(HISTORY_COLUMNS))
+    keep_model(
+        paths,
+        NAME,
+        tuned,
+        spec,
+        pd.concat(seen, ignore_index=True),
+        no_history,
+        {COEFFICIENTS: table},
+    )
+    return _result(params, paths, table, best)
+
+
+def between(base: State, tuned: State, coefficient: float) -> State:
+    """Mix two states of one network, neither of which is changed.
+
+    Parameters
+    ----------
+    base, tuned
+        States with the same names and shapes.
+    coefficient
+        0: `base` as it is; 1: `tuned` as it is; between: `(1 - c) * base + c * tuned` for weights
+        and for batch normalisation's running mean and variance alike. Whole numbers (the count of
+        batches) are the tuned network's.
+    """
+    if coefficient in (0.0, 1.0):
+        state = base if coefficient == 0 else tuned
+        return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+    mixed = {}
+    for name, end in tuned.items():
+        start = base[name].detach().cpu()
+        end = end.detach().cpu()
+        mixed[name] = (
+            torch.lerp(start, end, coefficient) if end.is_floating_point() else end.clone()
+        )
+    return mixed
+
+
+def copied(module: nn.Module) -> State:
+    """Copy a network's state, which would change with the network."""
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def _table(coefficients: list[float], verdicts: list[Verdict], best: int) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "coefficient": coefficients,
+            "worst_group": [verdict.worst_group for verdict in verdicts],
+            "worst_recall_score": [verdict.worst for verdict in verdicts],
+            "mean_recall_score": [verdict.mean for verdict in verdicts],
+            "chosen": [index == best for index in range(len(verdicts))],
+        }
+    )
+
+
+def _result(params: Params, paths: Paths, table: pd.DataFrame, best: int) -> StageResult:
+    row = table.loc[best]
+    series = {
+        name: [(step, float(value)) for step, value in enumerate(table[name], start=1)]
+        for name in ("coefficient", "worst_recall_score", "mean_recall_score")
+    }
+    metrics = {
+        "coefficient": float(row["coefficient"]),
+        "worst_recall_score_at_best": float(row["worst_recall_score"]),
+        "mean_recall_score_at_best": float(row["mean_recall_score"]),
+    }
+    summary = (
+        f"{row['coefficient']:.2f} of the way from base to {params.from_}: worst group "
+        f"{row['worst_group']}, mean validation recall {row['worst_recall_score']:.1%}"
+    )
+    return StageResult(metrics, series, [paths.model(NAME)], summary)

@@ -1,0 +1,163 @@
+"""Judging models on the validation split, group by group; what coefficient and strategy rest on.
+
+The test split is never read here. A group counts when its value is known and it has enough
+pictures; where no group counts, all pictures together do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from tasks.core.errors import DataError, ParamsError
+from tasks.core.labels import ALL, UNKNOWN
+from tasks.core.models.checkpoint import channels
+from tasks.core.models.device import choose_device, make_repeatable
+from tasks.core.models.recogniser import Recogniser
+from tasks.core.models.spec import ModelSpec
+from tasks.core.paths import Paths
+from tasks.core.tables import read_table
+from tasks.train.pictures import Pictures, load_pictures
+from tasks.train.recall import mean_recall_score
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The validation pictures that show an emotion of the model: rows and pixels."""
+
+    rows: pd.DataFrame
+    pictures: Pictures
+
+    def seen(self, stage: str) -> pd.DataFrame:
+        """List the pictures for `seen.csv`, as used by a stage to choose."""
+        return self.rows[["image_id", "subject_id"]].assign(stage=stage, role="validation")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a model did.
+
+    Attributes
+    ----------
+    groups
+        One row a group: `dimension, group, n, subjects, correct, recall_score` (the mean of the
+        emotions' recalls) and `counts` (whether it can be the worst).
+    worst_group
+        "<dimension> <group>" of the lowest `recall_score`.
+    worst, mean
+        The lowest `recall_score` and the mean of those that count, from 0 to 1.
+    """
+
+    groups: pd.DataFrame
+    worst_group: str
+    worst: float
+    mean: float
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Return what verdicts are compared by: the worst group, then the mean."""
+        return self.worst, self.mean
+
+
+def load_validation(
+    paths: Paths, spec: ModelSpec, by: Sequence[str], where: str, work: Path
+) -> Validation:
+    """Load the validation split's pictures at a model's input size.
+
+    Parameters
+    ----------
+    paths
+        The project's paths.
+    spec
+        The model; pictures of an emotion that it lacks are left out.
+    by
+        Columns that the groups will come from.
+    where
+        The params key of `by`, for the message.
+    work
+        A folder for the pixels, which are mapped from there.
+
+    Raises
+    ------
+    ParamsError
+        For a column that the split table lacks.
+    DataError
+        Where the split holds no picture with a label of the model.
+    """
+    table = read_table(paths.split)
+    for column in by:
+        if column not in table.columns:
+            raise ParamsError(f"{where}: the split table has no column '{column}'")
+    rows = table[(table["split"] == "validation") & table["emotion"].isin(spec.labels)]
+    if rows.empty:
+        raise DataError(
+            f"{paths.split}: no validation picture shows {', '.join(spec.labels)}; add pictures of "
+            "more people or try another split.seed"
+        )
+    file = work / "validation.npy"
+    return Validation(rows, load_pictures(rows, (), paths.crop_shards, spec, channels(spec), file))
+
+
+def judge(
+    module: nn.Module,
+    spec: ModelSpec,
+    validation: Validation,
+    by: Sequence[str],
+    min_n: int,
+    device: str,
+    batch_size: int,
+) -> Verdict:
+    """Ask a model about the validation pictures and score its groups.
+
+    Parameters
+    ----------
+    module, spec
+        The model.
+    validation
+        What it is asked about.
+    by
+        Columns, each of which makes groups of its own; empty: all pictures are one group.
+    min_n
+        A group with fewer pictures does not count.
+    device, batch_size
+        Where it runs, and pictures at once.
+    """
+    chosen = choose_device(device)
+    make_repeatable(chosen)
+    recogniser = Recogniser(spec, module, chosen, batch_size)
+    found = recogniser.predict_prepared(validation.pictures.pixels).argmax(axis=1)
+    return score_groups(validation.rows, np.array(spec.labels)[found], by, min_n)
+
+
+def score_groups(rows: pd.DataFrame, y_pred: np.ndarray, by: Sequence[str], min_n: int) -> Verdict:
+    """Score a model's answers, `(N,)` names, about `rows`, group by group; see `judge`."""
+    scored = rows.assign(y_pred=y_pred)
+    groups = [
+        _score(part, column, str(name), name != UNKNOWN and len(part) >= min_n)
+        for column in by
+        for name, part in scored.groupby(column, sort=True)
+    ]
+    if not any(group["counts"] for group in groups):
+        groups.append(_score(scored, ALL, ALL, True))
+    table = pd.DataFrame(groups)
+    counting = table[table["counts"]]
+    worst = counting.loc[counting["recall_score"].idxmin()]
+    named = ALL if worst["dimension"] == ALL else f"{worst['dimension']} {worst['group']}"
+    mean = float(counting["recall_score"].mean())
+    return Verdict(table, named, float(worst["recall_score"]), mean)
+
+
+def _score(part: pd.DataFrame, dimension: str, group: str, counts: bool) -> dict[str, object]:
+    truth, answers = part["emotion"].to_numpy(), part["y_pred"].to_numpy()
+    return {
+        "dimension": dimension,
+        "group": group,
+        "n": len(part),
+        "subjects": int(part["subject_id"].nunique()),
+        "correct": int((truth == answers).sum()),
+        "recall_score": mean_recall_score(truth, answers),
+        "counts": counts,
+    }

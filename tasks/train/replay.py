@@ -1,0 +1,41 @@
+"""Strategy `replay`: pictures of the other groups are mixed in, so that they are not forgotten.
+
+All layers are trained with cross-entropy. An epoch shows every picture of the fine-tuned group
+once and, drawn afresh each time, so many of the others that they make up a wanted share; where
+there are fewer than that, some come twice, and none a third time before all came twice.
+A. Robins (1995), Connection Science 7(2), 123, calls this rehearsal.
+"""
+
+import numpy as np
+
+from tasks.train.strategy import Strategy
+
+
+class Replay(Strategy):
+    """The fine-tuned group's pictures, then those that are replayed.
+
+    Parameters
+    ----------
+    n_own
+        How many training pictures are of the fine-tuned group; they come first.
+    share
+        Share of the replayed among the pictures of an epoch, from 0 to below 1.
+    """
+
+    name = "replay"
+
+    def __init__(self, n_own: int, share: float) -> None:
+        self.n_own = n_own
+        self.n_replayed = round(n_own * share / (1 - share))
+
+    def shown(self, n_pictures: int) -> int:
+        """Return the number of own and replayed pictures in an epoch."""
+        return self.n_own + self.n_replayed
+
+    def order(self, n_pictures: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw which pictures are replayed in this epoch, and shuffle all."""
+        pool = np.arange(self.n_own, n_pictures)
+        rounds = -(-self.n_replayed // len(pool))
+        drawn = [rng.permutation(pool) for _ in range(rounds)]
+        replayed = np.concatenate([pool[:0], *drawn])[: self.n_replayed]
+        return rng.permutation(np.concatenate([np.arange(self.n_own), replayed]))

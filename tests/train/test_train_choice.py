@@ -1,0 +1,268 @@
+"""Coefficients and strategies are chosen on validation pictures, by the worst group."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from statsmodels.stats.proportion import proportion_confint
+
+from tasks.core.errors import ParamsError
+from tasks.core.models.backbones import build_module
+from tasks.core.models.checkpoint import SEEN_COLUMNS, load_seen, load_spec, save_model
+from tasks.core.models.spec import ModelSpec
+from tasks.core.paths import STRATEGIES
+from tasks.core.skipped import Skipped, read_skipped, write_skipped
+from tasks.core.tables import read_table, write_table
+from tasks.train import choose, interpolate
+from tasks.train.on_validation import score_groups
+
+LABELS = ("anger", "happiness", "neutral")
+SPEC = ModelSpec(
+    architecture="compact",
+    labels=LABELS,
+    input_size_px=32,
+    colour="rgb",
+    mean=(0.5,) * 3,
+    std=(0.25,) * 3,
+    version="",
+    source="made",
+)
+CHOOSE = choose.Params(by=["age_band"], min_n=1, confidence=0.9, device="cpu", batch_size=8)
+
+
+def between_params(**changed):
+    usual = {"from": "naive", "coefficients": 5, "by": ["age_band"], "min_n": 1}
+    return interpolate.Params.model_validate({**usual, "device": "cpu", "batch_size": 8, **changed})
+
+
+def write_model(paths, name, seed=0, seen=()):
+    torch.manual_seed(seed)
+    module = build_module("compact", 3, 3)
+    with torch.no_grad():
+        for buffer in module.buffers():  # as if it had seen something
+            if buffer.is_floating_point():
+                buffer.add_(torch.rand_like(buffer))
+    spec = SPEC.model_copy(update={"source": name})
+    save_model(paths.model(name), module, spec, pd.DataFrame(seen, columns=list(SEEN_COLUMNS)))
+    (paths.model(name) / "history.csv").write_text("epoch\n1\n")
+    (paths.model(name) / "crop.json").write_text("{}\n")
+
+
+@pytest.fixture
+def models(cohort):
+    """The cohort with a base model and five strategies' models."""
+    for seed, name in enumerate(("base", *STRATEGIES)):
+        write_model(cohort, name, seed)
+    return cohort
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """What each model answers, by name: a function from rows to emotions; others are wrong."""
+    known = {}
+
+    def judge(_module, spec, validation, by, min_n, _device, _batch_size):
+        rows = validation.rows
+        assert set(rows["split"]) == {"validation"}
+        said = known.get(spec.source, right_for())(rows)
+        return score_groups(rows, said, by, min_n)
+
+    monkeypatch.setattr(choose, "judge", judge)
+    return known
+
+
+def right_for(*bands, emotions=LABELS):
+    """Answers that are right for these age bands and emotions and wrong for the rest."""
+    wrong = {"anger": "happiness", "happiness": "neutral", "neutral": "anger"}
+
+    def answer(rows):
+        right = rows["age_band"].isin(bands) & rows["emotion"].isin(emotions)
+        return rows["emotion"].where(right, rows["emotion"].map(wrong)).to_numpy()
+
+    return answer
+
+
+def state(paths, name):
+    return load_file(paths.model(name) / "model.safetensors")
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_ends_are_the_two_models_bit_for_bit_and_between_is_a_line(models):
+    base, naive = state(models, "base"), state(models, "naive")
+    assert same(interpolate.between(base, naive, 0.0), base)
+    assert same(interpolate.between(base, naive, 1.0), naive)
+    quarter = interpolate.between(base, naive, 0.25)
+    for name in ("stem.0.weight", "stem.1.running_mean", "stem.1.running_var", "head.bias"):
+        expected = 0.75 * base[name].numpy() + 0.25 * naive[name].numpy()
+        assert np.allclose(quarter[name].numpy(), expected, atol=1e-6)
+    assert same(base, state(models, "base"))  # neither end was changed
+
+
+@pytest.mark.parametrize(("best", "end"), [(0, "base"), (4, "naive"), (2, None)])
+def test_the_coefficient_is_the_one_with_the_best_worst_group(models, monkeypatch, best, end):
+    """Each coefficient's own weights are judged, and those of the best are kept."""
+    tried = []
+
+    def judge(module, _spec, validation, by, min_n, *_):
+        tried.append({name: tensor.clone() for name, tensor in module.state_dict().items()})
+        index = len(tried) - 1
+        said = right_for("child", "adult") if index == best else right_for("adult")
+        return score_groups(validation.rows, said(validation.rows), by, min_n)
+
+    monkeypatch.setattr(interpolate, "judge", judge)
+    result = interpolate.run(between_params(), models)
+    assert result.metrics["coefficient"] == best / 4
+    kept = state(models, "interpolate")
+    assert same(tried[best], kept)
+    assert end is None or same(kept, state(models, end))
+    assert same(tried[0], state(models, "base"))
+    assert same(tried[4], state(models, "naive"))
+    table = pd.read_csv(models.model("interpolate") / "coefficients.csv")
+    assert list(table["coefficient"]) == [0, 0.25, 0.5, 0.75, 1]
+    assert list(table.index[table["chosen"]]) == [best]
+    assert table["worst_recall_score"].max() == table.loc[best, "worst_recall_score"] == 1
+
+
+def test_interpolation_remembers_what_its_end_saw_and_what_chose_it(models):
+    write_model(models, "naive", 1, seen=[["000", "made/00", "finetune", "train"]])
+    interpolate.run(between_params(), models)
+    seen = load_seen(models.model("interpolate"))
+    table = read_table(models.split)
+    chose = seen[seen["stage"] == "interpolate"]
+    assert set(chose["role"]) == {"validation"}
+    assert set(chose["image_id"]) == set(table.loc[table["split"] == "validation", "image_id"])
+    assert "000" in set(seen["image_id"])
+    assert (models.model("interpolate") / "crop.json").is_file()
+    assert not list(models.at("work").glob("interpolate/*"))
+
+
+def test_nothing_is_mixed_where_the_other_end_was_skipped(models):
+    write_skipped(models.model("naive"), Skipped("finetune.strategies does not name naive", LABELS))
+    interpolate.run(between_params(), models)
+    assert "does not name naive" in read_skipped(models.model("interpolate")).reason
+
+
+def test_the_worst_group_decides_and_not_the_mean(models, answers):
+    answers["base"] = right_for("adult")
+    answers["naive"] = right_for("child", emotions=("anger", "happiness"))
+    answers["replay"] = right_for("child", "adult", emotions=("anger",))  # a third of everybody
+    answers["distill"] = right_for("child", "adult", emotions=("anger", "neutral"))
+    choose.run(CHOOSE, models)
+    assert same(state(models, "finetuned"), state(models, "distill"))
+    spec = load_spec(models.model("finetuned"))
+    assert spec.source == "chosen on validation pictures: distill; distill"
+    assert spec.version == load_spec(models.model("distill")).version
+    table = pd.read_csv(models.tables / "choice.csv")
+    assert set(table.loc[table["chosen"], "strategy"]) == {"distill"}
+    worst = table[table["worst"]].set_index("strategy")["group"]
+    assert (worst["base"], worst["naive"]) == ("child", "adult")
+
+
+def test_equals_are_told_apart_by_the_mean_then_the_simpler_one_is_kept(models, answers):
+    answers["head"] = right_for("adult")
+    answers["replay"] = right_for("adult")
+    choose.run(CHOOSE, models)  # every worst group is at 0; these two have the better mean
+    assert same(state(models, "finetuned"), state(models, "head"))
+
+
+def test_the_base_model_is_kept_where_every_strategy_does_worse(models, answers):
+    answers["base"] = right_for("adult", "child", emotions=("anger",))
+    answers["naive"] = right_for("child")
+    result = choose.run(CHOOSE, models)
+    assert same(state(models, "finetuned"), state(models, "base"))
+    assert "no strategy does better" in load_spec(models.model("finetuned")).source
+    assert pd.read_csv(models.model("finetuned") / "history.csv").empty
+    assert result.summary.startswith("base of base, naive, head")
+
+
+def test_the_test_split_has_no_say(models):
+    """Every test picture gets another label: scores and choice stay. On validation they do not."""
+
+    def outcome():
+        choose.run(CHOOSE, models)
+        return (models.tables / "choice.csv").read_bytes(), state(models, "finetuned")
+
+    before, kept = outcome()
+    table = read_table(models.split)
+    for split, same_choice in (("test", True), ("validation", False)):
+        emotion = table["emotion"].mask(table["split"] == split, "neutral")
+        write_table(table.assign(emotion=emotion), models.split)
+        after, now = outcome()
+        assert (after == before) is same_choice, split
+        assert not same_choice or same(now, kept)
+
+
+def test_every_validation_picture_of_the_choice_is_named_as_seen(models, answers):
+    write_model(models, "replay", 3, seen=[["000", "made/00", "finetune", "train"]])
+    answers["replay"] = right_for("child", "adult")
+    choose.run(CHOOSE, models)
+    seen = load_seen(models.model("finetuned"))
+    table = read_table(models.split)
+    chose = seen[seen["stage"] == "choose"]
+    assert set(chose["image_id"]) == set(table.loc[table["split"] == "validation", "image_id"])
+    assert "000" in set(seen["image_id"])
+    assert load_seen(models.model("replay"))["stage"].tolist() == ["finetune"]
+
+
+def test_choice_table_has_every_groups_recall_with_its_interval(models, answers):
+    answers["head"] = right_for("child", emotions=("anger", "neutral"))
+    write_skipped(models.model("naive"), Skipped("left out", LABELS))
+    choose.run(CHOOSE, models)
+    table = pd.read_csv(models.tables / "choice.csv")
+    row = table[(table["strategy"] == "head") & (table["group"] == "child")].iloc[0]
+    assert (row["dimension"], row["n"], row["subjects"], row["correct"]) == ("age_band", 6, 2, 4)
+    low, high = proportion_confint(4, 6, 0.1, "wilson")
+    assert (row["recall"], row["ci_low"], row["ci_high"]) == pytest.approx((4 / 6, low, high), 1e-5)
+    assert row["recall_score"] == pytest.approx(2 / 3, abs=1e-5)
+    assert "Wilson" in row["method"]
+    skipped = table[table["strategy"] == "naive"]
+    assert skipped["note"].tolist() == ["left out"]
+    assert skipped["n"].isna().all()
+
+
+def test_small_and_unknown_groups_are_shown_but_do_not_decide():
+    rows = pd.DataFrame(
+        {
+            "emotion": ["anger", "neutral"] * 4,
+            "age_band": ["adult"] * 4 + ["child"] + ["unknown"] * 3,
+            "subject_id": list("abcdefgh"),
+        }
+    )
+    said = np.array(["anger"] * 4 + ["neutral"] * 4)
+    verdict = score_groups(rows, said, ["age_band"], min_n=2)
+    assert (verdict.worst_group, verdict.worst) == ("age_band adult", 0.5)
+    assert verdict.groups.set_index("group")["counts"].to_dict() == {
+        "adult": True,
+        "child": False,
+        "unknown": False,
+    }
+    alone = score_groups(rows, said, ["age_band"], min_n=5)
+    assert (alone.worst_group, len(alone.groups)) == ("all", 4)
+
+
+def test_a_group_column_that_is_not_there_is_named(models):
+    with pytest.raises(ParamsError, match=r"choose\.by: .*'shoe_size'"):
+        choose.run(CHOOSE.model_copy(update={"by": ["shoe_size"]}), models)
+
+
+def test_nothing_fine_tuned_keeps_the_base_folder_and_says_so(models):
+    """As with an ONNX base model: nothing is asked, whatever the folder holds is copied."""
+    for name in STRATEGIES:
+        write_skipped(models.model(name), Skipped("the base model cannot be trained", LABELS))
+    (models.model("base") / "model.onnx").write_bytes(b"weights of another kind")
+    spec = json.loads((models.model("base") / "model.json").read_text())
+    (models.model("base") / "model.json").write_text(json.dumps(spec | {"architecture": "onnx"}))
+    result = choose.run(CHOOSE, models)
+    assert (models.model("finetuned") / "model.onnx").read_bytes() == b"weights of another kind"
+    assert load_spec(models.model("finetuned")).source.startswith("nothing was fine-tuned")
+    assert "nothing was fine-tuned" in result.summary
+    assert load_seen(models.model("finetuned")).empty
+    table = pd.read_csv(models.tables / "choice.csv")
+    assert table.loc[table["chosen"], "strategy"].tolist() == ["base"]
+    assert set(table.loc[~table["chosen"], "note"]) == {"the base model cannot be trained"}

@@ -1,0 +1,229 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from scipy.special import softmax
+from scipy.stats import entropy
+
+from tasks.core.errors import ParamsError
+from tasks.core.files import sha256_of
+from tasks.core.models.checkpoint import load_model, load_seen, load_spec
+from tasks.core.skipped import read_skipped
+from tasks.core.tables import read_table, write_table
+from tasks.train import finetune, loop, stage
+from tasks.train.distill import Distill
+from tasks.train.pictures import Pictures
+from tasks.train.recall import worst_recall_score
+from tasks.train.replay import Replay
+
+EVERY = ("naive", "head", "replay", "distill")
+
+
+def state(paths, name):
+    return load_file(paths.model(name) / "model.safetensors")
+
+
+def weights(paths, name):
+    return sha256_of(paths.model(name) / "model.safetensors")
+
+
+@pytest.fixture
+def trained(cohort, train_params):
+    """The cohort with a base model that has batch normalisation."""
+    stage.run(train_params(epochs=2, backbone="compact"), cohort)
+    return cohort
+
+
+@pytest.fixture
+def last_epoch_kept(monkeypatch):
+    """Every epoch validates better than the one before, so that the last one is kept."""
+    recalls = iter(np.linspace(0.1, 0.9, 1000))
+    monkeypatch.setattr(loop._Trainer, "validate", lambda *_: (1.0, next(recalls)))
+
+
+@pytest.mark.usefixtures("last_epoch_kept")
+def test_head_changes_the_head_and_nothing_else(trained, finetune_params):
+    finetune.run(finetune_params(epochs=2), trained, "head")
+    before, after = state(trained, "base"), state(trained, "head")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"head.weight", "head.bias"}  # running means and variances stay too
+    finetune.run(finetune_params(epochs=2), trained, "naive")
+    naive = state(trained, "naive")
+    assert not torch.equal(naive["stem.1.running_mean"], before["stem.1.running_mean"])
+
+
+@pytest.mark.parametrize(("share", "replayed"), [(0.0, 0), (0.25, 10), (0.5, 30), (0.75, 90)])
+def test_replay_shows_every_own_picture_once_and_the_others_share(share, replayed):
+    way = Replay(n_own=30, share=share)
+    order = way.order(70, np.random.default_rng(0))
+    assert len(order) == way.shown(70) == 30 + replayed
+    shown = np.bincount(order, minlength=70)
+    assert (shown[:30] == 1).all()
+    assert shown[30:].sum() == replayed
+    assert shown[30:].max() - shown[30:].min() <= 1  # none comes again before all came
+
+
+def test_replay_draws_others_in_every_epoch_and_the_same_from_the_same_seed():
+    way = Replay(n_own=10, share=0.5)
+
+    def drawn(epoch):
+        return set(way.order(100, np.random.default_rng([1, epoch])))
+
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
+def test_a_picture_shown_twice_in_an_epoch_is_changed_in_two_ways():
+    order = np.array([4, 2, 4, 0])
+    assert sorted(loop._ranks(order)) == [0, 1, 2, 3]
+    shuffled = np.random.default_rng(0).permutation(9)
+    assert np.array_equal(loop._ranks(shuffled), shuffled)
+
+
+@pytest.mark.parametrize("name", ["replay", "distill"])
+def test_seen_names_what_was_replayed_and_what_it_was_validated_on(trained, finetune_params, name):
+    finetune.run(finetune_params(epochs=1), trained, name)
+    seen = load_seen(trained.model(name))
+    table = read_table(trained.split)
+    for role in ("train", "validation"):
+        mine = seen[(seen["stage"] == "finetune") & (seen["role"] == role)]
+        assert set(mine["image_id"]) == set(table.loc[table["split"] == role, "image_id"])
+    assert set(seen.loc[seen["stage"] == "train", "image_id"]) == set(
+        table.loc[(table["split"] != "test") & (table["age_band"] == "adult"), "image_id"]
+    )
+
+
+def test_everyone_else_is_replayed_where_no_group_is_named(trained, finetune_params):
+    result = finetune.run(finetune_params(epochs=1, replay={"group": {}}), trained, "replay")
+    assert result.metrics["train_pictures"] == 36  # six children and six adults, three each
+    with pytest.raises(ParamsError, match=r"finetune\.replay\.group: every picture") as error:
+        finetune.run(finetune_params(group={}), trained, "replay")
+    assert "\n" not in str(error.value)
+
+
+def test_the_replayed_pictures_have_a_say_in_which_epoch_is_kept(trained, finetune_params):
+    """Validation counts the worst of the fine-tuned and the replayed groups."""
+    asked = []
+
+    def validate(trainer, pictures):
+        asked.append(pictures.groups)
+        return 1.0, 0.5
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop._Trainer, "validate", validate)
+        finetune.run(finetune_params(epochs=1), trained, "replay")
+        finetune.run(finetune_params(epochs=1), trained, "naive")
+    assert (np.bincount(asked[0]) == [6, 6]).all()  # adults, children: two subjects, three each
+    assert (np.bincount(asked[-1]) == [6]).all()
+
+
+def test_the_worst_group_is_not_outvoted_by_the_larger_one():
+    targets = np.array([0, 1, 0, 1, 0, 1, 0, 1])
+    predicted = np.array([0, 1, 0, 1, 0, 1, 1, 1])
+    groups = np.array([0, 0, 0, 0, 0, 0, 1, 1])
+    assert worst_recall_score(targets, predicted, groups) == 0.5
+
+
+def test_distill_is_cross_entropy_on_own_and_divergence_from_the_base_on_replayed(trained):
+    module, spec = load_model(trained.model("base"))
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    pictures = Pictures(pixels, np.array([0, 1, 2, 0, 1]), np.zeros(5, dtype=np.int64))
+    way = Distill(n_own=2, share=0.5, temperature=3.0, weight=0.7)
+    loss = way.objective(module, spec, pictures, torch.device("cpu"))
+    logits = torch.from_numpy(rng.normal(size=(3, 3)).astype(np.float32))
+    rows = np.array([4, 0, 2])
+
+    normal = (pixels / 255 - np.array(spec.mean)) / np.array(spec.std)
+    with torch.no_grad():
+        base = module(torch.from_numpy(normal.transpose(0, 3, 1, 2).astype(np.float32))).numpy()
+    now, soft = logits.numpy(), softmax(base / 3, axis=1)
+    expected = [
+        0.7
+        * 9
+        * entropy(soft[4], softmax(now[0] / 3)),  # scipy's entropy of two is Kullback–Leibler
+        -np.log(softmax(now[1])[0]),
+        0.7 * 9 * entropy(soft[2], softmax(now[2] / 3)),
+    ]
+    found = loss(logits, rows, torch.from_numpy(pictures.targets[rows]))
+    assert float(found) == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+@pytest.mark.usefixtures("last_epoch_kept")
+def test_distill_never_looks_at_the_replayed_labels(trained, finetune_params):
+    def run(name, **changed):
+        finetune.run(finetune_params(epochs=1, **changed), trained, name)
+        return weights(trained, name)
+
+    first, unweighted, replay = run("distill"), run("distill", distill={"weight": 0}), run("replay")
+    table = read_table(trained.split)
+    adults = (table["age_band"] == "adult") & (table["split"] == "train")
+    other = {"anger": "neutral", "neutral": "happiness", "happiness": "anger"}
+    table["emotion"] = table["emotion"].where(~adults, table["emotion"].map(other))
+    write_table(table, trained.split)
+    assert run("distill") == first
+    assert run("distill", distill={"weight": 0}) == unweighted != first
+    assert run("replay") != replay
+
+
+@pytest.mark.parametrize("name", EVERY[1:])
+def test_a_strategy_that_was_killed_ends_with_the_same_bits(
+    trained, finetune_params, monkeypatch, name
+):
+    params = finetune_params(epochs=3)
+    finetune.run(params, trained, name)
+    undisturbed = weights(trained, name), (trained.model(name) / "history.csv").read_bytes()
+
+    real, epochs = loop.save_progress, []
+
+    def save_then_die(folder, progress, fingerprint):
+        real(folder, progress, fingerprint)
+        epochs.append(progress.epoch)
+        if epochs == [1, 2]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_progress", save_then_die)
+    with pytest.raises(KeyboardInterrupt):
+        finetune.run(params, trained, name)
+    finetune.run(params, trained, name)
+    assert epochs == [1, 2, 3]
+    assert (
+        weights(trained, name),
+        (trained.model(name) / "history.csv").read_bytes(),
+    ) == undisturbed
+
+
+def test_strategies_have_their_own_pace(trained, finetune_params):
+    params = finetune_params(epochs=2, replay={"epochs": 1})
+    assert len(finetune.run(params, trained, "replay").series["train_loss"]) == 1
+    assert len(finetune.run(params, trained, "naive").series["train_loss"]) == 2
+
+
+def test_a_strategy_that_is_left_out_says_so_and_leaves_nothing_else(trained, finetune_params):
+    finetune.run(finetune_params(epochs=1), trained, "head")
+    result = finetune.run(finetune_params(strategies=["naive"]), trained, "head")
+    assert [path.name for path in trained.model("head").iterdir()] == ["skipped.json"]
+    skipped = read_skipped(trained.model("head"))
+    assert "finetune.strategies does not name head" in skipped.reason
+    assert skipped.labels == load_spec(trained.model("base")).labels
+    assert result.summary.startswith("skipped: ")
+
+
+def test_a_base_model_that_cannot_be_trained_skips_every_strategy(trained, finetune_params):
+    path = trained.model("base") / "model.json"
+    path.write_text(path.read_text().replace('"compact"', '"onnx"'))
+    for name in EVERY:
+        finetune.run(finetune_params(), trained, name)
+        assert "onnx" in read_skipped(trained.model(name)).reason
+
+
+def test_an_unknown_strategy_is_refused_by_the_params(finetune_params):
+    with pytest.raises(ValueError, match="strategies"):
+        finetune_params(strategies=["rehearse"])
+
+
+def test_source_says_which_strategy(trained, finetune_params):
+    finetune.run(finetune_params(epochs=1), trained, "replay")
+    assert load_spec(trained.model("replay")).source.startswith("fine-tuned here (replay) from")
+    history = pd.read_csv(trained.model("replay") / "history.csv")
+    assert list(history["epoch"]) == [0, 1]
