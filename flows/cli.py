@@ -92,7 +92,7 @@ def use(preset: Annotated[str, typer.Argument(help="A name in presets/, or a YAM
 
 @app.command()
 def intake(
-    source: Annotated[Path, typer.Argument(help="A folder of pictures.")],
+    source: Annotated[Path, typer.Argument(help="A folder of pictures, or FER2013's CSV.")],
     dataset: Annotated[str, typer.Option(help="Name of the data set: its folder in data/raw.")],
 ) -> None:
     """Check a folder of pictures and copy it into data/raw, tracked by DVC; all or nothing.
@@ -134,27 +134,36 @@ def predict(
 def audit(
     predictions: Annotated[Path, typer.Argument(help="CSV with emotion, y_pred and groups.")],
     out: Annotated[Path, typer.Option(help="Folder for tables and figures.")],
+    by: Annotated[
+        list[str] | None,
+        typer.Option(help="A further column of the CSV to compare; may be repeated."),
+    ] = None,
 ) -> None:
-    """Audit any system's predictions by age and gender.
+    """Audit any system's predictions by age, gender and any other column.
 
-    The CSV needs the columns emotion and y_pred; image_id, subject_id, age_band, gender and
-    p_<emotion> are used where they are there.
+    The CSV needs the columns emotion and y_pred; image_id, subject_id, age_band (or age_years),
+    gender, ethnicity, mouth, gaze, model, seen_in_training and p_<emotion> are used where they are
+    there. audit.md says what could not be told without the others.
 
-    Example: affectgap audit predictions.csv --out audit/
+    Example: affectgap audit predictions.csv --out audit/ --by ethnicity
     """
     from tasks.audit.from_csv import audit_csv
-    from tasks.audit.stage import Params
-    from tasks.core.params import load_section
+    from tasks.audit.settings import Settings
+    from tasks.core.params import load_section, load_yaml
 
-    params = load_section(_project().params, "audit", Params)
-    by, pair = params.by, (MODELS[0], MODELS[1])
-    for path in audit_csv(predictions, out, by, params.confidence, params.min_n, pair):
+    params = _project().params
+    settings = load_section(params, "audit", Settings)
+    bands = load_yaml(params).get("ingest", {}).get("age_bands", {})
+    written = audit_csv(predictions, out, settings, (MODELS[0], MODELS[1]), by or [], bands)
+    for path in written.paths:
         print(path)
+    if written.kept:
+        print(f"files of the same names that were there before are now in {written.kept}")
 
 
 @datasets_app.callback(invoke_without_command=True)
 def datasets(context: typer.Context) -> None:
-    """List the data sets that are read here; show or fetch one.
+    """List the data sets that are read here; show, count or fetch one.
 
     Example: affectgap datasets
     """
@@ -171,6 +180,32 @@ def show_dataset(name: str) -> None:
     from tasks.ingest.datasets import describe_dataset
 
     print(describe_dataset(name))
+
+
+@datasets_app.command("count")
+def count_dataset(
+    folder: Annotated[Path, typer.Argument(help="The data set's folder.")],
+    adapter: Annotated[str, typer.Option(help="How its files are named; see affectgap datasets.")],
+    out: Annotated[Path | None, typer.Option(help="Write the table here, as CSV.")] = None,
+) -> None:
+    """Count a data set's pictures by age, gender and ethnicity; nothing is decoded.
+
+    The CSV is what the audit's section on pre-training data takes.
+
+    Example: affectgap datasets count ~/fairface --adapter fairface --out demographics.csv
+    """
+    from flows.intake import count
+
+    counted = count(_project(), folder, adapter, out)
+    table = Table(box=None, pad_edge=False)
+    for heading in counted.table.columns:
+        table.add_column(heading)
+    for attribute, group, n, share in counted.table.itertuples(index=False):
+        table.add_row(attribute, group, str(n), f"{share:.4f}")
+    Console().print(table)
+    print(counted.summary())
+    if out is not None:
+        print(out)
 
 
 @datasets_app.command("fetch")
@@ -218,8 +253,9 @@ def _list_datasets() -> None:
     from tasks.ingest.datasets import list_datasets
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("name", "what it is", "licence", "how to get it"):
-        table.add_column(heading)
+    for heading in ("name", "what it is", "licence"):
+        table.add_column(heading, overflow="fold")
     for dataset in list_datasets():
-        table.add_row(dataset.name, dataset.content, dataset.licence, dataset.obtain)
+        table.add_row(dataset.name, dataset.content, dataset.licence)
     Console().print(table)
+    print("`affectgap datasets show NAME` says how to get one and where to put it")

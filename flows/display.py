@@ -30,7 +30,7 @@ class StageDisplay:
         if not quiet and console.is_terminal:
             self._live = Progress(
                 SpinnerColumn(),
-                TextColumn("{task.description:<18}"),
+                TextColumn("{task.description:<20}"),
                 BarColumn(),
                 TextColumn("{task.fields[what]}"),
                 TimeElapsedColumn(),
@@ -73,5 +73,5 @@ class StageDisplay:
             if self._live:
                 self._live.remove_task(self._bars.pop(stage))
             self._console.print(
-                f"{stage:<19}{outcome}  [dim]{seconds:.0f} s[/dim]", highlight=False, soft_wrap=True
+                f"{stage:<21}{outcome}  [dim]{seconds:.0f} s[/dim]", highlight=False, soft_wrap=True
             )

@@ -24,7 +24,7 @@ from tasks.core.locks import alone
 from tasks.core.params import load_yaml
 from tasks.core.paths import Paths
 
-_SIDE_BY_SIDE = 4  # stages at once; the graph is never wider
+_SIDE_BY_SIDE = 4  # stages at once: memory stays bounded where the graph is wider
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ HOMES = {  # library: modules (or rooms) that may import it
     "great_expectations": ("tasks.check",),
     "dlib": ("tasks.crop",),
     "lime": ("tasks.explain",),
+    "onnxruntime": ("tasks.core.models.onnx_network",),
+    "timm": ("tasks.core.models.timm_network",),
     "mlflow": ("tasks.core.tracking", "tasks.register"),
 }
 COMMAND_LINES = ("tasks.__main__", "flows.cli")

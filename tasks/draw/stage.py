@@ -93,8 +93,10 @@ def run(params: Params, paths: Paths) -> StageResult:
     check_conservation("draw", len(orders), len(places), 0)
     table = truth_table(list(zip(kept, places, strict=True)))
     write_table(table, paths.truth / "truth.parquet", TRUTH_SCHEMA)
-    counts = {cohort: number for cohort, number in params.subjects.items() if number}
+    people = sum(params.subjects.values())
     return StageResult(
-        metrics={"pictures": float(len(table)), "subjects": float(sum(counts.values()))},
-        summary=f"{len(table)} pictures of {sum(counts.values())} subjects ({DRAWN_NOTICE})",
+        metrics={"pictures": float(len(table)), "subjects": float(people)},
+        summary=f"{len(table)} pictures of {people} subjects ({DRAWN_NOTICE})"
+        if people
+        else "no cohort is drawn, as draw.subjects is empty",
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 # Bytes of a figure: together, in base64, they stay below 8 MB. Pictures of faces get the most.
-BUDGET_BYTES = 400_000
+BUDGET_BYTES = 220_000
 BUDGETS_BYTES = {
     "crops": 900_000,
     "lime_base": 1_250_000,

@@ -13,13 +13,19 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.lines import Line2D
 
-from tasks.core.files import atomic_path
+from tasks.core.figure_style import (
+    COLOURS,
+    FAINT,
+    GRID,
+    INK,
+    WIDTH_INCHES,
+    empty_figure,
+    quiet_axes,
+    write_png,
+)
 from tasks.core.labels import in_order
 from tasks.report.words import model_word
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-_INK, _FAINT, _GRID = "#1f2933", "#68737f", "#dfe4ea"
-_DPI = 150
 _COLUMNS = 5
 
 
@@ -72,11 +78,11 @@ def test_pictures_figure(
         The PNG.
     """
     if not pictures:
-        _note(path, "No test picture is held out from every model.", credit)
+        empty_figure(path, "No test picture is held out from every model.", credit)
         return
     lines = -(-len(pictures) // _COLUMNS)
     height = 1.3 + 4.3 * lines - 0.5
-    figure = Figure(figsize=(12, height), facecolor="white")
+    figure = Figure(figsize=(WIDTH_INCHES, height))
     grid = figure.add_gridspec(
         lines,
         _COLUMNS,
@@ -92,10 +98,10 @@ def test_pictures_figure(
     names = list(answers[0])
     handles = [
         Line2D([], [], color=colour, linewidth=7, label=f"{model_word(name)}, probability in %")
-        for name, colour in zip(names, _COLOURS, strict=False)
+        for name, colour in zip(names, COLOURS, strict=False)
     ]
     _legend(figure, handles)
-    _save(figure, path, credit)
+    write_png(figure, path, credit)
 
 
 def training_figure(histories: Mapping[str, pd.DataFrame], credit: str, path: Path) -> None:
@@ -111,11 +117,11 @@ def training_figure(histories: Mapping[str, pd.DataFrame], credit: str, path: Pa
     path
         The PNG.
     """
-    figure = Figure(figsize=(12, 6.4), facecolor="white")
+    figure = Figure(figsize=(WIDTH_INCHES, 6.4))
     axes = figure.subplots(2, len(histories), squeeze=False)
     for column, (name, history) in enumerate(histories.items()):
         axes[0, column].set_title(
-            model_word(name), fontsize=12, loc="left", fontweight="bold", color=_INK
+            model_word(name), fontsize=12, loc="left", fontweight="bold", color=INK
         )
         if history.empty:
             _untrained(axes[0, column], axes[1, column])
@@ -124,7 +130,7 @@ def training_figure(histories: Mapping[str, pd.DataFrame], credit: str, path: Pa
         _recall(axes[1, column], history)
     FigureCanvasAgg(figure)
     figure.tight_layout(rect=(0, 0.05, 1, 1), h_pad=1.6, w_pad=2.5)
-    _save(figure, path, credit)
+    write_png(figure, path, credit)
 
 
 def _picture_cell(
@@ -135,7 +141,7 @@ def _picture_cell(
     top.imshow(picture)
     top.axis("off")
     first = next(iter(answer.values()))
-    top.set_title(f"label: {first['emotion']}", fontsize=10.5, color=_INK, fontweight="bold", pad=4)
+    top.set_title(f"label: {first['emotion']}", fontsize=10.5, color=INK, fontweight="bold", pad=4)
     shown = [str(first[name]) for name in ("age_band", "gender") if name in first]
     top.text(
         0.5,
@@ -145,7 +151,7 @@ def _picture_cell(
         ha="center",
         va="top",
         fontsize=9,
-        color=_FAINT,
+        color=FAINT,
     )
     _bars(bottom, answer)
 
@@ -157,16 +163,16 @@ def _bars(axis: Axes, answer: Mapping[str, Mapping[str, Any]]) -> None:
     for index, row in enumerate(answer.values()):
         shares = [100 * float(row.get(f"p_{label}", 0) or 0) for label in labels]
         at = np.arange(len(labels)) + (index - (len(answer) - 1) / 2) * height
-        axis.barh(at, shares, height=height, color=_COLOURS[index])
+        axis.barh(at, shares, height=height, color=COLOURS[index])
     truth = next(iter(answer.values()))["emotion"]
-    axis.set_yticks(range(len(labels)), labels, fontsize=8.5, color=_INK)
+    axis.set_yticks(range(len(labels)), labels, fontsize=8.5, color=INK)
     for tick, label in zip(axis.get_yticklabels(), labels, strict=True):
         tick.set_fontweight("bold" if label == truth else "normal")
     axis.set_ylim(len(labels) - 0.4, -0.6)
     axis.set_xlim(0, 100)
     axis.set_xticks([0, 50, 100])
-    axis.tick_params(length=0, labelsize=8.5, labelcolor=_FAINT)
-    axis.grid(axis="x", color=_GRID)
+    axis.tick_params(length=0, labelsize=8.5, labelcolor=FAINT)
+    axis.grid(axis="x", color=GRID)
     axis.set_axisbelow(True)
     for side in axis.spines.values():
         side.set_visible(False)
@@ -180,7 +186,7 @@ def _bars(axis: Axes, answer: Mapping[str, Mapping[str, Any]]) -> None:
             ha="center",
             va="top",
             fontsize=9,
-            color=_COLOURS[index],
+            color=COLOURS[index],
             fontweight="normal" if right else "bold",
         )
 
@@ -195,27 +201,27 @@ def _labels(row: Mapping[str, Any]) -> list[str]:
 
 
 def _loss(axis: Axes, history: pd.DataFrame) -> None:
-    axis.plot(history["epoch"], history["train_loss"], "o-", ms=3.5, color=_COLOURS[0])
-    axis.plot(history["epoch"], history["valid_loss"], "o-", ms=3.5, color=_COLOURS[1])
+    axis.plot(history["epoch"], history["train_loss"], "o-", ms=3.5, color=COLOURS[0])
+    axis.plot(history["epoch"], history["valid_loss"], "o-", ms=3.5, color=COLOURS[1])
     handles = [
-        Line2D([], [], color=_COLOURS[0], label="training"),
-        Line2D([], [], color=_COLOURS[1], label="validation"),
+        Line2D([], [], color=COLOURS[0], label="training"),
+        Line2D([], [], color=COLOURS[1], label="validation"),
     ]
     axis.legend(handles=handles, frameon=False, fontsize=9.5)
-    axis.set_ylabel("cross-entropy loss", color=_FAINT)
+    axis.set_ylabel("cross-entropy loss", color=FAINT)
     axis.set_ylim(bottom=0)
     _axes_style(axis)
 
 
 def _recall(axis: Axes, history: pd.DataFrame) -> None:
     shares = 100 * history["valid_recall_score"]
-    axis.plot(history["epoch"], shares, "o-", ms=3.5, color=_COLOURS[2])
+    axis.plot(history["epoch"], shares, "o-", ms=3.5, color=COLOURS[2])
     # The epoch that was kept: the highest recall, of equal ones the lowest loss, then the earliest.
     best = history.sort_values(
         ["valid_recall_score", "valid_loss", "epoch"], ascending=[False, True, True]
     ).index[0]
     epoch, share = history["epoch"].loc[best], shares.loc[best]
-    axis.plot([epoch], [share], "o", ms=9, mfc="none", mec=_INK)
+    axis.plot([epoch], [share], "o", ms=9, mfc="none", mec=INK)
     axis.text(
         0.98,
         0.06,
@@ -223,28 +229,24 @@ def _recall(axis: Axes, history: pd.DataFrame) -> None:
         transform=axis.transAxes,
         ha="right",
         fontsize=10,
-        color=_INK,
+        color=INK,
     )
-    axis.set_ylabel("mean recall on validation, %", color=_FAINT)
-    axis.set_xlabel("epoch", color=_FAINT)
+    axis.set_ylabel("mean recall on validation, %", color=FAINT)
+    axis.set_xlabel("epoch", color=FAINT)
     axis.set_ylim(0, 102)
     _axes_style(axis)
 
 
 def _axes_style(axis: Axes) -> None:
-    axis.grid(color=_GRID)
-    axis.set_axisbelow(True)
-    axis.tick_params(length=0, labelcolor=_INK, labelsize=9.5)
+    quiet_axes(axis, grid="both")
     axis.xaxis.get_major_locator().set_params(integer=True)
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
-    for side in ("bottom", "left"):
-        axis.spines[side].set_color(_GRID)
+    axis.spines["left"].set_visible(True)
+    axis.spines["left"].set_color(GRID)
 
 
 def _untrained(top: Axes, bottom: Axes) -> None:
     text = "Pre-trained weights, used as they are:\nnothing was trained here."
-    top.text(0.5, 0.5, text, ha="center", va="center", fontsize=11, color=_FAINT)
+    top.text(0.5, 0.5, text, ha="center", va="center", fontsize=11, color=FAINT)
     for axis in (top, bottom):
         axis.set_axis_off()
 
@@ -258,18 +260,3 @@ def _legend(figure: Figure, handles: Sequence[Line2D]) -> None:
         frameon=False,
         fontsize=10,
     )
-
-
-def _note(path: Path, text: str, credit: str) -> None:
-    figure = Figure(figsize=(12, 2), facecolor="white")
-    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=12, color=_FAINT)
-    _save(figure, path, credit)
-
-
-def _save(figure: Figure, path: Path, credit: str) -> None:
-    """Write the credit and the PNG, without time or version."""
-    FigureCanvasAgg(figure)
-    height = figure.get_size_inches()[1]
-    figure.text(0.012, 0.1 / height, credit, fontsize=9, va="bottom", color="#8a1c1c")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=_DPI, metadata={"Software": None})

@@ -18,20 +18,27 @@ from tasks.core.headline import (
 from tasks.core.labels import ALL, UNKNOWN, credit_line
 from tasks.core.paths import MODELS
 from tasks.report.cells import group_list, pick
+from tasks.report.factors_section import standardised_metrics, standardised_words
 from tasks.report.inputs import Inputs
+from tasks.report.strategies_section import outcome_words, strategy_card, strategy_metrics
 from tasks.report.words import (
+    capital,
+    could_have,
     count,
     group_key,
+    interval_words,
     level,
     listed,
     model_word,
     people_word,
+    rounded,
     shown,
     span,
     span_points,
 )
 
 BASE, FINETUNED = MODELS[0], MODELS[1]
+_LEAST = 3  # comparisons whose smallest gap that could have been shown is told
 
 
 def findings(inputs: Inputs) -> dict[str, Any]:
@@ -39,7 +46,8 @@ def findings(inputs: Inputs) -> dict[str, Any]:
 
     Keys: `lead` (one sentence), `emotion` (the largest gap on one emotion, or ""), `after` (the
     same two groups after fine-tuning), `changes` (sentences), `cards` (key figures), `caveats`,
-    `lead_is_single` (the lead is about one emotion, as no pooled gap could be shown).
+    `lead_is_single` (the lead is about one emotion, as no pooled gap could be shown), `further`
+    (sentences on the gap at a common mix and on the strategies).
     """
     gap = largest_gap(inputs.gaps, BASE, single_emotions=False)
     single = largest_gap(inputs.gaps, BASE, single_emotions=True)
@@ -50,6 +58,7 @@ def findings(inputs: Inputs) -> dict[str, Any]:
         "lead": sentences[0] if sentences else no_gap_sentence(inputs.gaps, BASE),
         "emotion": sentences[1] if len(sentences) > 1 else "",
         "lead_is_single": gap is None and single is not None,
+        "further": [*standardised_words(inputs)[:1], " ".join(outcome_words(inputs))],
         "after": _after(inputs, lead),
         "changes": changes(inputs),
         "cards": cards(inputs, gap, single),
@@ -67,7 +76,8 @@ def cards(inputs: Inputs, gap: pd.Series | None, single: pd.Series | None) -> li
     emotion = ALL if lead is None else lead["emotion"]
     for where in groups:
         found += _change_card(inputs, where, emotion)
-    return [card for card in found if card] + _worst_loss_card(inputs)
+    found += [*_worst_loss_card(inputs), *strategy_card(inputs)]
+    return [card for card in found if card]
 
 
 def _worst_loss_card(inputs: Inputs) -> list[dict[str, str]]:
@@ -75,7 +85,7 @@ def _worst_loss_card(inputs: Inputs) -> list[dict[str, str]]:
     worst: tuple[float, dict[str, str], str] | None = None
     for where in group_list(inputs.before_after, inputs.by, crossed=False):
         for _, row in pick(inputs.before_after, inputs.by, where).iterrows():
-            lost = shown(row["p_holm"]) and row["change"] < 0 and row["emotion"] != ALL
+            lost = shown(row["p_adjusted"]) and row["change"] < 0 and row["emotion"] != ALL
             if lost and (worst is None or row["change"] < worst[0]):
                 worst = (row["change"], where, row["emotion"])
     return [] if worst is None else _change_card(inputs, worst[1], worst[2])
@@ -97,11 +107,11 @@ def changes(inputs: Inputs) -> list[dict[str, Any]]:
     for where in group_list(table, inputs.by, crossed=False):
         if UNKNOWN not in where.values():  # people whose group is not recorded make no group
             rows += [(where, row) for _, row in pick(table, inputs.by, where).iterrows()]
-    rows = [(w, row) for w, row in rows if row["emotion"] == ALL or shown(row["p_holm"])]
+    rows = [(w, row) for w, row in rows if row["emotion"] == ALL or shown(row["p_adjusted"])]
     groups = [(where, row) for where, row in rows if where or row["emotion"] != ALL]
-    gained = [_change(w, r) for w, r in groups if shown(r["p_holm"]) and r["change"] > 0]
-    lost = [_change(w, r) for w, r in groups if shown(r["p_holm"]) and r["change"] < 0]
-    rest = [_change(w, r) for w, r in groups if not shown(r["p_holm"])]
+    gained = [_change(w, r) for w, r in groups if shown(r["p_adjusted"]) and r["change"] > 0]
+    lost = [_change(w, r) for w, r in groups if shown(r["p_adjusted"]) and r["change"] < 0]
+    rest = [_change(w, r) for w, r in groups if not shown(r["p_adjusted"])]
     none = "could be shown for any group or emotion"
     said = [
         {"head": "Over all pictures", "items": [_change(*rows[0])]},
@@ -137,31 +147,29 @@ def metrics(inputs: Inputs) -> dict[str, Any]:
         "held_out_recall_score": recalls,
         "change_by_finetuning": change,
         **{name: None if row is None else _gap_figures(row) for name, row in gaps.items()},
+        "standardised_gaps": standardised_metrics(inputs),
+        "strategies": strategy_metrics(inputs),
     }
 
 
-def _figures(row: pd.Series, value: str) -> dict[str, float | int]:
+def _figures(row: pd.Series, value: str) -> dict[str, float | int | None]:
     return {
-        value: _rounded(row[value]),
-        "ci_low": _rounded(row["ci_low"]),
-        "ci_high": _rounded(row["ci_high"]),
+        value: rounded(row[value]),
+        "ci_low": rounded(row["ci_low"]),
+        "ci_high": rounded(row["ci_high"]),
         "n": int(row["n"]),
     }
 
 
 def _gap_figures(row: pd.Series) -> dict[str, Any]:
     names = ("dimension", "group_a", "group_b", "emotion", "dataset")
-    numbers = ("recall_a", "recall_b", "gap", "ci_low", "ci_high", "p_holm")
+    numbers = ("recall_a", "recall_b", "gap", "ci_low", "ci_high", "p_adjusted")
     counts = ("n_a", "correct_a", "n_b", "correct_b")
     return {
         **{name: str(row[name]) for name in names},
-        **{name: _rounded(row[name]) for name in numbers},
+        **{name: rounded(row[name]) for name in numbers},
         **{name: int(row[name]) for name in counts},
     }
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.6g}")
 
 
 def _after(inputs: Inputs, lead: pd.Series | None) -> str:
@@ -180,8 +188,9 @@ def _after(inputs: Inputs, lead: pd.Series | None) -> str:
     sentence = gap_sentence(row, f"after fine-tuning, the {model_word(FINETUNED)}")
     if not bool(row["enough_n"]):
         sentence += " Too few pictures to test it."
-    elif not shown(row["p_holm"]):
-        sentence += " This gap could not be shown."
+    elif not shown(row["p_adjusted"]):
+        least = could_have(row)
+        sentence += f" This gap could not be shown{f': {least}' if least else ''}."
     return sentence + _before_on_the_same(inputs, row)
 
 
@@ -195,8 +204,16 @@ def _before_on_the_same(inputs: Inputs, row: pd.Series) -> str:
             return (
                 ""  # the two groups do not have the same emotions, or several data sets are apart
             )
-        said.append(percent(float(cells.iloc[0]["recall_base"])))
+        said.append(_recall_words(cells.iloc[0]))
     return f" On these same pictures the base model reads {said[0]} and {said[1]}."
+
+
+def _recall_words(row: pd.Series) -> str:
+    """Say the base model's recall of a cell of before_after, with its interval and count."""
+    limits = {"ci_low": row["base_ci_low"], "ci_high": row["base_ci_high"]}
+    interval = interval_words({**limits, "confidence": row["confidence"]}, span)
+    n = f"n\u00a0=\u00a0{count(row['n'])}"
+    return f"{percent(row['recall_base'])} ({interval}, {n})"
 
 
 def _change(where: dict[str, str], row: pd.Series) -> str:
@@ -204,7 +221,7 @@ def _change(where: dict[str, str], row: pd.Series) -> str:
     return (
         f"{people_word(where)}{emotion}: {points(row['change'], signed=True)} points (from "
         f"{percent(row['recall_base'])} to {percent(row['recall_finetuned'])}, "
-        f"{level(row['confidence'])} interval {span_points(row['ci_low'], row['ci_high'])}, "
+        f"{interval_words(row, span_points)}, "
         f"n\u00a0=\u00a0{count(row['n'])}; {int(row['gained'])} gained, {int(row['lost'])} lost)"
     )
 
@@ -237,14 +254,14 @@ def _change_card(inputs: Inputs, where: dict[str, str], emotion: str) -> list[di
             "detail": f"{percent(row['recall_base'])} to {percent(row['recall_finetuned'])} of "
             f"{count(row['n'])}; {level(row['confidence'])} interval "
             f"{span_points(row['ci_low'], row['ci_high'])}"
-            + ("" if shown(row["p_holm"]) else "; could not be shown"),
+            + ("" if shown(row["p_adjusted"]) else "; could not be shown"),
             "tone": _tone(row),
         }
     ]
 
 
 def _tone(row: pd.Series) -> str:
-    if not shown(row["p_holm"]):
+    if not shown(row["p_adjusted"]):
         return "plain"
     return "gain" if row["change"] > 0 else "loss"
 
@@ -284,8 +301,23 @@ def _caveats(inputs: Inputs, lead: pd.Series | None) -> list[str]:
         )
     if lead is not None and lead["subjects_a"] < lead["n_a"]:
         said.append(
-            f"The pictures are of {int(lead['subjects_a'])} and {int(lead['subjects_b'])} people. "
-            "The interval counts pictures as independent, so it is likely too narrow; the test "
-            "behind the choice of this gap corrects for it."
+            f"The pictures are of {int(lead['subjects_a'])} and {int(lead['subjects_b'])} people: "
+            "few people with many pictures tell less than as many people with one picture each."
         )
-    return said
+    return [*said, *_least(inputs, lead)]
+
+
+def _least(inputs: Inputs, lead: pd.Series | None) -> list[str]:
+    """Where no pooled gap was shown, say how large the gaps are that could have been."""
+    gaps = inputs.gaps
+    pooled = lead is not None and lead["emotion"] == ALL
+    if pooled or gaps.empty or "mde" not in gaps:
+        return []
+    tested = gaps[(gaps["model"] == BASE) & (gaps["protocol"] == "held_out")]
+    tested = tested[tested["enough_n"].astype(bool) & (tested["emotion"] == ALL)]
+    tested = tested[tested["mde"].notna()]
+    return [
+        f"{capital(people_word({row['dimension']: row['group_a']}))} against "
+        f"{people_word({row['dimension']: row['group_b']})}, all emotions: {could_have(row)}."
+        for _, row in tested.nsmallest(_LEAST, "mde").iterrows()
+    ]

@@ -11,19 +11,41 @@ import yaml
 
 from tasks.core.errors import DataError
 from tasks.core.paths import MODELS, STAGE_OUTS, Paths
-from tasks.core.tables import read_table
+from tasks.core.tables import GROUP_COLUMNS, read_table
 
 FIGURES: tuple[str, ...] = (
+    "strategies",
+    "factors",
     "recall",
     "before_after",
+    "calibration",
     "confusion",
     "crops",
     *(f"lime_{name}" for name in MODELS),
 )
 REJECTING: tuple[str, ...] = ("ingest", "check", "crop")
 _UI = "http://127.0.0.1:5000"  # where `make ui` serves
-_COUNTS = {"n", "n_a", "pictures"}  # the first figure of each table
-_TEXTS = {"emotions", "left_out_emotions", "shared_datasets", "family", "method"}
+# The tables that some runs cannot make: empty where they are absent.
+FURTHER: tuple[str, ...] = (
+    "strategies",
+    "choice",
+    "factors",
+    "standardised",
+    "fairness",
+    "calibration",
+    "confusion_gaps",
+    "published",
+    "pretraining",
+)
+# Columns that hold words, also where all groups have figures for names.
+_WORDS = {
+    *("model", "protocol", "dataset", "split", "dimension", "group", "group_a", "group_b"),
+    *("emotion", "y_pred", "emotions", "left_out_emotions", "shared_datasets", "family"),
+    *("method", "correction", "notice", "note", "bin", "factor", "level", "reference"),
+    *("standardised_to", "metric", "worst_group", "best_group", "left_out_groups"),
+    *("strategy", "validation_worst_group", "source", "table", "page", "training_set"),
+    *("attribute", *GROUP_COLUMNS),
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +59,9 @@ class Inputs:
     predictions
         Each model's predictions, one row a picture.
     groups, gaps, before_after, confusion, counts
-        The audit's tables.
+        The audit's tables that every run has.
+    further
+        The other tables, by name: those of `FURTHER`, each empty where it is absent.
     rejects
         What each stage left out.
     checks
@@ -63,6 +87,7 @@ class Inputs:
     before_after: pd.DataFrame
     confusion: pd.DataFrame
     counts: pd.DataFrame
+    further: Mapping[str, pd.DataFrame]
     rejects: Mapping[str, pd.DataFrame]
     checks: list[dict[str, Any]] | None
     histories: Mapping[str, pd.DataFrame]
@@ -77,6 +102,11 @@ class Inputs:
     def by(self) -> list[str]:
         """Return the dimensions that the audit compared, in its order."""
         return [name for name in dict.fromkeys(self.confusion["dimension"]) if name != "all"]
+
+    @property
+    def min_n(self) -> int:
+        """Return how many pictures params ask of a group that is named; 1 without params."""
+        return int((self.params.get("audit") or {}).get("min_n", 1))
 
     @property
     def datasets(self) -> list[str]:
@@ -102,6 +132,7 @@ def load(paths: Paths) -> Inputs:
         before_after=_table(paths, "before_after"),
         confusion=_table(paths, "confusion"),
         counts=_table(paths, "counts"),
+        further={name: _labelled(paths.tables / f"{name}.csv") for name in FURTHER},
         rejects={name: _csv(paths.rejects(name), text_only=True) for name in REJECTING},
         checks=_json(paths.check_results),
         histories={name: _csv(paths.model(name) / "history.csv") for name in MODELS},
@@ -118,20 +149,24 @@ def _table(paths: Paths, name: str) -> pd.DataFrame:
     path = paths.tables / f"{name}.csv"
     if not path.is_file():
         raise DataError(f"{path}: no such table; run `affectgap run` (or `dvc repro`) first")
-    # "NA" or "None" may be a group's name: only empty figures are missing.
-    frame = pd.read_csv(path, keep_default_na=False, na_values={"p_holm": [""], "p_value": [""]})
-    # Every column before the counts is a label, also where all groups have figures for names.
-    counts = [place for place, column in enumerate(frame.columns) if column in _COUNTS]
-    labels = [*frame.columns[: counts[0]], *(_TEXTS & set(frame.columns)), *_further(frame)]
-    return frame.astype({column: "str" for column in labels})
+    return _labelled(path)
 
 
-def _further(groups: pd.DataFrame) -> list[str]:
-    """Name the dimensions that `groups.csv` has after its figures."""
-    names = list(groups.columns)
-    if "subjects" not in names or "ci_high" not in names or "change" in names:
-        return []
-    return names[names.index("ci_high") + 1 : names.index("subjects")]
+def _labelled(path: Path) -> pd.DataFrame:
+    """Read a table of the audit: words as they are written, figures as numbers, yes and no."""
+    frame = _csv(path, text_only=True)  # "NA" or "None" may be a group's name
+    return frame.assign(
+        **{str(name): _figures(frame[name]) for name in frame.columns if name not in _WORDS}
+    )
+
+
+def _figures(column: pd.Series) -> pd.Series:
+    """Turn a column of texts to booleans or numbers where all that is there is one."""
+    there = set(column) - {""}
+    if there and there <= {"True", "False"}:
+        return column == "True"
+    numbers = pd.to_numeric(column.where(column != ""), errors="coerce")
+    return numbers if (numbers.notna() == (column != "")).all() else column
 
 
 def _csv(path: Path, text_only: bool = False) -> pd.DataFrame:

@@ -16,12 +16,11 @@ _ALWAYS = (
     "Each model is one training run with one seed. How much recall moves from seed to seed is not "
     "measured here, and a change of that size would not mean anything.",
     "Figures pooled over emotions weigh every picture alike. Where groups differ in which emotions "
-    "their pictures show, part of a pooled gap is that mix; the gaps on single emotions are not.",
-    "Intervals count pictures as independent. Where a person has several pictures they are likely "
-    "too narrow, and so are the tests of what fine-tuning changed. The tests of gaps between "
-    "groups correct for it.",
+    "their pictures show, part of a pooled gap is that mix: the standardised gaps say how much.",
     "A gap that could not be shown is not a gap that is absent: read the interval for how large it "
     "could be.",
+    "Factors that differ between groups and were not recorded can make a gap that stays after "
+    "standardising; an odds ratio describes these pictures and proves no cause.",
     "The explanation figures overlay a few pictures a group. They show what a model used on those "
     "pictures; they do not carry a claim about a group.",
     "Good figures here do not make a model fit for use on children. That needs data on the people "

@@ -8,12 +8,21 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tasks.core.labels import DRAWN_DATASET, DRAWN_NOTICE, credit_line
 from tasks.core.paths import MODELS, Paths
 from tasks.report import data_section, recall_section
+from tasks.report.block import Block
 from tasks.report.embed import BUDGET_BYTES, BUDGETS_BYTES, Embedded, embed
+from tasks.report.factors_section import factors_section
+from tasks.report.fairness_section import (
+    calibration_section,
+    confusion_gaps_section,
+    fairness_section,
+)
 from tasks.report.findings import findings
 from tasks.report.inputs import FIGURES, Inputs
 from tasks.report.limits import limits
 from tasks.report.provenance import provenance
-from tasks.report.words import count, listed, model_word
+from tasks.report.strategies_section import strategies_section
+from tasks.report.study_section import pretraining_section, study_section
+from tasks.report.words import count, listed, methods, model_word
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -52,11 +61,8 @@ def context(
         "confidence": f"{100 * confidence:g}\u202f%",
         "findings": findings(inputs),
         "data": data_section.data_section(inputs, confidence),
-        "changes": recall_section.change_rows(inputs),
-        "changes_by_emotion": recall_section.emotion_rows(inputs),
-        "gaps": [_gaps(inputs, name) for name in MODELS],
-        "protocols": recall_section.protocol_rows(inputs),
-        "protocol_gap": recall_section.protocol_gap(inputs),
+        **_recalls(inputs),
+        "blocks": _blocks(inputs),
         "split_by_image": _split_by(inputs) == "image",
         "trained": {model_word(name): not inputs.histories[name].empty for name in MODELS},
         "lime": [_lime(inputs, name, figures[f"lime_{name}"]) for name in MODELS],
@@ -76,6 +82,33 @@ def render(values: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2").render(values) + "\n"
+
+
+def _recalls(inputs: Inputs) -> dict[str, Any]:
+    """Return recall by group, changes and gaps, and how their figures were made."""
+    return {
+        "changes": recall_section.change_rows(inputs),
+        "changes_by_emotion": recall_section.emotion_rows(inputs),
+        "gaps": [_gaps(inputs, name) for name in MODELS],
+        "power": recall_section.power_words(inputs),
+        "protocols": recall_section.protocol_rows(inputs),
+        "protocol_gap": recall_section.protocol_gap(inputs),
+        "changes_how": methods(inputs.before_after),
+        "gaps_how": methods(inputs.gaps),
+        "groups_how": methods(inputs.groups),
+    }
+
+
+def _blocks(inputs: Inputs) -> dict[str, Block]:
+    return {
+        "strategies": strategies_section(inputs),
+        "factors": factors_section(inputs),
+        "fairness": fairness_section(inputs),
+        "calibration": calibration_section(inputs),
+        "confusion_gaps": confusion_gaps_section(inputs),
+        "study": study_section(inputs),
+        "pretraining": pretraining_section(inputs),
+    }
 
 
 def _gaps(inputs: Inputs, name: str) -> dict[str, Any]:

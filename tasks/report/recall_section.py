@@ -62,11 +62,27 @@ def gap_rows(inputs: Inputs, model: str) -> list[dict[str, str]]:
             "recall_b": percent(row["recall_b"]),
             "gap": points(row["gap"], signed=True),
             "interval": span_points(row["ci_low"], row["ci_high"]),
-            "p": p_word(row["p_holm"]),
-            "shown": shown(row["p_holm"]),
+            "p": p_word(row["p_adjusted"]),
+            "shown": shown(row["p_adjusted"]),
+            "least": "" if shown(row["p_adjusted"]) else _least(row),
         }
         for _, row in rows.iterrows()
     ]
+
+
+def _least(row: pd.Series) -> str:
+    """Write the smallest gap that a comparison could have shown, in points."""
+    mde = row.get("mde", float("nan"))
+    if mde != mde:
+        return ""
+    return "none" if mde >= 1 else points(mde)
+
+
+def power_words(inputs: Inputs) -> str:
+    """Say with which power the smallest gaps are told; "" where they are not."""
+    if "power" not in inputs.gaps or inputs.gaps["power"].isna().all():
+        return ""
+    return f"{100 * float(inputs.gaps['power'].dropna().iloc[0]):g}\u202f%"
 
 
 def untested(inputs: Inputs, model: str) -> int:
@@ -132,8 +148,8 @@ def _change_row(where: dict[str, str], row: pd.Series) -> dict[str, Any]:
         "interval": span_points(row["ci_low"], row["ci_high"]),
         "gained": count(row["gained"]),
         "lost": count(row["lost"]),
-        "p": p_word(row["p_holm"]),
-        "tone": ("gain" if row["change"] > 0 else "loss") if shown(row["p_holm"]) else "",
+        "p": p_word(row["p_adjusted"]),
+        "tone": ("gain" if row["change"] > 0 else "loss") if shown(row["p_adjusted"]) else "",
     }
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from tasks.report.findings import cards, changes
 
 
-def cell(gender: str, emotion: str, change: float, p_holm: float) -> dict[str, object]:
+def cell(gender: str, emotion: str, change: float, p_adjusted: float) -> dict[str, object]:
     return {
         "dataset": "all",
         "gender": gender,
@@ -21,7 +21,7 @@ def cell(gender: str, emotion: str, change: float, p_holm: float) -> dict[str, o
         "confidence": 0.95,
         "gained": 1,
         "lost": 2,
-        "p_holm": p_holm,
+        "p_adjusted": p_adjusted,
     }
 
 
@@ -53,7 +53,9 @@ def inputs(rows: list[dict[str, object]]) -> SimpleNamespace:
             for model in ("base", "finetuned")
         ]
     )
-    return SimpleNamespace(before_after=pd.DataFrame(rows), by=["gender"], groups=groups)
+    further = {"strategies": pd.DataFrame(), "choice": pd.DataFrame()}
+    change = pd.DataFrame(rows)
+    return SimpleNamespace(before_after=change, by=["gender"], groups=groups, further=further)
 
 
 def test_shown_changes_on_single_emotions_are_told_and_unknown_groups_are_not():
@@ -74,3 +76,10 @@ def test_the_largest_shown_loss_on_one_emotion_is_a_key_figure():
     found = cards(inputs(ROWS), None, None)
     assert any("neutral" in card["label"] and card["tone"] == "loss" for card in found)
     assert not any("neutral" in card["label"] for card in cards(inputs(ROWS[:2]), None, None))
+
+
+def test_a_change_of_one_person_is_told_to_have_no_interval():
+    alone = {**cell("female", "all", 0.02, float("nan")), "ci_low": float("nan")}
+    told = [line for part in changes(inputs([ROWS[0], alone])) for line in part["items"]]
+    assert any("people recorded as female" in line and "no interval" in line for line in told)
+    assert "nan" not in " ".join(told)
