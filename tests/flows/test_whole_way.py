@@ -4,7 +4,6 @@ import json
 import os
 import random
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from whole_way import RUN, call, environment, fresh_clone
 
 from tasks.core import tracking
 from tasks.core.labels import DRAWN_NOTICE
@@ -21,36 +21,7 @@ from tasks.core.paths import EVALUATED, MODELS, STAGE_OUTS, Paths
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-REPOSITORY = Path(__file__).parents[2]
 KILLED_IN = ("draw", "ingest", "crop", "train", "finetune", "choose", "explain base", "report")
-RUN = [sys.executable, "-c", "from flows.cli import main; main()"]
-
-
-def fresh_clone(folder: Path, preset: str) -> Path:
-    """A git repository with the working tree's tracked files, as a user's clone would be."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    ).stdout.split("\0")
-    for name in filter(None, listed):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(REPOSITORY / name, folder / name)
-    (folder / ".venv").symlink_to(REPOSITORY / ".venv")
-    shutil.copy(folder / "presets" / f"{preset}.yaml", folder / "params.yaml")
-    subprocess.run(["git", "init", "-q", "."], cwd=folder, check=True)
-    return folder
-
-
-def environment(folder: Path) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if k not in ("PREFECT_API_URL", "PREFECT_HOME")}
-    return {**kept, "PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "1"}
-
-
-def call(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done
 
 
 def tables(folder: Path) -> dict[str, bytes]:
