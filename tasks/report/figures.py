@@ -245,7 +245,7 @@ def _axes_style(axis: Axes) -> None:
 
 
 def _untrained(top: Axes, bottom: Axes) -> None:
-    text = "Pre-trained weights, used as they are:\nnothing was trained here."
+    text = "No training of its own:\nits weights are used as they are, or mixed."
     top.text(0.5, 0.5, text, ha="center", va="center", fontsize=11, color=FAINT)
     for axis in (top, bottom):
         axis.set_axis_off()

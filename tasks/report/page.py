@@ -64,7 +64,7 @@ def context(
         **_recalls(inputs),
         "blocks": _blocks(inputs),
         "split_by_image": _split_by(inputs) == "image",
-        "trained": {model_word(name): not inputs.histories[name].empty for name in MODELS},
+        "untrained": [_untrained(inputs, name) for name in MODELS if inputs.histories[name].empty],
         "lime": [_lime(inputs, name, figures[f"lime_{name}"]) for name in MODELS],
         "figures": figures,
         "made": provenance(inputs, paths),
@@ -133,6 +133,15 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "" if value != value else f"{value:.4g}"
     return str(value)
+
+
+def _untrained(inputs: Inputs, name: str) -> str:
+    """Say why a model has no training curve."""
+    if name == MODELS[0]:
+        why = "is pre-trained and was used as it is"
+    else:  # the chosen one was mixed from two models, or is the base model
+        why = f"was not trained by itself ({inputs.specs[name].get('source', 'source not told')})"
+    return f"The {model_word(name)} {why}: it has no training curve here."
 
 
 def _split_by(inputs: Inputs) -> str:
