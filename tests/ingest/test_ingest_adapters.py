@@ -9,7 +9,7 @@ import pytest
 
 from tasks.core.errors import DataError
 from tasks.core.paths import Paths
-from tasks.ingest.adapters.drawn import read_names
+from tasks.ingest.adapters import ADAPTERS
 from tasks.ingest.adapters.folder import read_folders
 from tasks.ingest.adapters.london import INFO_NAMES, read_london
 from tasks.ingest.label import Fault, Label, Reading
@@ -32,7 +32,7 @@ def reason(reading: Reading, path: str) -> str:
 
 def test_drawn_names_are_parsed() -> None:
     path = "D0042_a05_f_happiness_1.jpg"
-    assert label(read_names(Path("drawn"), [path]), path) == Label(
+    assert label(ADAPTERS["drawn"](Path("drawn"), [path]), path) == Label(
         emotion="happiness",
         emotion_raw="happiness",
         subject="D0042",
@@ -56,12 +56,12 @@ def test_drawn_names_are_parsed() -> None:
     ],
 )
 def test_drawn_names_of_another_form_are_never_guessed_at(name: str) -> None:
-    assert reason(read_names(Path("drawn"), [name]), name) == "unreadable_name"
+    assert reason(ADAPTERS["drawn"](Path("drawn"), [name]), name) == "unreadable_name"
 
 
 def test_drawn_name_with_a_foreign_emotion() -> None:
     name = "D0042_a05_f_boredom_1.jpg"
-    assert reason(read_names(Path("drawn"), [name]), name) == "unknown_label"
+    assert reason(ADAPTERS["drawn"](Path("drawn"), [name]), name) == "unknown_label"
 
 
 def write_csv(folder: Path, content: str | bytes, name: str = "labels.csv") -> None:

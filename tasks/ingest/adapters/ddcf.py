@@ -13,11 +13,10 @@ say `exp`: they are rejects. Endings vary (`front1`, `Front_01`, `leftg 2`, `_20
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 from tasks.core.labels import EMOTION_WORDS, GENDER_WORDS
-from tasks.ingest.label import Fault, Label, Reading, base_name, unreadable
+from tasks.ingest.label import Fault, Label, unreadable
 
 _NAME = re.compile(
     r"(?P<subject>S\d{1,3})_(?P<age_years>\d{1,2})yo(?P<sex>[MF])_(?P<emotion>[a-z]+)_"
@@ -33,25 +32,8 @@ _WORDS: Mapping[str, str] = {
 _PLEASED = frozenset(["pleased", "happynoteeth"])
 
 
-def read_ddcf(folder: Path, files: Sequence[str]) -> Reading:
-    """Read labels from names.
-
-    Parameters
-    ----------
-    folder
-        The data set's folder (not looked at: names say all).
-    files
-        Paths below the folder.
-
-    Returns
-    -------
-    Reading
-        Labels, or faults with reason `unreadable_name` or `unknown_label` (pleased).
-    """
-    return Reading({path: _read_name(base_name(path)) for path in files})
-
-
-def _read_name(name: str) -> Label | Fault:
+def read_name(name: str) -> Label | Fault:
+    """Read labels from a file's name; a fault is `unreadable_name` or `unknown_label` (pleased)."""
     parts = _NAME.fullmatch(name)
     if parts is None:
         return unreadable("S04_13yoM_Afraid_far left 1.jpg")

@@ -8,11 +8,9 @@ has names with age and sex the other way round (`6_8M_Fear.jpg`); some names end
 """
 
 import re
-from collections.abc import Sequence
-from pathlib import Path
 
 from tasks.core.labels import EMOTION_WORDS, GENDER_WORDS
-from tasks.ingest.label import Fault, Label, Reading, base_name, unreadable
+from tasks.ingest.label import Fault, Label, unreadable
 
 _NAME = re.compile(
     r"(?P<subject>\d{1,3})_(?:(?P<sex>[MF])(?P<age>\d{1,2})|(?P<age_first>\d{1,2})(?P<sex_last>[MF]))"
@@ -21,25 +19,8 @@ _NAME = re.compile(
 )
 
 
-def read_defss(folder: Path, files: Sequence[str]) -> Reading:
-    """Read labels from names.
-
-    Parameters
-    ----------
-    folder
-        The data set's folder (not looked at: names say all).
-    files
-        Paths below the folder.
-
-    Returns
-    -------
-    Reading
-        Labels, or faults with reason `unreadable_name`.
-    """
-    return Reading({path: _read_name(base_name(path)) for path in files})
-
-
-def _read_name(name: str) -> Label | Fault:
+def read_name(name: str) -> Label | Fault:
+    """Read labels from a file's name; a fault is `unreadable_name`."""
     parts = _NAME.fullmatch(name)
     if parts is None:
         return unreadable("1_F8_Sad.jpg")

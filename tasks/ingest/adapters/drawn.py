@@ -5,11 +5,9 @@ Licence: as the project. A demonstration, not evidence about children.
 """
 
 import re
-from collections.abc import Sequence
-from pathlib import Path
 
 from tasks.core.labels import EMOTIONS, GENDER_WORDS
-from tasks.ingest.label import Fault, Label, Reading
+from tasks.ingest.label import Fault, Label
 
 _NAME = re.compile(
     r"(?P<subject>D\d{4})_a(?P<age_years>\d{2})_(?P<gender>[fm])_(?P<emotion>[a-z]+)_[1-9]\d*\.jpg",
@@ -17,25 +15,8 @@ _NAME = re.compile(
 )
 
 
-def read_names(folder: Path, files: Sequence[str]) -> Reading:
-    """Read every file's labels from its name; a name that does not parse is never guessed at.
-
-    Parameters
-    ----------
-    folder
-        The data set's folder (not looked at: names say all).
-    files
-        Paths below the folder.
-
-    Returns
-    -------
-    Reading
-        Labels, or faults with reason `unreadable_name` or `unknown_label`.
-    """
-    return Reading({path: _read_name(path.rsplit("/", 1)[-1]) for path in files})
-
-
-def _read_name(name: str) -> Label | Fault:
+def read_name(name: str) -> Label | Fault:
+    """Read labels from a file's name; a fault is `unreadable_name` or `unknown_label`."""
     parts = _NAME.fullmatch(name)
     if parts is None:
         return Fault("unreadable_name", "not of the form D0042_a05_f_happiness_1.jpg")

@@ -8,11 +8,10 @@ each group: young 19-31, middle-aged 39-55, older 69-80; no age of anyone is in 
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 from tasks.core.labels import GENDER_WORDS
-from tasks.ingest.label import AgeRange, Fault, Label, Reading, age_range, base_name, unreadable
+from tasks.ingest.label import AgeRange, Fault, Label, age_range, unreadable
 
 _NAME = re.compile(
     r"(?P<subject>\d{3})_(?P<group>[ymo])_(?P<sex>[mf])_(?P<emotion>[adfhns])_[ab]\.jpe?g",
@@ -33,25 +32,8 @@ _AGES: Mapping[str, AgeRange] = {
 }
 
 
-def read_faces(folder: Path, files: Sequence[str]) -> Reading:
-    """Read labels from names.
-
-    Parameters
-    ----------
-    folder
-        The data set's folder (not looked at: names say all).
-    files
-        Paths below the folder.
-
-    Returns
-    -------
-    Reading
-        Labels, or faults with reason `unreadable_name`.
-    """
-    return Reading({path: _read_name(base_name(path)) for path in files})
-
-
-def _read_name(name: str) -> Label | Fault:
+def read_name(name: str) -> Label | Fault:
+    """Read labels from a file's name; a fault is `unreadable_name`."""
     parts = _NAME.fullmatch(name)
     if parts is None:
         return unreadable("004_o_m_a_a.jpg")

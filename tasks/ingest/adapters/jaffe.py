@@ -9,10 +9,9 @@ ethnicity are those of the set's title; it gives no ages, so that there are none
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
-from tasks.ingest.label import Fault, Label, Reading, base_name, unreadable
+from tasks.ingest.label import Fault, Label, unreadable
 
 _NAME = re.compile(
     r"(?P<subject>[A-Z]{2})[._](?P<emotion>AN|DI|FE|HA|NE|SA|SU)\d[._]\d{1,3}"
@@ -30,25 +29,8 @@ _EMOTIONS: Mapping[str, str] = {
 }
 
 
-def read_jaffe(folder: Path, files: Sequence[str]) -> Reading:
-    """Read labels from names.
-
-    Parameters
-    ----------
-    folder
-        The data set's folder (not looked at: names say all).
-    files
-        Paths below the folder.
-
-    Returns
-    -------
-    Reading
-        Labels, or faults with reason `unreadable_name`.
-    """
-    return Reading({path: _read_name(base_name(path)) for path in files})
-
-
-def _read_name(name: str) -> Label | Fault:
+def read_name(name: str) -> Label | Fault:
+    """Read labels from a file's name; a fault is `unreadable_name`."""
     parts = _NAME.fullmatch(name)
     if parts is None:
         return unreadable("KA.AN1.39.tiff")

@@ -9,11 +9,10 @@ the sessions A and B, so that a subject is sex and number. The set states the ra
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 from tasks.core.labels import GENDER_WORDS
-from tasks.ingest.label import Fault, Label, Reading, age_range, base_name, unreadable
+from tasks.ingest.label import Fault, Label, age_range, unreadable
 
 _NAME = re.compile(
     r"[AB](?P<subject>(?P<sex>[MF])\d{2})(?P<emotion>AF|AN|DI|HA|NE|SA|SU)"
@@ -39,25 +38,8 @@ _VIEWS: Mapping[str, str] = {
 _AGES = age_range(20, 30)
 
 
-def read_kdef(folder: Path, files: Sequence[str]) -> Reading:
-    """Read labels from names.
-
-    Parameters
-    ----------
-    folder
-        The data set's folder (not looked at: names say all).
-    files
-        Paths below the folder.
-
-    Returns
-    -------
-    Reading
-        Labels, or faults with reason `unreadable_name`.
-    """
-    return Reading({path: _read_name(base_name(path)) for path in files})
-
-
-def _read_name(name: str) -> Label | Fault:
+def read_name(name: str) -> Label | Fault:
+    """Read labels from a file's name; a fault is `unreadable_name`."""
     parts = _NAME.fullmatch(name)
     if parts is None:
         return unreadable("AF01ANFL.JPG")

@@ -14,11 +14,10 @@ is 18 or older. With `age_bands: {minor: [0, 18], adult: [18, 130]}` both are kn
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 from tasks.core.labels import EMOTION_WORDS
-from tasks.ingest.label import Fault, Label, Reading, age_range, base_name, unreadable
+from tasks.ingest.label import Fault, Label, age_range, unreadable
 
 _NAME = re.compile(
     r"Rafd(?P<angle>000|045|090|135|180)_(?P<subject>\d{2})_(?P<race>Caucasian|Moroccan|Kid)_"
@@ -31,25 +30,8 @@ _KID = age_range(0, 17, "Kid")
 _ADULT = age_range(18, None, "adult")
 
 
-def read_rafd(folder: Path, files: Sequence[str]) -> Reading:
-    """Read labels from names.
-
-    Parameters
-    ----------
-    folder
-        The data set's folder (not looked at: names say all).
-    files
-        Paths below the folder.
-
-    Returns
-    -------
-    Reading
-        Labels, or faults with reason `unreadable_name`.
-    """
-    return Reading({path: _read_name(base_name(path)) for path in files})
-
-
-def _read_name(name: str) -> Label | Fault:
+def read_name(name: str) -> Label | Fault:
+    """Read labels from a file's name; a fault is `unreadable_name`."""
     parts = _NAME.fullmatch(name)
     if parts is None:
         return unreadable("Rafd090_01_Caucasian_female_angry_frontal.jpg")

@@ -10,10 +10,8 @@ A few names lack a part; they are rejects.
 """
 
 import re
-from collections.abc import Sequence
-from pathlib import Path
 
-from tasks.ingest.label import Fault, Label, Reading, base_name, unreadable
+from tasks.ingest.label import Fault, Label, unreadable
 
 _NAME = re.compile(
     r"(?P<age>\d{1,3})_(?P<gender>[01])_(?P<race>[0-4])_\d{17}\.jpe?g(?:\.chip\.jpe?g)?",
@@ -23,25 +21,8 @@ _GENDERS = ("male", "female")
 _RACES = ("White", "Black", "Asian", "Indian", "Others")
 
 
-def read_utkface(folder: Path, files: Sequence[str]) -> Reading:
-    """Read ages, genders and races from names.
-
-    Parameters
-    ----------
-    folder
-        The data set's folder (not looked at: names say all).
-    files
-        Paths below the folder.
-
-    Returns
-    -------
-    Reading
-        Labels without emotion, or faults with reason `unreadable_name`.
-    """
-    return Reading({path: _read_name(base_name(path)) for path in files})
-
-
-def _read_name(name: str) -> Label | Fault:
+def read_name(name: str) -> Label | Fault:
+    """Read age, gender and race from a file's name; a fault is `unreadable_name`."""
     parts = _NAME.fullmatch(name)
     if parts is None:
         return unreadable("26_1_2_20170116174525125.jpg")
