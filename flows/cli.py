@@ -12,10 +12,11 @@ from rich.table import Table
 
 from flows.environment import prepare_environment
 from tasks.core.errors import AffectGapError, UserError
-from tasks.core.paths import MODELS, Paths, find_root
+from tasks.core.paths import EVALUATED, Paths, find_root
 
 app = typer.Typer(
-    help="Train emotion recognisers for children; show where and why they fail by age and gender.",
+    help="Train emotion recognisers; measure by age and gender where they read pictures less often "
+    "as labelled; fine-tune them on children.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -109,7 +110,9 @@ def intake(
 @app.command()
 def predict(
     images: Annotated[list[Path], typer.Argument(help="Pictures; each may hold several faces.")],
-    model: Annotated[str, typer.Option(help="base, finetuned, or a model's folder.")] = "finetuned",
+    model: Annotated[
+        str, typer.Option(help=f"{', '.join(EVALUATED)}, or a model's folder.")
+    ] = "finetuned",
     explain: Annotated[
         bool, typer.Option("--explain", help="Draw what the model looks at.")
     ] = False,
@@ -138,12 +141,17 @@ def audit(
         list[str] | None,
         typer.Option(help="A further column of the CSV to compare; may be repeated."),
     ] = None,
+    pair: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="Two models of the CSV to compare, where it has more than two."),
+    ] = None,
 ) -> None:
     """Audit any system's predictions by age, gender and any other column.
 
     The CSV needs the columns emotion and y_pred; image_id, subject_id, age_band (or age_years),
-    gender, ethnicity, mouth, gaze, model, seen_in_training and p_<emotion> are used where they are
-    there. audit.md says what could not be told without the others.
+    gender, ethnicity, mouth, gaze, dataset, model, seen_in_training and p_<emotion> are used where
+    they are there. Two models are compared picture by picture. audit.md says what could not be
+    told without the others.
 
     Example: affectgap audit predictions.csv --out audit/ --by ethnicity
     """
@@ -154,7 +162,7 @@ def audit(
     params = _project().params
     settings = load_section(params, "audit", Settings)
     bands = load_yaml(params).get("ingest", {}).get("age_bands", {})
-    written = audit_csv(predictions, out, settings, (MODELS[0], MODELS[1]), by or [], bands)
+    written = audit_csv(predictions, out, settings, pair, by or [], bands)
     for path in written.paths:
         print(path)
     if written.kept:

@@ -45,7 +45,8 @@ def _not_read_yet(dataset: str, params: Params) -> str:
     if dataset in params.datasets:
         return ""
     known = DATASETS.get(dataset)
-    remedy = f"add it to ingest.datasets with the adapter {known.adapter if known else 'folder'}"
+    adapter = known.adapter if known else "folder"
+    remedy = f"`affectgap use PRESET`, or add it to ingest.datasets with the adapter {adapter}"
     if known and known.preset:
         remedy = f"`affectgap use {known.preset}`"
     return f"; params.yaml does not read it yet: {remedy}"

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tasks.core.errors import UserError
+from tasks.core.errors import ModelError, UserError
 from tasks.core.files import write_bytes
 from tasks.core.images import BadImageError, read_picture
 from tasks.core.models.recogniser import Recogniser
 from tasks.core.params import load_section
-from tasks.core.paths import MODELS, Paths
+from tasks.core.paths import EVALUATED, Paths
 from tasks.core.progress import track
 from tasks.core.shards import encode_png
+from tasks.core.skipped import read_skipped
 from tasks.crop.exif_turn import box_after_turn
 from tasks.crop.face_crop import cut
 from tasks.crop.face_detector import Detection, detect_either_way
@@ -31,7 +32,7 @@ _DIGITS = 6
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked: pictures, a model (`base`, `finetuned` or a folder), and what to draw where.
+    """What is asked: pictures, a model (a name of `EVALUATED`, or a folder), what to draw where.
 
     `out` is a folder for pictures with boxes and probabilities, and with `explain` for what the
     model looks at in each face; None draws nothing.
@@ -63,16 +64,25 @@ def predict_faces(paths: Paths, request: Request) -> Iterator[dict[str, Any]]:
     Raises
     ------
     UserError
-        For a model that is not there, or `explain` without a folder to draw into.
+        For a model that is not there or was skipped, or `explain` without a folder to draw into.
     """
     if request.explain and request.out is None:
         raise UserError("--explain draws pictures; say where with --out DIR")
-    folder = paths.model(request.model) if request.model in MODELS else Path(request.model)
+    folder = _folder(paths, request.model)
     device = load_section(paths.params, "evaluate", evaluate_stage.Params).device
     recogniser = Recogniser.load(folder, device)
     asker = _Asker(paths, recogniser, settings_of_model(folder), request)
     for image in track(request.images, len(request.images), "predict"):
         yield from asker.ask(image)
+
+
+def _folder(paths: Paths, model: str) -> Path:
+    """Return a model's folder; raises ModelError where the run skipped that model."""
+    folder = paths.model(model) if model in EVALUATED else Path(model)
+    skipped = read_skipped(folder)
+    if skipped:
+        raise ModelError(f"{folder}: there is no such model, since {skipped.reason}")
+    return folder
 
 
 class _Asker:

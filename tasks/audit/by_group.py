@@ -1,8 +1,8 @@
 """The audit of one or more models' predictions: from one row a picture to the tables.
 
 Two protocols: `held_out` judges a model on pictures that it was not trained on; `all` judges it on
-every picture, those of its training included, as published studies do. Labels that a model does
-not have are left out and counted.
+every picture, those of its training included, as published studies do. Pictures whose label a model
+does not have, or that it gave no answer for, are left out and counted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from tasks.audit.calibration import calibration_table
+from tasks.audit.calibration import calibration_table, why_not_calibrated
 from tasks.audit.confusion_gaps import confusion_gaps_table
 from tasks.audit.cube import cell_members, dimensions, pool, sort_cells, values_in_order
 from tasks.audit.factors import factors_table
@@ -24,9 +24,8 @@ from tasks.audit.resample import Resampled
 from tasks.audit.settings import NUMBERS, Settings
 from tasks.audit.standardised import standardised_table
 from tasks.core.errors import DataError, ParamsError
-from tasks.core.labels import ALL, EMOTIONS, UNKNOWN, in_order
+from tasks.core.labels import ALL, EMOTIONS, HELD_OUT, UNKNOWN, in_order
 
-HELD_OUT = "held_out"
 PROTOCOLS: tuple[str, ...] = (HELD_OUT, ALL)
 _NEEDED = ("image_id", "dataset", "subject_id", "emotion", "split", "model", "y_pred")
 _KEPT = ("seen_in_training", "subject_known", *NUMBERS)
@@ -60,9 +59,10 @@ def prepare(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     -------
     pandas.DataFrame
         The columns that the tables need, with `correct` and `named` (the model has the picture's
-        label), booleans. Columns of groups are text, and what is not recorded is "unknown";
-        `age_years, face_side_px, sharpness, brightness, detector_score` stay numbers, NaN where
-        there is none. `face_side_px` is the side of the face's box in pixels of the picture.
+        label and gave an answer), booleans. Columns of groups are text, and what is not recorded is
+        "unknown"; `age_years, face_side_px, sharpness, brightness, detector_score` stay numbers,
+        NaN where there is none. `face_side_px` is the side of the face's box in pixels of the
+        picture.
 
     Raises
     ------
@@ -82,13 +82,29 @@ def prepare(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     for name in _labels_of_groups(table, settings):
         text = table[name].astype("str").where(table[name].notna(), UNKNOWN).replace("", UNKNOWN)
         table[name] = text.replace(ALL, "all (recorded)")  # `all` means pooled
-    labels = model_labels(frame)
     table["correct"] = table["y_pred"] == table["emotion"]
-    table["named"] = [
-        labels[model] is None or emotion in labels[model]
-        for emotion, model in zip(table["emotion"], table["model"], strict=True)
-    ]
+    table["named"] = _named(frame)
     return table
+
+
+def _named(frame: pd.DataFrame) -> np.ndarray:
+    """Return which pictures can be judged: the model has the label and gave an answer."""
+    labels = model_labels(frame)
+    has_label = [
+        labels[model] is None or emotion in labels[model]
+        for emotion, model in zip(frame["emotion"], frame["model"], strict=True)
+    ]
+    return np.array(has_label) & ~unanswered(frame).to_numpy()
+
+
+def unanswered(frame: pd.DataFrame) -> pd.Series:
+    """Return for which pictures a model gave no answer, as where it found no face: booleans."""
+    return frame["y_pred"].isna() | frame["y_pred"].isin(["", UNKNOWN])
+
+
+def uncalibrated(frame: pd.DataFrame) -> dict[str, str]:
+    """Say for each model without rows in `calibration` why; `frame` as for `audit_predictions`."""
+    return why_not_calibrated(frame[_named(frame)])
 
 
 def _labels_of_groups(table: pd.DataFrame, settings: Settings) -> list[str]:
@@ -129,7 +145,10 @@ def _with_face_side(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def audit_predictions(
-    frame: pd.DataFrame, settings: Settings, pair: tuple[str, str]
+    frame: pd.DataFrame,
+    settings: Settings,
+    pair: tuple[str, str] | None,
+    pair_protocol: str = HELD_OUT,
 ) -> dict[str, pd.DataFrame]:
     """Audit predictions by group.
 
@@ -143,7 +162,9 @@ def audit_predictions(
     settings
         How the audit is done.
     pair
-        The two models of `before_after`; the table is empty where one is absent.
+        The two models of `before_after`; the table is empty where one is absent or for None.
+    pair_protocol
+        On which pictures these are compared.
 
     Returns
     -------
@@ -158,12 +179,12 @@ def audit_predictions(
     table = prepare(frame, settings)
     judged = by_protocol(table[table["named"]])
     if judged.empty:
-        raise DataError("no picture has a label that its model can answer: nothing to audit")
+        raise DataError("no picture has an answer and a label that its model knows: none to audit")
     return {
         "counts": counts_table(table, settings.by),
         "groups": groups_table(judged, settings),
         "gaps": gaps_table(judged, settings),
-        "before_after": paired_table(table[table["named"]], settings, pair),
+        "before_after": paired_table(table[table["named"]], settings, pair, pair_protocol),
         "confusion": confusion_table(judged, settings.by, model_labels(frame)),
         "factors": factors_table(judged, settings),
         "standardised": standardised_table(judged, settings),
@@ -209,7 +230,7 @@ def counts_table(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Return pictures and subjects of every cell and split, with how many a model leaves out.
 
     `held_out` counts pictures that the model was not trained on; `left_out` those whose label it
-    does not have.
+    does not have or that it gave no answer for.
     """
     marked = table.assign(
         left_out=~table["named"], held_out=~table["seen_in_training"].astype(bool)

@@ -45,7 +45,8 @@ _METHOD = (
     "Expected calibration error (Guo et al. 2017): mean distance of confidence, the largest "
     "probability, from accuracy over {bins} bins, each with as many pictures of all groups "
     "together, so that groups share the bins' limits. It is too high for few pictures: "
-    "ece_by_chance is what a perfectly calibrated model would show on average with as many. "
+    "ece_by_chance is what a perfectly calibrated model would show on average with as many, if "
+    "pictures were independent (of people whose pictures are alike, chance makes it higher). "
     "Intervals: cluster bootstrap by subject, percentiles widened for few people (Hesterberg "
     "2015); for the error moved so that the draws' mean is the figure, since drawing raises it. In "
     "a bin's row, and where all answers are right or all wrong, from the interval of accuracy, "
@@ -64,7 +65,7 @@ def why_not_calibrated(judged: pd.DataFrame) -> dict[str, str]:
     Parameters
     ----------
     judged
-        See `calibration_table`.
+        See `calibration_table`; `y_pred` too, and a protocol is not needed.
 
     Returns
     -------
@@ -85,7 +86,19 @@ def why_not_calibrated(judged: pd.DataFrame) -> dict[str, str]:
         elif (abs(total - 1) > _TOLERANCE).any():
             worst = total[abs(total - 1).argmax()]
             reasons[str(model)] = f"a picture's probabilities add up to {worst:.3g}, not to 1"
+        elif count := _otherwise_answered(part, columns):
+            pictures = "1 picture" if count == 1 else f"{count} pictures"
+            reasons[str(model)] = f"for {pictures} the answer is not the most probable label"
     return reasons
+
+
+def _otherwise_answered(part: pd.DataFrame, columns: Sequence[str]) -> int:
+    """Count pictures whose answer has not the largest probability, which is then not its own."""
+    own = part[part["protocol"] == ALL] if "protocol" in part.columns else part
+    values = own[columns].to_numpy(dtype=float)
+    place = codes(own["y_pred"], [name.removeprefix("p_") for name in columns])
+    given = np.where(place < 0, np.nan, values[np.arange(len(own)), place])
+    return int((~(given >= np.nanmax(values, axis=1))).sum())
 
 
 def calibration_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFrame:
@@ -94,8 +107,8 @@ def calibration_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     Parameters
     ----------
     judged
-        One row a model, protocol and picture: `model, protocol, subject_id, correct`, the columns
-        of `settings.by`, and `p_<emotion>` of the labels that a model has.
+        One row a model, protocol and picture: `model, protocol, subject_id, y_pred, correct`, the
+        columns of `settings.by`, and `p_<emotion>` of the labels that a model has.
     settings
         Of them: by, confidence, calibration_bins, resamples, seed.
 

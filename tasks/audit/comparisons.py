@@ -10,12 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm, t
-from statsmodels.stats.multitest import multipletests
+from scipy.stats import false_discovery_control, norm, t
 
 from tasks.core.intervals import wilson
-
-_METHODS = {"holm": "holm", "benjamini_hochberg": "fdr_bh"}
 
 
 @dataclass(frozen=True)
@@ -166,8 +163,18 @@ def corrected(p_values: pd.Series, tested: pd.Series, correction: str) -> pd.Ser
     """
     adjusted = pd.Series(np.nan, index=p_values.index)
     if tested.any():
-        method = _METHODS[correction]
-        adjusted[tested] = multipletests(p_values[tested].to_numpy(), method=method)[1]
+        of_family = p_values[tested].to_numpy(dtype=float)
+        correct = _holm if correction == "holm" else false_discovery_control
+        adjusted[tested] = correct(of_family)
+    return adjusted
+
+
+def _holm(p_values: np.ndarray) -> np.ndarray:
+    """Multiply the smallest by their number, the next by one less, and so on; never fall."""
+    order = np.argsort(p_values)
+    left = np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * left), 1.0)
     return adjusted
 
 

@@ -1,6 +1,7 @@
 """Confusions that one group has and another has not, such as disgust that is read as anger.
 
-Two groups may be read equally well and yet wrongly in different ways; recall does not show it.
+Two groups may have the same recall and yet be read wrongly in different ways: recall does not show
+it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -46,7 +47,7 @@ _FIGURES = ["share_a", "share_b", "gap", "ci_low", "ci_high", "p_value", "method
 _CELL = ["group_a", "group_b", "emotion", "y_pred"]
 _METHOD = (
     "{how}; p_adjusted: over the {tested} cells of this model, protocol and dimension that have at "
-    "least {min_n} pictures of the emotion on both sides and an answer in either group"
+    "least {least} of the emotion on both sides and an answer in either group"
 )
 _AT_ONCE = 500  # comparisons, so that many groups need no more memory than few
 
@@ -85,15 +86,16 @@ def confusion_gaps_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFra
         One row a model, protocol and picture: `model, protocol, subject_id, emotion, y_pred` and
         the columns of `settings.by`; `subject_known` where there is one.
     settings
-        Of them: by, confidence, min_n, correction, resamples, seed.
+        Of them: by, confidence, min_n, min_subjects, correction, resamples, seed.
 
     Returns
     -------
     pandas.DataFrame
         One row a cell: of the `n_a` pictures of `emotion` in group a the share `share_a` was read
         as `y_pred`, likewise b; `gap` is a minus b, from -1 to 1. Cells that have fewer than
-        `min_n` pictures on a side, and answers that neither group got, have no row, except disgust
-        read as anger and the reverse, which always have one (then with an empty `p_adjusted`).
+        `min_n` pictures or `min_subjects` people on a side, and answers that neither group got,
+        have no row, except disgust read as anger and the reverse, which always have one (then with
+        an empty `p_adjusted`).
         `p_adjusted` is corrected over the cells of a model, protocol and dimension.
     """
     parts = []
@@ -128,7 +130,8 @@ def _of_dimension(
 ) -> pd.DataFrame:
     """Compare the groups of one dimension of one model and protocol."""
     counts = _counts(part, dimension)
-    cells = pd.DataFrame(list(_cells(counts, settings.min_n)))
+    people = sampled.count(counts.pictures())
+    cells = pd.DataFrame(list(_cells(counts, people, settings)))
     if cells.empty:
         return cells
     pictures, answered = counts.pictures(), counts.answered()
@@ -162,7 +165,7 @@ def _counts(part: pd.DataFrame, dimension: str) -> _Counts:
     )
 
 
-def _cells(counts: _Counts, min_n: int) -> Iterator[dict[str, object]]:
+def _cells(counts: _Counts, people: np.ndarray, settings: Settings) -> Iterator[dict[str, object]]:
     """List the cells to compare: names, sizes, and their columns in both matrices."""
     sizes, reads = column_sums(counts.pictures()), column_sums(counts.answered())
     n_emotions, n_answers = len(counts.emotions), len(counts.answers)
@@ -175,7 +178,7 @@ def _cells(counts: _Counts, min_n: int) -> Iterator[dict[str, object]]:
             of = [group * n_emotions + e for group in (a, b)]
             read = [cell * n_answers + y for cell in of]
             n_a, n_b = (int(sizes[cell]) for cell in of)
-            enough = min(n_a, n_b) >= min_n and reads[read].sum() > 0
+            enough = settings.enough(min(n_a, n_b), people[of].min()) and reads[read].sum() > 0
             if enough or (emotion, answer) in ALWAYS:
                 yield {
                     **dict(zip(_CELL, (group_a, group_b, emotion, answer), strict=True)),
@@ -189,7 +192,7 @@ def _corrected(cells: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     tested = cells["enough"] & cells["p_value"].notna()
     adjusted = corrected(cells["p_value"], tested, settings.correction)
     words = [
-        _METHOD.format(how=how, tested=int(tested.sum()), min_n=settings.min_n)
+        _METHOD.format(how=how, tested=int(tested.sum()), least=settings.least_words())
         if isinstance(how, str)
         else f"a side has no picture of {emotion}"
         for how, emotion in zip(cells["method"], cells["emotion"], strict=True)

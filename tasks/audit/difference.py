@@ -23,6 +23,7 @@ from tasks.audit.comparisons import (
 from tasks.audit.people import whole
 from tasks.audit.recalls import selected
 from tasks.audit.resample import Resampled, percentile_interval, ratio, share_interval
+from tasks.audit.unknown_people import NOBODY_KNOWN, SOME_UNKNOWN
 
 DRAWN = (
     "interval: percentiles of a cluster bootstrap by subject, widened for few people; "
@@ -32,8 +33,6 @@ COUNTED = (
     "interval of Newcombe's kind and score test, each person counted once, because nothing varies "
     "between people or one side is one person"
 )
-NOBODY_KNOWN = "; subjects are not known, so each picture counts as a person of its own"
-SOME_UNKNOWN = "; pictures whose subject is not known count as people of their own"
 _AT_ONCE = 1 << 22  # entries of (people, comparisons)
 Kind = Literal["groups", "models"]
 

@@ -1,7 +1,8 @@
 """Which factors can enter a model of right and wrong answers, and as what columns.
 
 A factor is left out, with the reason, where its part in a gap cannot be told: it is missing, the
-same for every picture, unknown for most, or goes together with the factors before it in the list.
+same for every picture, unknown for most, recorded for one level alone of a factor before it in the
+list (then a model with both would be one of that level), or goes together with those factors.
 A level that is always read right (or always wrong) has no finite odds ratio; its pictures tell
 nothing of the other factors and leave the model with it, which is what the likelihood does with
 them in the limit.
@@ -17,6 +18,7 @@ from tasks.audit.cube import values_in_order
 from tasks.audit.factor_values import UNITS, factor_values
 
 PEOPLE_PER_COEFFICIENT = 3  # the robust covariance of fewer is worth little
+HANDFUL = 5  # pictures without which a level is none that others are compared with
 RARER_PER_COEFFICIENT = 5  # wrong (or right) pictures: E. Vittinghoff, C. E. McCulloch 2007
 _SAME = 1e-6  # share of a column's spread that the others do not explain
 
@@ -88,7 +90,7 @@ def design_of(part: pd.DataFrame, factors: Sequence[str], references: Mapping[st
         columns = np.column_stack([term.values for term in terms]) if terms else None
         wider = None if columns is None else _extended(basis, columns)
         if columns is None:
-            design.left_out.append((name, "", "the same for every picture of the model"))
+            design.left_out.append((name, "", "the same for every picture that remains"))
         elif wider is None:
             design.left_out.append((name, "", _together(columns, bases)))
         elif wider.shape[1] > room:
@@ -112,6 +114,8 @@ def _known(part: pd.DataFrame, factors: Sequence[str], design: Design) -> dict[s
             design.left_out.append((name, "", "recorded for no picture"))
         elif values.isna().mean() > 0.5:
             design.left_out.append((name, "", _mostly_unknown(values)))
+        elif reason := _takes_away(known, values):
+            design.left_out.append((name, "", reason))
         else:
             known[name] = values
     while known and _complete(known).mean() < 0.5:
@@ -123,6 +127,29 @@ def _known(part: pd.DataFrame, factors: Sequence[str], design: Design) -> dict[s
         counts = {name: int(values.isna().sum()) for name, values in known.items()}
         design.unknown = {name: count for name, count in counts.items() if count}
     return known
+
+
+def _takes_away(known: dict[str, pd.Series], values: pd.Series) -> str:
+    """Say which factor before it would have one level left, were this one used; "" for none."""
+    before = _complete(known) if known else np.ones(len(values), dtype=bool)
+    after = before & values.notna().to_numpy()
+    for name, earlier in known.items():
+        if _levels(earlier[before]) > 1 and _levels(earlier[after]) < 2:
+            sizes = earlier[after].value_counts()
+            if sizes.empty:
+                return f"recorded for no picture of known {' and '.join(known)}"
+            if name in UNITS:
+                return f"recorded for one {name} only: it cannot be compared"
+            almost = "" if len(sizes) == 1 else "almost "
+            return f"recorded for {name} {sizes.index[0]} {almost}only: it cannot be compared"
+    return ""
+
+
+def _levels(values: pd.Series) -> int:
+    """Count the levels that a handful of pictures have; of numbers, the different ones."""
+    if pd.api.types.is_numeric_dtype(values):
+        return int(values.nunique())
+    return int((values.value_counts() >= HANDFUL).sum())
 
 
 def _complete(known: dict[str, pd.Series]) -> np.ndarray:

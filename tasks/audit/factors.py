@@ -21,8 +21,8 @@ from tasks.audit.comparisons import corrected
 from tasks.audit.factor_design import Design, design_of, largest_levels
 from tasks.audit.settings import Settings
 from tasks.audit.unknown_people import unknown_people
+from tasks.core.tables import NO_MODEL
 
-NO_MODEL = "(no model)"  # in the column `factor`
 FEWEST_PEOPLE = 10
 _FEW_PEOPLE = 50  # below: the bias-reduced covariance
 _FINITE = 10.0  # a coefficient beyond, an odds ratio of 22,000, stands for an infinite one

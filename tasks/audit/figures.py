@@ -14,23 +14,22 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tasks.audit.model_marks import model_marks, model_word
 from tasks.core.figure_style import (
     COLOURS,
     FAINT,
     GRID,
     INK,
     WIDTH_INCHES,
-    empty_figure,
-    mark,
     quiet_axes,
     save,
 )
 from tasks.core.headline import points
 from tasks.core.labels import ALL
+from tasks.core.paths import MODELS
 
 _CROSSED_AT_MOST = 8  # cells of the first two dimensions that a figure still shows one by one
 _CROSSED_AT_LEAST = 5  # pictures of each such cell
-_TITLES = {"base": "base model", "finetuned": "fine-tuned model"}
 
 
 @dataclass(frozen=True)
@@ -115,27 +114,27 @@ def recall_figure(
         _recall_panel(axis, table, rows, heights, by, emotions[index], models)
         name = "all emotions" if emotions[index] == ALL else emotions[index]
         axis.set_title(name, fontsize=11, loc="left", color=INK, fontweight="bold")
-    handles = [mark(COLOURS[i], _TITLES.get(name, name)) for i, name in enumerate(models)]
-    save(figure, path, title, credit, handles)
+    save(figure, path, title, credit, model_marks(models))
 
 
-def change_figure(table: pd.DataFrame, by: Sequence[str], credit: str, path: Path) -> None:
-    """Draw what fine-tuning changed for each group: both recalls, and the change's interval.
+def change_figure(
+    table: pd.DataFrame, by: Sequence[str], pair: tuple[str, str], credit: str, path: Path
+) -> None:
+    """Draw what changed for each group from one model to the other: both recalls, and the change.
 
     Parameters
     ----------
     table
-        `before_after`; where it is empty, the figure says so.
+        `before_after`, not empty.
     by
         The dimensions.
+    pair
+        The models that were compared.
     credit
         Notices and credits of the data sets.
     path
         The PNG.
     """
-    if table.empty:
-        empty_figure(path, "No picture is held out from both models: no change to show", credit)
-        return
     rows = group_rows(table, by)
     heights = _heights(rows)
     figure = Figure(figsize=(WIDTH_INCHES, 2.1 + 0.34 * (heights[-1] + 1)))
@@ -146,21 +145,34 @@ def change_figure(table: pd.DataFrame, by: Sequence[str], credit: str, path: Pat
         _change(right, cell, height)
     _share_axis(left, rows, heights, [int(select(table, r, by, ALL)["n"].iloc[0]) for r in rows])
     left.set_xlabel("recall, %", color=FAINT)
-    left.set_title("recall before and after", fontsize=11, loc="left", fontweight="bold")
+    left.set_title("recall of both models", fontsize=11, loc="left", fontweight="bold")
     right.axvline(0, color=INK, linewidth=0.8)
     right.set_xlabel("change in recall, percentage points", color=FAINT)
     right.set_title("change", fontsize=11, loc="left", fontweight="bold")
     quiet_axes(right)
     _room_for_counts(right)
-    handles = [mark(COLOURS[0], _TITLES["base"]), mark(COLOURS[1], _TITLES["finetuned"])]
     level = 100 * table["confidence"].iloc[0]
     unknown = table["method"].str.contains("subjects are not known").all()
     drawn = "of pictures, as subjects are not known" if unknown else "by subject"
     title = (
-        "What fine-tuning changed, on pictures held out from both models\n"
+        f"{change_words(pair)}, {shared_words(table)}\n"
         f"(bars: {level:g} % intervals of the change, picture by picture, bootstrap {drawn})"
     )
-    save(figure, path, title, credit, handles)
+    save(figure, path, title, credit, model_marks(pair))
+
+
+def change_words(pair: tuple[str, str]) -> str:
+    """Say what a comparison of two models shows."""
+    if pair == MODELS:
+        return "What fine-tuning changed"
+    return f"What changes from {model_word(pair[0])} to {model_word(pair[1])}"
+
+
+def shared_words(table: pd.DataFrame) -> str:
+    """Say which pictures `before_after` compares the models on."""
+    if (table["protocol"] == ALL).all():
+        return "on every picture (which of them the models were trained on is not known)"
+    return "on pictures held out from both models"
 
 
 def confusion_figure(
@@ -200,9 +212,7 @@ def confusion_figure(
             axis.set_visible(True)
             _matrix(axis, cells, size)
             name = "" if dimension == ALL else f"{_word(dimension, group)}, "
-            axis.set_title(
-                f"{name}{_TITLES.get(model, model)}", fontsize=11, loc="left", fontweight="bold"
-            )
+            axis.set_title(f"{name}{model_word(model)}", fontsize=11, loc="left", fontweight="bold")
     words = "What each emotion was read as, % of the pictures of that emotion (n in brackets)"
     save(figure, path, f"{words},\n{title}", credit, [])
 

@@ -1,45 +1,49 @@
 """Reliability diagrams: how often a model is right where it is so and so sure, a panel a group."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tasks.audit.model_marks import model_marks
 from tasks.core.figure_style import (
     COLOURS,
     FAINT,
     INK,
     WIDTH_INCHES,
     empty_figure,
-    mark,
     quiet_axes,
     save,
 )
 from tasks.core.labels import ALL
 
-_TITLES = {"base": "base model", "finetuned": "fine-tuned model"}
 _COLUMNS = 3
 _PLAIN = ("age_band", "gender", ALL)  # whose groups speak for themselves
 
 
-def calibration_figure(table: pd.DataFrame, title: str, credit: str, path: Path) -> None:
+def calibration_figure(
+    table: pd.DataFrame, title: str, credit: str, path: Path, left_out: Mapping[str, str]
+) -> None:
     """Draw accuracy against confidence in bins, a panel a group, a line a model.
 
     Parameters
     ----------
     table
-        Rows of `calibration_table`, one protocol; where there is none the figure says so.
+        Rows of `calibration_table`, one protocol; where there is none the figure says why.
     title
         Which pictures these are.
     credit
         Notices and credits of the data sets.
     path
         The PNG.
+    left_out
+        Model to why its calibration cannot be told, see `why_not_calibrated`.
     """
     if table.empty:
-        empty_figure(path, "No model gives probabilities: its calibration cannot be told", credit)
+        reasons = ";\n".join(dict.fromkeys(left_out.values()))
+        empty_figure(path, f"Calibration cannot be told: {reasons}", credit)
         return
     models = list(dict.fromkeys(table["model"]))
     panels = list(table[["dimension", "group"]].drop_duplicates().itertuples(index=False))
@@ -60,16 +64,13 @@ def calibration_figure(table: pd.DataFrame, title: str, credit: str, path: Path)
             fontweight="bold",
             pad=8 + 13 * len(models),
         )
-    handles = [
-        mark(COLOURS[i % len(COLOURS)], _TITLES.get(name, name)) for i, name in enumerate(models)
-    ]
     level = 100 * float(table["confidence"].iloc[0])
     words = (
         "How often answers of each confidence are right; below the diagonal the model is surer "
         f"than it is right.\n{title[:1].upper()}{title[1:]}; bars: {level:g} % intervals; larger "
         "marks: more pictures"
     )
-    save(figure, path, words, credit, handles)
+    save(figure, path, words, credit, model_marks(models))
 
 
 def _panel(axis: Axes, part: pd.DataFrame, models: Sequence[str]) -> None:

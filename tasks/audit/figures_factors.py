@@ -12,18 +12,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from tasks.audit.factor_values import UNITS
+from tasks.audit.model_marks import model_marks, model_word
 from tasks.core.figure_style import (
     COLOURS,
     FAINT,
     INK,
     WIDTH_INCHES,
     empty_figure,
-    mark,
     quiet_axes,
     save,
 )
 
-_TITLES = {"base": "base model", "finetuned": "fine-tuned model"}
 _WIDEST = 1000.0  # odds ratios beyond are not told apart
 _TICKS = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
 _FINE = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)  # where few of these fit
@@ -68,12 +67,9 @@ def factors_figure(table: pd.DataFrame, title: str, credit: str, path: Path) -> 
         _draw_line(axis, place, line, models)
     _finish(axis, lines, shown)
     _notes(axis, below)
-    handles = [
-        mark(COLOURS[i % len(COLOURS)], _TITLES.get(name, name)) for i, name in enumerate(models)
-    ]
     level = 100 * float(shown["confidence"].iloc[0])
     words = f"Odds of a right answer, every other factor held the same (bars: {level:g} % intervals"
-    save(figure, path, f"{words}),\n{title}", credit, handles)
+    save(figure, path, f"{words}),\n{title}", credit, model_marks(models))
 
 
 def _lines(shown: pd.DataFrame) -> Iterator[_Line]:
@@ -190,7 +186,7 @@ def _left_out(table: pd.DataFrame) -> Iterator[str]:
     for (what, why), models in named.items():
         by_reason.setdefault((why, tuple(models)), []).append(what)
     for (why, models), whats in by_reason.items():
-        of = "" if len(models) == total else f" ({', '.join(_TITLES.get(m, m) for m in models)})"
+        of = "" if len(models) == total else f" ({', '.join(model_word(m) for m in models)})"
         yield f"Not shown: {', '.join(whats)}{of}: {why}."
 
 

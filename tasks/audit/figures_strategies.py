@@ -69,7 +69,10 @@ def _nothing_to_draw(table: pd.DataFrame) -> str:
         return "No strategy was carried out, or no picture is unseen by all: nothing to compare"
     groups = table[table["group"] != ALL]
     if not groups["fine_tuned_on"].astype(bool).any():
-        return "No unseen picture is of the group that was fine-tuned on: nothing to compare"
+        why = str(table["note"].iloc[0])
+        return (
+            f"{why[:1].upper()}{why[1:]}: there is no one gain to weigh\nagainst losses elsewhere"
+        )
     if groups["fine_tuned_on"].astype(bool).all():
         return "All unseen pictures are of the group that was fine-tuned on: no other can lose"
     return ""

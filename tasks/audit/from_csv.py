@@ -4,7 +4,9 @@ The file needs `emotion` (the label) and `y_pred` (the answer). Used where they 
 `image_id, subject_id, age_band, age_years, gender, ethnicity, mouth, gaze, pose, dataset, model,
 seen_in_training, p_<emotion>`, what else may explain a gap (`face_side_px, sharpness, brightness`),
 and any column that is named to be compared. What cannot be told without them is said in `audit.md`.
-Words such as "happy" or "F" are translated; an unknown word stops the audit and is named.
+Words such as "happy" or "F" are translated; an unknown emotion stops the audit and is named, other
+words stay as they are. A picture without an answer, as where no face was found, is counted as left
+out.
 """
 
 import os
@@ -17,17 +19,27 @@ from pathlib import Path
 
 import pandas as pd
 
-from tasks.audit.by_group import audit_predictions
-from tasks.audit.calibration import why_not_calibrated
-from tasks.audit.outputs import write_figures, write_tables
+from tasks.audit.by_group import audit_predictions, unanswered, uncalibrated
+from tasks.audit.outputs import Unshown, write_figures, write_tables
+from tasks.audit.paired import why_not_paired
 from tasks.audit.settings import NUMBERS, Settings
-from tasks.audit.summary import NAMELESS, markdown
+from tasks.audit.summary import NAMELESS, Untold, markdown
 from tasks.core.errors import DataError, UserError
 from tasks.core.files import sha256_of, write_text
-from tasks.core.labels import EMOTION_WORDS, EMOTIONS, GENDER_WORDS, UNKNOWN, age_band
+from tasks.core.labels import (
+    ALL,
+    EMOTION_WORDS,
+    EMOTIONS,
+    GENDER_WORDS,
+    HELD_OUT,
+    UNKNOWN,
+    age_band,
+)
+from tasks.core.paths import MODELS
 
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-_TRANSLATED = ("emotion", "y_pred", "gender", "seen_in_training")
+_PROBABILITIES = tuple(f"p_{name}" for name in EMOTIONS)
+_TRANSLATED = ("emotion", "y_pred", "seen_in_training")
 _NO_GROUPS = ("emotion", "y_pred", "image_id", "subject_id", "model", "split", "seen_in_training")
 
 
@@ -43,7 +55,7 @@ def audit_csv(
     csv_path: Path,
     out_dir: Path,
     settings: Settings,
-    pair: tuple[str, str],
+    pair: tuple[str, str] | None,
     further: Sequence[str],
     age_bands: Mapping[str, tuple[float, float]],
 ) -> Written:
@@ -60,7 +72,9 @@ def audit_csv(
         How the audit is done. `age_band` and `gender` are compared beside `settings.by`; columns
         that the file lacks are left out and named.
     pair
-        Models of the file that are compared picture by picture, if both are in it.
+        Models of the file that are compared picture by picture. None: `base` and `finetuned` where
+        the file has both, else its models if these are two, in the order in which they appear. It
+        is done on pictures held out from both, or on every picture where the file does not tell.
     further
         Columns to compare that the file must have.
     age_bands
@@ -72,7 +86,7 @@ def audit_csv(
     DataError
         One line, for a file that is missing, no CSV, empty, lacks a column or has unknown labels.
     UserError
-        Where a column cannot be compared, or `out_dir` is a file.
+        Where a column or a model cannot be compared, or `out_dir` is a file.
     """
     if out_dir.exists() and not out_dir.is_dir():
         raise UserError(f"{out_dir}: is a file; --out names a folder")
@@ -81,16 +95,19 @@ def audit_csv(
     wanted = list(dict.fromkeys(["age_band", "gender", *settings.by, *asked]))
     compared = [name for name in wanted if name in given.columns]
     frame = _complete(given, csv_path)
-    tables = audit_predictions(frame, settings.model_copy(update={"by": compared}), pair)
-    absent = _absent(given, wanted, settings)
-    unsure = {} if "p_<emotion>" in absent else why_not_calibrated(frame)
+    pair = _pair(pair, list(dict.fromkeys(frame["model"])), csv_path)
+    told = "seen_in_training" in given.columns and given["seen_in_training"].notna().any()
+    protocol = HELD_OUT if told else ALL
+    tables = audit_predictions(frame, settings.model_copy(update={"by": compared}), pair, protocol)
+    untold = _untold(given, frame, wanted, settings)
+    why = Unshown(why_not_paired(frame, pair, protocol), uncalibrated(frame))
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out_dir.parent, prefix=f".{out_dir.name}.") as scratch:
         fresh = Path(scratch)
-        figures = write_figures(tables, compared, pair, fresh)
+        figures = write_figures(tables, compared, pair, why, fresh)
         written = write_tables(tables, fresh)
         names = [path.name for path in figures]
-        text = markdown(tables, csv_path.name, compared, absent, unsure, names)
+        text = markdown(tables, csv_path.name, compared, pair, why, untold, names)
         write_text(fresh / "audit.md", text)
         return _moved([fresh / "audit.md", *written, *figures], out_dir)
 
@@ -124,16 +141,48 @@ def _askable(further: Sequence[str], given: pd.DataFrame, path: Path) -> list[st
         if name not in given.columns:
             has = ", ".join(map(str, given.columns))
             raise UserError(f"--by {name}: {path} has no such column (it has {has})")
-        if name in NUMBERS or name in _NO_GROUPS or name.startswith("p_"):
+        if name in NUMBERS or name in _NO_GROUPS or name in _PROBABILITIES:
             raise UserError(f"--by {name}: holds no groups; name a column of words, such as gender")
     return [name for name in asked if name != "dataset"]
+
+
+def _pair(
+    asked: tuple[str, str] | None, models: Sequence[str], path: Path
+) -> tuple[str, str] | None:
+    """Choose the two models that are compared; None where it is not clear which."""
+    if asked is not None:
+        for name in asked:
+            if name not in models:
+                raise UserError(
+                    f"--pair {' '.join(asked)}: {path} has no model {name} (it has "
+                    f"{', '.join(models)})"
+                )
+        if asked[0] == asked[1]:
+            raise UserError(f"--pair {' '.join(asked)}: names one model twice")
+        return asked
+    if set(MODELS) <= set(models):
+        return MODELS[0], MODELS[1]
+    return (models[0], models[1]) if len(models) == 2 else None
+
+
+def _untold(
+    given: pd.DataFrame, frame: pd.DataFrame, wanted: Sequence[str], settings: Settings
+) -> Untold:
+    """Gather what the file does not tell; `frame` is what `_complete` made of `given`."""
+    seen = given.get("seen_in_training", pd.Series(False, index=given.index))
+    lacking = frame[unanswered(frame)].groupby("model", sort=False).size()
+    return Untold(
+        absent=_absent(given, wanted, settings),
+        unanswered={str(model): int(count) for model, count in lacking.items()},
+        unknown_training=int(seen.isna().sum()),
+    )
 
 
 def _absent(given: pd.DataFrame, wanted: Sequence[str], settings: Settings) -> list[str]:
     """Name the columns that would tell more, in the order of what is lost without them."""
     needed = [*wanted, "subject_id", "seen_in_training", "image_id"]
     absent = [name for name in needed if name not in given.columns]
-    if not any(f"p_{name}" in given.columns for name in EMOTIONS):
+    if not any(name in given.columns for name in _PROBABILITIES):
         absent.append("p_<emotion>")
     explaining = [*settings.factors, *settings.standardise_to]
     return list(dict.fromkeys([*absent, *(n for n in explaining if n not in given.columns)]))
@@ -148,6 +197,8 @@ def _banded(given: pd.DataFrame, bands: Mapping[str, tuple[float, float]]) -> pd
 
 def read_predictions(path: Path) -> pd.DataFrame:
     """Read the CSV, with column names and labels brought to the project's words.
+
+    Where their cells are empty, `seen_in_training` is missing and `y_pred` "unknown".
 
     Raises
     ------
@@ -165,18 +216,21 @@ def read_predictions(path: Path) -> pd.DataFrame:
         raise DataError(f"{path}: lacks the column(s) {', '.join(absent)} (it has {has})")
     if frame.empty:
         raise DataError(f"{path}: has a header but no rows")
-    for name in ("emotion", "y_pred"):
-        frame[name] = _translated(frame[name], EMOTION_WORDS, name, path)
-    if "gender" in frame.columns:
-        frame["gender"] = _translated(frame["gender"], GENDER_WORDS, "gender", path)
+    frame["emotion"] = _translated(frame["emotion"], EMOTION_WORDS, "emotion", path)
+    answers = {**EMOTION_WORDS, "": UNKNOWN}  # a picture without an answer is counted
+    frame["y_pred"] = _translated(frame["y_pred"], answers, "y_pred", path)
     if "seen_in_training" in frame.columns:
-        seen = _translated(frame["seen_in_training"], _BOOLEANS, "seen_in_training", path)
-        frame["seen_in_training"] = seen.astype(bool)
+        told = {**_BOOLEANS, "": None}
+        seen = _translated(frame["seen_in_training"], told, "seen_in_training", path)
+        frame["seen_in_training"] = seen.astype("boolean")
     for name in frame.columns:
-        if name.startswith("p_") or name in NUMBERS:
+        if name in _PROBABILITIES or name in NUMBERS:
             frame[name] = _numbers(frame[name], name, path)
         elif name not in _TRANSLATED:
             frame[name] = frame[name].str.strip()
+    if "gender" in frame.columns:  # categories of another system's own stay as they are
+        words = frame["gender"].str.lower().map(dict(GENDER_WORDS))
+        frame["gender"] = words.where(words.notna(), frame["gender"])
     return frame
 
 
@@ -216,11 +270,10 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _column(name: str) -> str:
-    """Bring a column's name to the project's: `P_Happy` is `p_happiness`."""
+    """Bring a column's name to the project's: `P_Happy` is `p_happiness`; `p_id` stays `p_id`."""
     plain = str(name).strip().lower()
-    if plain.startswith("p_"):
-        return f"p_{EMOTION_WORDS.get(plain[2:], plain[2:])}"
-    return plain
+    emotion = EMOTION_WORDS.get(plain.removeprefix("p_")) if plain.startswith("p_") else None
+    return plain if emotion is None else f"p_{emotion}"
 
 
 def _translated(column: pd.Series, words: Mapping[str, object], name: str, path: Path) -> pd.Series:
@@ -242,6 +295,10 @@ def _complete(given: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Add the columns that the audit needs, with values that claim nothing."""
     frame = given.copy()
     numbers = pd.Series([f"line {index + 2}" for index in range(len(frame))])
+    if {"dataset", "subject_id"} <= set(frame.columns):
+        # Two data sets may use the same names for different people.
+        named = frame["dataset"] + "/" + frame["subject_id"]
+        frame["subject_id"] = named.where(frame["subject_id"] != "", "")
     for name, value in {"model": NAMELESS, "dataset": path.stem, "split": UNKNOWN}.items():
         if name not in frame.columns:
             frame[name] = value
@@ -252,5 +309,7 @@ def _complete(given: pd.DataFrame, path: Path) -> pd.DataFrame:
         if name == "subject_id":
             frame["subject_known"] = given_names != ""
     if "seen_in_training" not in frame.columns:
-        frame["seen_in_training"] = True  # not known: no row may count as held out
+        frame["seen_in_training"] = True
+    # What is not known may not count as held out.
+    frame["seen_in_training"] = frame["seen_in_training"].fillna(True).astype(bool)
     return frame.replace("", UNKNOWN)

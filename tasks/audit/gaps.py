@@ -3,8 +3,9 @@
 A pair is compared on the emotions that both groups have; the others are left out and named.
 People whose group is not recorded ("unknown") make no group. The family of tests, over which
 the correction runs, is all comparisons of one model and protocol along one dimension with enough
-pictures on both sides: a gap by gender is one question, one by ethnicity another, and how many
-groups the second has says nothing about the first (docs/decisions/0002-family-of-tests.md).
+pictures and people on both sides: a gap by gender is one question, one by ethnicity another, and
+how many groups the second has says nothing about the first
+(docs/decisions/0002-family-of-tests.md).
 """
 
 from collections.abc import Iterator, Sequence
@@ -90,8 +91,9 @@ def gaps_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     if not parts:
         return pd.DataFrame(columns=COLUMNS)
     table = pd.concat(parts, ignore_index=True)
-    several = (table[["subjects_a", "subjects_b"]] >= 2).all(axis=1)
-    table["enough_n"] = (table[["n_a", "n_b"]] >= settings.min_n).all(axis=1) & several
+    table["enough_n"] = settings.enough(
+        table[["n_a", "n_b"]].min(axis=1), table[["subjects_a", "subjects_b"]].min(axis=1)
+    )
     questions = table.groupby(["model", "protocol", "dimension"], sort=False)
     families = [_tested(part, settings) for _, part in questions]
     return pd.concat(families).sort_index()[COLUMNS]
@@ -111,7 +113,7 @@ def _tested(part: pd.DataFrame, settings: Settings) -> pd.DataFrame:
         power=settings.power,
         confidence=settings.confidence,
         family=f"{first['model']}, {first['protocol']}, {first['dimension']}: {size} comparisons "
-        f"with at least {settings.min_n} pictures and 2 people on both sides",
+        f"with at least {settings.least_words()} on both sides",
     )
 
 

@@ -1,6 +1,7 @@
 """Writes the audit's tables and figures, for the stage and for another system's predictions."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -11,16 +12,35 @@ from tasks.audit.figures import (
     long_recalls,
     protocols_shown,
     recall_figure,
+    shared_words,
 )
 from tasks.audit.figures_calibration import calibration_figure
 from tasks.audit.figures_factors import factors_figure
+from tasks.core.figure_style import empty_figure
 from tasks.core.labels import ALL, credit_line
+from tasks.core.paths import MODELS
 from tasks.core.tables import write_csv
 
 _PROTOCOL_WORDS = {
     "held_out": "on pictures that the model was not trained on",
     ALL: "on every picture (training pictures may be among them)",
 }
+
+
+@dataclass(frozen=True)
+class Unshown:
+    """Why there is nothing to show.
+
+    Attributes
+    ----------
+    change
+        Why no two models are compared, where none are.
+    calibration
+        Model to why its calibration cannot be told.
+    """
+
+    change: str
+    calibration: Mapping[str, str]
 
 
 def credit_of(tables: Mapping[str, pd.DataFrame]) -> str:
@@ -38,7 +58,11 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]
 
 
 def write_figures(
-    tables: Mapping[str, pd.DataFrame], by: Sequence[str], pair: tuple[str, str], folder: Path
+    tables: Mapping[str, pd.DataFrame],
+    by: Sequence[str],
+    pair: tuple[str, str] | None,
+    why: Unshown,
+    folder: Path,
 ) -> list[Path]:
     """Draw recall, confusions, factors, calibration and, of two models, the change.
 
@@ -49,19 +73,22 @@ def write_figures(
     by
         The dimensions; the first one's groups get the confusion matrices.
     pair
-        The models of `before_after`.
+        The models of `before_after`, if any.
+    why
+        Why two models are not compared, or a model's calibration is not told.
     folder
         Where the figures go.
     """
     groups, change, confusion = tables["groups"], tables["before_after"], tables["confusion"]
     credit = credit_of(tables)
     protocol = next(protocols_shown(groups))
-    if change.empty:
+    if pair is None or change.empty:
         recalls = groups[groups["protocol"] == protocol]
         words = f"Recall by group, {_PROTOCOL_WORDS[protocol]}"
     else:
         recalls = long_recalls(change, pair)
-        words = "Recall by group before and after, on pictures held out from both models"
+        how = "before and after" if pair == MODELS else "of both models"
+        words = f"Recall by group {how}, {shared_words(change)}"
     paths = [folder / "recall.png", folder / "confusion.png"]
     confidence = 100 * float(groups["confidence"].iloc[0])
     bars = f"bars: {confidence:g} % intervals, {_interval_words(groups['method'])}"
@@ -71,11 +98,16 @@ def write_figures(
     confusion_figure(shown, by[0] if by else ALL, words, credit, paths[1])
     if groups["model"].nunique() > 1:
         paths.append(folder / "before_after.png")
-        change_figure(change, by, credit, paths[-1])
-    for name, draw in {"factors": factors_figure, "calibration": calibration_figure}.items():
-        rows = tables[name]
-        paths.append(folder / f"{name}.png")
-        draw(rows[rows["protocol"] == protocol], words, credit, paths[-1])
+        if pair is None or change.empty:
+            empty_figure(paths[-1], f"No change to show: {why.change}", credit)
+        else:
+            change_figure(change, by, pair, credit, paths[-1])
+    factors, calibration = (
+        tables[name][tables[name]["protocol"] == protocol] for name in ("factors", "calibration")
+    )
+    paths += [folder / "factors.png", folder / "calibration.png"]
+    factors_figure(factors, words, credit, paths[-2])
+    calibration_figure(calibration, words, credit, paths[-1], why.calibration)
     return paths
 
 

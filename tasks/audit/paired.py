@@ -1,5 +1,7 @@
 """What fine-tuning changed: two models on the same pictures, held out from the training of both.
 
+Where it is not known what two models were trained on, every picture is taken, and it is said.
+
 Because both read the same pictures, the change is compared picture by picture, and people are what
 varies; the pictures that were lost are counted beside those that were gained.
 """
@@ -14,7 +16,7 @@ from tasks.audit.people import whole
 from tasks.audit.recalls import recalls
 from tasks.audit.resample import Resampled
 from tasks.audit.settings import Settings
-from tasks.core.labels import ALL
+from tasks.core.labels import ALL, HELD_OUT
 
 FIGURES = [
     "n",
@@ -39,11 +41,17 @@ FIGURES = [
     "enough_n",
     "family",
     "method",
+    "protocol",
 ]
 _OUTCOMES = ["both", "lost", "gained", "neither"]
 
 
-def paired_table(named: pd.DataFrame, settings: Settings, pair: tuple[str, str]) -> pd.DataFrame:
+def paired_table(
+    named: pd.DataFrame,
+    settings: Settings,
+    pair: tuple[str, str] | None,
+    protocol: str,
+) -> pd.DataFrame:
     """Compare two models on every cell of the cube.
 
     Parameters
@@ -54,7 +62,9 @@ def paired_table(named: pd.DataFrame, settings: Settings, pair: tuple[str, str])
     settings
         How the audit is done; `by` names the dimensions.
     pair
-        Names of the first (base) and the second (fine-tuned) model.
+        Names of the first (base) and the second (fine-tuned) model; None compares none.
+    protocol
+        `held_out`: pictures that neither was trained on. `all`: every picture that both read.
 
     Returns
     -------
@@ -62,20 +72,38 @@ def paired_table(named: pd.DataFrame, settings: Settings, pair: tuple[str, str])
         One row a cell: `n`, both recalls with intervals, `change` (second minus first) with its
         interval, how many pictures both, only the first (`lost`), only the second (`gained`) or
         none reads, and p-values. A family is every cell of one dimension with enough pictures of
-        two people (crossed cells are shown, but not tested: `p_adjusted` is empty). Empty where a
-        model is absent or no picture is held out from both.
+        enough people (crossed cells are shown, but not tested: `p_adjusted` is empty). Empty where
+        there are no two models or no such picture, see `why_not_paired`.
     """
     by = settings.by
     columns = [*dimensions(by), *FIGURES]
-    pictures = same_pictures(named, pair)
+    if pair is None:
+        return pd.DataFrame(columns=columns)
+    pictures = same_pictures(named, pair, protocol)
     if pictures.empty:
         return pd.DataFrame(columns=columns)
     cells, members = cell_members(pictures, ["dataset", *by, "emotion"])
     cube = pd.concat([cells, changes(pictures, members, settings)], axis=1)
     cube = sort_cells(cube, pictures, list(cells.columns))
     cube = cube.assign(**{name: ALL for name in dimensions(by) if name not in cube.columns})
-    cube["enough_n"] = (cube["n"] >= settings.min_n) & (cube["subjects"] >= 2)
-    return _tested(cube, settings)[columns]
+    cube["enough_n"] = settings.enough(cube["n"], cube["subjects"])
+    return _tested(cube, settings).assign(protocol=protocol)[columns]
+
+
+def why_not_paired(frame: pd.DataFrame, pair: tuple[str, str] | None, protocol: str) -> str:
+    """Say why `paired_table` is empty, for a table that is; `frame` has all pictures."""
+    models = list(dict.fromkeys(frame["model"]))
+    if pair is None:
+        several = f"the predictions hold {len(models)} models and no two were named (--pair A B)"
+        return "the predictions hold one model only" if len(models) == 1 else several
+    first, second = (frame[frame["model"] == name] for name in pair)
+    common = first["image_id"].isin(second["image_id"])
+    if not common.any():
+        return "the models have no picture in common (column image_id)"
+    seen = set(frame["image_id"][frame["seen_in_training"].astype(bool)])
+    if protocol == HELD_OUT and first["image_id"][common].isin(seen).all():
+        return "no picture is held out from both models"
+    return "no such picture has an answer of both models and a label that both can answer"
 
 
 def changes(pictures: pd.DataFrame, members: sparse.csr_array, settings: Settings) -> pd.DataFrame:
@@ -132,16 +160,15 @@ def _tested(cube: pd.DataFrame, settings: Settings) -> pd.DataFrame:
         adjusted = corrected(part["p_value"], chosen, settings.correction)
         cube.loc[part.index, "p_adjusted"] = adjusted
         cube.loc[part.index, "family"] = (
-            f"{name}: {int(chosen.sum())} groups with at least {settings.min_n} pictures of at "
-            "least 2 people"
+            f"{name}: {int(chosen.sum())} groups with at least {settings.least_words()}"
         )
     return cube.assign(correction=settings.correction)
 
 
-def same_pictures(named: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:
-    """Return the pictures that neither model was trained on, each with one of four outcomes."""
-    held_out = named[~named["seen_in_training"].astype(bool)]
-    first, second = (held_out[held_out["model"] == name] for name in pair)
+def same_pictures(named: pd.DataFrame, pair: tuple[str, str], protocol: str) -> pd.DataFrame:
+    """Return the pictures that both models read, each with one of four outcomes."""
+    used = named if protocol == ALL else named[~named["seen_in_training"].astype(bool)]
+    first, second = (used[used["model"] == name] for name in pair)
     other = second[["image_id", "correct"]].rename(columns={"correct": "correct_second"})
     pictures = first.merge(other, on="image_id", how="inner")
     one, two = pictures["correct"].astype(bool), pictures["correct_second"].astype(bool)

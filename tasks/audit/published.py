@@ -1,4 +1,8 @@
-"""A published study's printed figures, beside ours for the same model and group.
+"""A published study's printed figures, beside ours for the same group.
+
+Beside what a study prints of its model before fine-tuning stands our base model. Beside what it
+prints of its fine-tuned model stands our `naive`, which is fine-tuned the published way, and not
+the strategy that this run chose.
 
 `published/<study>.csv` holds one row a printed figure; its first lines say how to add rows. What in
 the printed figures does not add up is found here and said in the column `note`: it is computed and
@@ -10,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tasks.audit.by_group import by_protocol, groups_table, prepare
 from tasks.audit.settings import Settings
 from tasks.core.errors import DataError, ParamsError
 from tasks.core.labels import ALL, EMOTIONS, GENDERS
@@ -20,30 +25,40 @@ GROUP = ["dataset", "age_band", "gender", "emotion"]
 PRINTED = ["published_n", "published_correct", "published_rate"]
 GIVEN = ["source", "table", "page", "model", *GROUP, *PRINTED, "note"]
 OURS = ["n", "correct", "recall", "ci_low", "ci_high"]
-COLUMNS = [*GIVEN, *OURS, "protocol"]
-_MODELS = ("base", "finetuned", "")
+COLUMNS = [*GIVEN, "our_model", *OURS, "protocol"]
+BASE, NAIVE = "base", "naive"
+_BESIDE = {"base": BASE, "finetuned": NAIVE, "": ""}  # the study's model to ours
+_SKIPPED = (
+    "nothing of ours stands beside it: the strategy naive was left out of this run "
+    "(reports/tables/choice.csv says why)"
+)
 _ORDER = {ALL: 0, "held_out": 1, "": 2}  # the paper's protocol first
 
 
-def published_table(groups: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+def published_table(groups: pd.DataFrame, naive: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Put our figures beside the printed ones of the study that `settings.published` names.
 
     Parameters
     ----------
     groups
-        The table `groups.csv`.
+        The table `groups.csv`, the base model's rows among others.
+    naive
+        The predictions of the strategy `naive`; empty where it was left out.
     settings
-        `published`: the study's name, or None.
+        How the audit is done; `published`: the study's name, or None.
 
     Returns
     -------
     pandas.DataFrame
         One row a printed figure and protocol of ours: `source, table, page, model, dataset,
         age_band, gender, emotion, published_n, published_correct, published_rate, note`, then ours:
-        `n, correct, recall, ci_low, ci_high, protocol`. The protocol `all` is the study's: every
-        picture, those of the training included. A printed figure of a group that these data lack
-        has one row with `protocol` "" and empty figures. A count of pictures (`model` "") stands
-        beside our count alone. Empty where no study is named.
+        `our_model, n, correct, recall, ci_low, ci_high, protocol`. `our_model` is `base` beside the
+        study's base model and `naive` beside its fine-tuned one; the note then says which share of
+        the people ours was trained on. Where there is no naive model, `our_model` and our figures
+        are empty, with a note. The protocol `all` is the study's: every picture, those of the
+        training included. A printed figure of a group that these data lack has one row with
+        `protocol` "" and empty figures. A count of pictures (`model` "") stands beside our count
+        alone. Empty where no study is named.
 
     Raises
     ------
@@ -54,14 +69,16 @@ def published_table(groups: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """
     if settings.published is None:
         return pd.DataFrame(columns=COLUMNS)
-    printed = read_study(settings.published)
-    keys = ["model", *GROUP]
-    ours = pd.concat([_pooled(groups), _pictures(groups)], ignore_index=True)
-    table = printed.reset_index(names="place").merge(ours, how="left", on=keys)
+    printed = read_study(settings.published).reset_index(names="place")
+    printed["our_model"] = printed["model"].map(_BESIDE)
+    of_base = _pooled(groups[groups["model"] == BASE])
+    ours = pd.concat([of_base, _pictures(of_base), _of_naive(naive, settings)], ignore_index=True)
+    ours = ours.rename(columns={"model": "our_model"})
+    table = printed.merge(ours, how="left", on=["our_model", *GROUP])
     table["protocol"] = table["protocol"].fillna("")
     rank = table["protocol"].map(_ORDER)
     table = table.assign(rank=rank).sort_values(["place", "rank"], kind="stable")
-    return table[COLUMNS].reset_index(drop=True)
+    return _with_training(table, naive)[COLUMNS].reset_index(drop=True)
 
 
 def studies() -> list[str]:
@@ -118,23 +135,51 @@ def adds_up(parts: list[str], total: float) -> bool:
     return abs(sum(map(float, parts)) - total) <= slack + 1e-9
 
 
+def _of_naive(naive: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Return the naive model's figures, made as those of `groups.csv` are; empty without it."""
+    if naive.empty:
+        return pd.DataFrame(columns=["model", *GROUP, *OURS, "protocol"])
+    table = prepare(naive, settings)
+    return _pooled(groups_table(by_protocol(table[table["named"]]), settings))
+
+
+def _with_training(table: pd.DataFrame, naive: pd.DataFrame) -> pd.DataFrame:
+    """Say beside figures of a fine-tuned model who ours was trained on, or that there is none."""
+    finetuned = table["model"] == "finetuned"
+    said = _SKIPPED if naive.empty else _trained_on(naive)
+    notes = [_joined(note, said) for note in table["note"][finetuned]]
+    table.loc[finetuned, "note"] = notes
+    if naive.empty:
+        table.loc[finetuned, "our_model"] = ""
+    return table
+
+
+def _trained_on(naive: pd.DataFrame) -> str:
+    """Say how many people the naive model was fine-tuned on, of how many in their data sets."""
+    own = naive[naive["fine_tuned_on"].astype(bool)]
+    everyone = naive.groupby("dataset")["subject_id"].nunique()
+    shares = [
+        f"{number} of the {everyone[dataset]} people of {dataset}"
+        for dataset, number in own.groupby("dataset")["subject_id"].nunique().items()
+    ]
+    return f"ours is naive, trained on the training split: {', '.join(shares) or 'nobody'}"
+
+
 def _pooled(groups: pd.DataFrame) -> pd.DataFrame:
     """Keep the rows in which every dimension that the study does not have is pooled."""
     further = [name for name in GROUP_COLUMNS if name in groups.columns and name not in GROUP]
     return groups[(groups[further] == ALL).all(axis=1)][["model", *GROUP, *OURS, "protocol"]]
 
 
-def _pictures(groups: pd.DataFrame) -> pd.DataFrame:
+def _pictures(pooled: pd.DataFrame) -> pd.DataFrame:
     """Count our pictures of each group, which is of no model's doing."""
-    rows = _pooled(groups)
-    rows = rows[(rows["protocol"] == ALL) & (rows["model"] == rows["model"].iloc[0])]
     empty = dict.fromkeys(OURS[1:], float("nan"))
-    return rows.assign(model="", **empty)
+    return pooled[pooled["protocol"] == ALL].assign(model="", **empty)
 
 
 def _fault(row: pd.Series) -> str:
     """Say what makes a row unreadable, or ""."""
-    allowed = {"model": _MODELS, "gender": (*GENDERS, ALL), "emotion": (*EMOTIONS, ALL)}
+    allowed = {"model": tuple(_BESIDE), "gender": (*GENDERS, ALL), "emotion": (*EMOTIONS, ALL)}
     for name, words in allowed.items():
         if row[name] not in words:
             return f"{name} is {row[name]!r}, not one of {', '.join(filter(None, words))}"

@@ -6,10 +6,10 @@ from scipy import sparse
 
 from tasks.audit.people import whole
 from tasks.audit.resample import Resampled, ratio, share_interval
+from tasks.audit.unknown_people import SOME_UNKNOWN
 from tasks.core.intervals import WILSON_PEOPLE, WILSON_UNKNOWN, wilson
 
 BOOTSTRAP = "cluster bootstrap by subject, on the scale of log-odds, with Student's t"
-SOME_UNKNOWN = "; pictures whose subject is not known count as people of their own"
 
 
 def recalls(

@@ -1,12 +1,14 @@
 """How an audit is done: the section `audit` of params.yaml, which every part of it reads."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import pandas as pd
 from pydantic import Field, field_validator
 
 from tasks.core.params import Section
 from tasks.core.tables import GROUP_COLUMNS
 
+Counts = int | pd.Series
 Correction = Literal["holm", "benjamini_hochberg"]
 
 # Columns that hold figures; every other column that is compared or explained by holds names.
@@ -30,6 +32,9 @@ class Settings(Section):
         Level of every interval.
     min_n
         Pictures that a comparison needs on each side to be tested.
+    min_subjects
+        People that it needs on each side as well: how people vary cannot be told from a few. A
+        picture of nobody known counts as a person of its own.
     correction
         For the number of comparisons of a family: `holm` holds the chance of any false finding,
         `benjamini_hochberg` the expected share of false ones among the findings.
@@ -54,6 +59,7 @@ class Settings(Section):
     by: Annotated[list[str], Field(min_length=1)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     min_n: Annotated[int, Field(ge=1)]
+    min_subjects: Annotated[int, Field(ge=2)]
     correction: Correction
     power: Annotated[float, Field(gt=0.05, lt=1)]
     resamples: Annotated[int, Field(ge=100, le=100_000)]
@@ -70,3 +76,11 @@ class Settings(Section):
         if len(set(by)) < len(by) or not set(by) <= set(GROUP_COLUMNS):
             raise ValueError(f"each once, out of {', '.join(GROUP_COLUMNS)}")
         return by
+
+    def enough(self, pictures: Counts, people: Counts) -> Any:
+        """Say which comparisons may be tested, by the counts of their smaller sides: booleans."""
+        return (pictures >= self.min_n) & (people >= self.min_subjects)
+
+    def least_words(self) -> str:
+        """Say what a comparison needs to be tested."""
+        return f"{self.min_n} pictures and {self.min_subjects} people"

@@ -12,20 +12,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from tasks.audit.by_group import HELD_OUT, audit_predictions
+from tasks.audit.by_group import audit_predictions, uncalibrated
 from tasks.audit.cube import dimensions
 from tasks.audit.figures_strategies import strategies_figure
-from tasks.audit.outputs import credit_of, write_figures, write_tables
+from tasks.audit.outputs import Unshown, credit_of, write_figures, write_tables
+from tasks.audit.paired import why_not_paired
 from tasks.audit.pretraining import pretraining_table
-from tasks.audit.published import published_table
-from tasks.audit.settings import Settings
+from tasks.audit.published import NAIVE, published_table
+from tasks.audit.settings import NUMBERS, Settings
 from tasks.audit.strategies import strategies_table
-from tasks.core.errors import DataError
+from tasks.core.errors import DataError, ParamsError
 from tasks.core.headline import gap_sentence, largest_gap, no_gap_sentence
-from tasks.core.labels import ALL
+from tasks.core.labels import ALL, HELD_OUT
 from tasks.core.paths import EVALUATED, MODELS, STRATEGIES, Paths
 from tasks.core.result import StageResult
-from tasks.core.tables import check_conservation, read_table
+from tasks.core.tables import GROUP_COLUMNS, MANIFEST_SCHEMA, check_conservation, read_table
 
 _NOT_IN_NAMES = re.compile(r"[^\w.\- /]")  # characters that names of metrics may not have
 
@@ -40,20 +41,23 @@ def run(params: Params, paths: Paths) -> StageResult:
     DataError
         Where predictions are missing, empty or hold a picture twice.
     ParamsError
-        Where `audit.by` names a column that the predictions lack, or `audit.published` or
-        `audit.pretraining` something unknown.
+        Where `audit.by` names a column that the predictions lack, `audit.factors` or
+        `audit.standardise_to` one that no data set has, or `audit.published` or `audit.pretraining`
+        something unknown.
     """
     frames = {name: read_table(paths.predictions(name)) for name in EVALUATED}
     frame = pd.concat([frames[name] for name in MODELS], ignore_index=True)
+    _check_names(params, frame)
     pair = (MODELS[0], MODELS[1])
     tables = audit_predictions(frame, params, pair)
     for name in MODELS:
         _check_account(tables, name, len(frames[name]))
     choice = _choice(paths.tables / "choice.csv")
     tables["strategies"] = strategies_table(frames, STRATEGIES, choice, params)
-    tables["published"] = published_table(tables["groups"], params)
+    tables["published"] = published_table(tables["groups"], frames[NAIVE], params)
     tables["pretraining"] = pretraining_table(frame, params)
-    figures = write_figures(tables, params.by, pair, paths.figures)
+    why = Unshown(why_not_paired(frame, pair, HELD_OUT), uncalibrated(frame))
+    figures = write_figures(tables, params.by, pair, why, paths.figures)
     figures.append(paths.figures / "strategies.png")
     strategies_figure(tables["strategies"], credit_of(tables), figures[-1])
     written = write_tables(tables, paths.tables)
@@ -62,6 +66,16 @@ def run(params: Params, paths: Paths) -> StageResult:
         artifacts=[*written, *figures],
         summary=_summary(tables["gaps"]),
     )
+
+
+def _check_names(params: Params, frame: pd.DataFrame) -> None:
+    """Refuse columns that no data set has: a misspelt one would be left out as not recorded."""
+    known = [*MANIFEST_SCHEMA.names, *NUMBERS, *frame.columns]
+    for key in ("factors", "standardise_to"):
+        wrong = [name for name in getattr(params, key) if name not in known]
+        if wrong:
+            usual = ", ".join([*GROUP_COLUMNS, "dataset", "emotion", *NUMBERS])
+            raise ParamsError(f"audit.{key}: no data set has {', '.join(wrong)}; known are {usual}")
 
 
 def _choice(path: Path) -> pd.DataFrame:

@@ -25,8 +25,8 @@ from tasks.audit.resample import Resampled, percentile_interval, ratio, share_in
 from tasks.audit.settings import Settings
 from tasks.audit.unknown_people import unknown_people
 from tasks.core.labels import ALL, UNKNOWN, in_order
+from tasks.core.tables import RAW
 
-RAW = "nothing (raw)"
 COLUMNS = [
     "model",
     "protocol",
@@ -64,6 +64,7 @@ _COUNTED = (
     "between its people or it is one person."
 )
 _THIN = " These strata hold less than half of a group's pictures: the rest is not compared."
+_APART = " Not taken with the others, as no stratum would have both groups: {names}."
 _COLUMNS_AT_ONCE = 4000  # of the draws, 8 bytes each and draw
 
 
@@ -75,7 +76,8 @@ class _Question:
     rows: np.ndarray  # (m,) numbers of pictures
     of_b: np.ndarray  # (m,) booleans
     stratum: np.ndarray  # (m,) integers; −1: not known, in no stratum
-    mixed: bool  # False: the raw gap
+    mixed: bool = True  # False: the raw gap
+    apart: tuple[str, ...] = ()  # columns that could not be taken together with the others
 
 
 def standardised_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFrame:
@@ -96,9 +98,12 @@ def standardised_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFrame
         One row a comparison. `standardised_to` names the columns whose mix is common; columns that
         are missing, unknown for every picture, or the dimension itself make no row. `n_a` and
         `n_b` count the pictures in strata that both groups have, `share_a` and `share_b` are their
-        share of each group's pictures; without any such stratum the figures are empty. `gap` is
-        `recall_a` minus `recall_b`, from -1 to 1. Rows of a single emotion are standardised to the
-        other columns; there are none where there is no other column or no common stratum.
+        share of each group's pictures; without any such stratum the figures are empty. All columns
+        are taken together in their order, less those with which no stratum would have both groups
+        (such as a column that one data set records beside one that only another does; `method`
+        names them). `gap` is `recall_a` minus `recall_b`, from -1 to 1. Rows of a single emotion
+        are standardised to the other columns; there are none where there is no other column or no
+        common stratum.
     """
     rows: list[dict[str, Any]] = []
     for (model, protocol), part in judged.groupby(["model", "protocol"], sort=False):
@@ -174,18 +179,32 @@ def _mixes(
 ) -> Iterator[_Question]:
     """Ask for the raw gap, for the mix of each column, and for that of all columns together."""
     of_picture, shared = emotions
-    comparable = np.isin(of_picture[rows], shared)
-    raw = np.where(comparable, 0, -1)
-    yield _Question(names | {"standardised_to": RAW}, rows, side_b[rows], raw, False)
-    together = [list(coded)] if len(coded) > 1 else []
-    for columns in [*([name] for name in coded), *together]:
-        codes = np.stack([coded[name][rows] for name in columns])
-        inside = comparable & (codes >= 0).all(axis=0)
-        stratum = np.full(len(rows), -1)
-        if inside.any():
-            stratum[inside] = np.unique(codes[:, inside], axis=1, return_inverse=True)[1].ravel()
-        words = {"standardised_to": ", ".join(columns)}
-        yield _Question(names | words, rows, side_b[rows], stratum, True)
+    own_b = side_b[rows]
+    every = np.where(np.isin(of_picture[rows], shared), 0, -1)  # one stratum
+    yield _Question(names | {"standardised_to": RAW}, rows, own_b, every, False)
+    for name, code in coded.items():
+        yield _Question(names | {"standardised_to": name}, rows, own_b, _finer(every, code[rows]))
+    taken, apart, stratum = [], [], every
+    for name, code in coded.items():
+        finer = _finer(stratum, code[rows])
+        if np.intersect1d(finer[own_b & (finer >= 0)], finer[~own_b & (finer >= 0)]).size:
+            taken.append(name)
+            stratum = finer
+        else:  # nothing would be left to compare
+            apart.append(name)
+    if len(taken) > 1:
+        words = {"standardised_to": ", ".join(taken)}
+        yield _Question(names | words, rows, own_b, stratum, apart=tuple(apart))
+
+
+def _finer(stratum: np.ndarray, code: np.ndarray) -> np.ndarray:
+    """Cut strata by a further column; −1 where either is not known."""
+    finer = np.full(len(stratum), -1)
+    inside = (stratum >= 0) & (code >= 0)
+    if inside.any():
+        key = stratum[inside] * (code.max() + 1) + code[inside]
+        finer[inside] = np.unique(key, return_inverse=True)[1]
+    return finer
 
 
 def _answers(
@@ -300,6 +319,7 @@ def _words(question: _Question, figures: dict[str, Any], numeric: Sequence[str])
     columns = question.names["standardised_to"].split(", ")
     cut = [name for name in columns if name in numeric]
     what = _MIXED + (_THIRDS.format(names=", ".join(cut)) if cut else "")
+    what += _APART.format(names=", ".join(question.apart)) if question.apart else ""
     what = what if question.mixed else _RAW
     thin = question.mixed and min(figures["share_a"], figures["share_b"]) < 0.5
     method = _METHOD if figures.get("drawn", True) else _COUNTED

@@ -17,6 +17,7 @@ from tasks.audit.cube import values_in_order
 from tasks.audit.difference import Sides, differences
 from tasks.audit.resample import Resampled
 from tasks.audit.settings import Settings
+from tasks.core.errors import DataError
 from tasks.core.labels import ALL, UNKNOWN
 
 BASE, NAIVE = "base", "naive"
@@ -46,7 +47,9 @@ COLUMNS = [
     "confidence",
     "family",
     "method",
+    "note",  # why no group is marked as fine-tuned on, or nothing
 ]
+_NEARLY_ALL = 0.95
 
 
 def strategies_table(
@@ -74,10 +77,16 @@ def strategies_table(
     pandas.DataFrame
         One row a strategy and group, `all` first: recall of the base model and of the strategy,
         `change` (strategy less base) and `against_naive` (strategy less naive), each with its
-        interval. `fine_tuned_on` marks the group of most pictures that the strategies learned from
-        and the base model did not. `validation_worst_*` is what the choice went by. A family of
-        tests is all strategies' changes in the groups, another all their changes over all pictures.
-        Empty where there is no strategy or no picture that none of the models has seen.
+        interval. `fine_tuned_on` marks the group that the strategies were fine-tuned on; where it
+        is no one group of the dimension, none is marked and `note` says why.
+        `validation_worst_*` is what the choice went by. A family of tests is all strategies'
+        changes in the groups, another all their changes over all pictures. Empty where there is no
+        strategy or no picture that none of the models has seen.
+
+    Raises
+    ------
+    DataError
+        Where predictions do not say which pictures were fine-tuned on.
     """
     made = {name: frame for name, frame in frames.items() if len(frame)}
     compared = [name for name in strategies if name in made]
@@ -89,10 +98,14 @@ def strategies_table(
         return pd.DataFrame(columns=COLUMNS)
     dimension = settings.by[0]
     groups = [ALL, *(g for g in values_in_order(pictures, dimension) if g != UNKNOWN)]
-    target = fine_tuned_group(tables, compared, dimension)
+    target, note = fine_tuned_group(tables[BASE], _fine_tuned_on(made, compared), dimension)
+    if target and target not in groups:
+        note = f"no picture that all models leave unseen is of the fine-tuned group, {target}"
     parts = [
         _compare(pictures, name, groups, dimension, settings).assign(
-            **validation_of(choice, name), fine_tuned_on=[group == target for group in groups]
+            **validation_of(choice, name),
+            fine_tuned_on=[group == target for group in groups],
+            note=note,
         )
         for name in compared
     ]
@@ -109,21 +122,44 @@ def unseen_by_all(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pictures
 
 
-def fine_tuned_group(
-    tables: Mapping[str, pd.DataFrame], compared: Sequence[str], dimension: str
-) -> str | None:
-    """Name the group with most training pictures that a strategy has seen and the base has not.
+def fine_tuned_group(base: pd.DataFrame, learned: set[str], dimension: str) -> tuple[str, str]:
+    """Name the group that was fine-tuned on, "" where it is no one group; and why it is not.
 
-    None where the strategies learned from nothing that the base model had not seen.
+    A group is named where nearly all pictures that were fine-tuned on are of it, and nearly none of
+    the other training pictures was: where everybody was fine-tuned on, nobody is the target,
+    however many are of one group.
+
+    Parameters
+    ----------
+    base
+        One row a picture of any split: `image_id, split` and the dimension.
+    learned
+        `image_id` of the pictures that were fine-tuned on, without those that were only replayed.
+    dimension
+        The column whose groups may be named.
     """
-    base, counts = tables[BASE], pd.Series(dtype=float)
-    known = set(base["image_id"][base["seen_in_training"].astype(bool)])
+    own = base[base["image_id"].isin(learned)]
+    if own.empty:
+        return "", "no picture was fine-tuned on"
+    shares = own[dimension].value_counts(normalize=True)
+    name = str(shares.idxmax())
+    if name == UNKNOWN or shares.max() < _NEARLY_ALL:
+        return "", f"what was fine-tuned on is no one group of {dimension}"
+    rest = base[(base["split"] == "train") & (base[dimension] != name)]
+    if rest.empty or rest["image_id"].isin(learned).mean() > 1 - _NEARLY_ALL:
+        return "", "everybody was fine-tuned on, not one group"
+    return name, ""
+
+
+def _fine_tuned_on(frames: Mapping[str, pd.DataFrame], compared: Sequence[str]) -> set[str]:
+    """Return the pictures that any strategy was fine-tuned on."""
     for name in compared:
-        table = tables[name]
-        learned = table["seen_in_training"].astype(bool) & (table["split"] == "train")
-        new = table[learned & ~table["image_id"].isin(known) & (table[dimension] != UNKNOWN)]
-        counts = counts.add(new[dimension].value_counts(), fill_value=0)
-    return None if counts.empty else str(counts.idxmax())
+        if "fine_tuned_on" not in frames[name].columns:
+            raise DataError(
+                f"the predictions of {name} lack the column fine_tuned_on; run evaluate again"
+            )
+    own = (frames[name][frames[name]["fine_tuned_on"].astype(bool)] for name in compared)
+    return {image_id for part in own for image_id in part["image_id"]}
 
 
 def validation_of(choice: pd.DataFrame, strategy: str) -> dict[str, object]:
@@ -181,13 +217,12 @@ def _change(
 
 def _tested(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Correct the p-values: all strategies' groups are one family, their totals another."""
-    table["enough_n"] = (table["n"] >= settings.min_n) & (table["subjects"] >= 2)
+    table["enough_n"] = settings.enough(table["n"], table["subjects"])
     for name, part in table.groupby("dimension"):
         tested = part["enough_n"]
         adjusted = corrected(part["p_value"], tested, settings.correction)
         table.loc[part.index, "p_adjusted"] = adjusted
         table.loc[part.index, "family"] = (
-            f"{name}: {int(tested.sum())} changes with at least {settings.min_n} pictures of at "
-            "least 2 people"
+            f"{name}: {int(tested.sum())} changes with at least {settings.least_words()}"
         )
     return table.assign(correction=settings.correction)

@@ -1,14 +1,45 @@
 """`audit.md`: what an audit of another system's predictions found, and what it cannot tell."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
-from tasks.core.headline import gap_sentence, largest_gap, no_gap_sentence, percent, points
+from tasks.audit.figures import shared_words
+from tasks.audit.outputs import Unshown
+from tasks.core.headline import (
+    ALPHA,
+    gap_sentence,
+    largest_gap,
+    no_gap_sentence,
+    percent,
+    points,
+)
 from tasks.core.labels import ALL, credit_line
+from tasks.core.tables import RAW
 
 NAMELESS = "system"  # where the file names no model
 Tables = Mapping[str, pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Untold:
+    """What a file does not tell.
+
+    Attributes
+    ----------
+    absent
+        Columns that would tell more.
+    unanswered
+        Model to how many pictures it gave no answer for; models that gave all are not in it.
+    unknown_training
+        Rows of which it is not known whether the system was trained on the picture.
+    """
+
+    absent: Sequence[str]
+    unanswered: Mapping[str, int]
+    unknown_training: int
+
 
 _CANNOT = {
     "age_band": "recall by age (a column `age_years` would do as well)",
@@ -41,8 +72,9 @@ def markdown(
     tables: Tables,
     name: str,
     by: Sequence[str],
-    absent: Sequence[str],
-    uncalibrated: Mapping[str, str],
+    pair: tuple[str, str] | None,
+    why: Unshown,
+    untold: Untold,
     figures: Sequence[str],
 ) -> str:
     """Write the summary.
@@ -55,10 +87,12 @@ def markdown(
         What was audited.
     by
         The dimensions that were compared.
-    absent
-        Columns that would tell more.
-    uncalibrated
-        Model to why its probabilities say nothing of calibration.
+    pair
+        The models that were compared picture by picture, if any.
+    why
+        Why no models were compared, or a model's calibration is not told.
+    untold
+        What the file does not tell.
     figures
         File names of the figures.
     """
@@ -70,14 +104,22 @@ def markdown(
     for model in dict.fromkeys(groups["model"]):
         lines += [f"## {model}", "", *_findings(tables, model, protocol), ""]
         lines += [*_recall_lines(groups, model, protocol), ""]
-    unsaid = [*_cannot(tables, absent, by)]
-    unsaid += [f"- {model}: no calibration, since {why}" for model, why in uncalibrated.items()]
+    if groups["model"].nunique() > 1:
+        lines += [*_change(tables["before_after"], pair, why.change), ""]
+    unsaid = [*_cannot(tables, untold, by)]
+    if groups["model"].nunique() == 1:
+        unsaid.append(f"- no two models are compared (`before_after.csv` is empty): {why.change}")
+    if "p_<emotion>" not in untold.absent:
+        unsaid += [
+            f"- {m}: no calibration, since {reason}" for m, reason in why.calibration.items()
+        ]
     lines += ["## What cannot be told from this file", "", *(unsaid or ["- nothing is missing"])]
     lines += [
         "",
         "## How the intervals were made",
         "",
-        "Recall is what studies of recognisers often call accuracy.",
+        "Recall is the share of a label's pictures that are read as it; over all emotions, the "
+        "share of all pictures that are read as they are labelled.",
         "",
         *(f"- {method}" for method in dict.fromkeys(groups["method"])),
         "",
@@ -91,7 +133,7 @@ def markdown(
 
 
 def _findings(tables: Tables, model: str, protocol: str) -> Iterator[str]:
-    """Say the largest gaps and what becomes of them with the same mix on both sides."""
+    """Say the largest gaps, what becomes of them at the same mix, and where none is shown."""
     gaps = tables["gaps"]
     found = [largest_gap(gaps, model, single, protocol) for single in (False, True)]
     name = f"the {model}" if model == NAMELESS else f"the model {model}"
@@ -99,21 +141,47 @@ def _findings(tables: Tables, model: str, protocol: str) -> Iterator[str]:
     for gap in shown:
         yield f"- {gap_sentence(gap, name)}"
         yield from _standardised(tables["standardised"], gap)
-    if not shown:
+    own = gaps[(gaps["model"] == model) & (gaps["protocol"] == protocol)]
+    found_in = set(own["dimension"][own["enough_n"].astype(bool) & (own["p_adjusted"] < ALPHA)])
+    if own.empty:
         yield f"- {no_gap_sentence(gaps, model, protocol)}"
+    for dimension in dict.fromkeys(own["dimension"]):
+        if dimension not in found_in:
+            yield f"- {no_gap_sentence(gaps, model, protocol, dimension)}"
+
+
+def _change(table: pd.DataFrame, pair: tuple[str, str] | None, why: str) -> Iterator[str]:
+    """Say what changes over all pictures from one model to the other, or why it is not told."""
+    if pair is None or table.empty:
+        yield "## One model against another"
+        yield ""
+        yield f"- No two models are compared (`before_after.csv` is empty): {why}."
+        return
+    row = table.iloc[0]  # all pictures
+    yield f"## {pair[1]} against {pair[0]}"
+    yield ""
+    yield (
+        f"- {shared_words(table).capitalize()}, recall goes from {percent(row['recall_base'])} to "
+        f"{percent(row['recall_finetuned'])} of {row['n']} pictures: a change of "
+        f"{points(row['change'], signed=True)} percentage points "
+        f"({100 * row['confidence']:g}\u202f% interval {points(row['ci_low'], signed=True)} to "
+        f"{points(row['ci_high'], signed=True)}; {row['gained']} gained, {row['lost']} lost)."
+    )
 
 
 def _standardised(table: pd.DataFrame, gap: pd.Series) -> Iterator[str]:
     """Say a gap again with the same mix of other columns on both sides."""
     for name in ("model", "protocol", "dataset", "dimension", "emotion"):
         table = table[table[name] == gap[name]]
-    for row in table[table["standardised_to"].str.startswith("nothing").eq(False)].itertuples():
+    for row in table[table["standardised_to"] != RAW].itertuples():
         sign = 1 if (row.group_a, row.group_b) == (gap["group_a"], gap["group_b"]) else -1
         limits = sorted((sign * row.ci_low, sign * row.ci_high))
+        sizes = (row.n_a, row.n_b)[::sign]
         if {row.group_a, row.group_b} == {gap["group_a"], gap["group_b"]} and row.gap == row.gap:
             yield (
                 f"  - with the same mix of {row.standardised_to} on both sides: "
-                f"{points(-sign * row.gap)} points ({points(-limits[1])} to {points(-limits[0])})"
+                f"{points(-sign * row.gap)} points ({100 * row.confidence:g}\u202f% interval "
+                f"{points(-limits[1])} to {points(-limits[0])}; n = {sizes[0]} and {sizes[1]})"
             )
 
 
@@ -134,17 +202,25 @@ def _recall_lines(groups: pd.DataFrame, model: str, protocol: str) -> list[str]:
     return lines
 
 
-def _cannot(tables: Tables, absent: Sequence[str], by: Sequence[str]) -> Iterator[str]:
+def _cannot(tables: Tables, untold: Untold, by: Sequence[str]) -> Iterator[str]:
     """Say what is left out, and what is not told for lack of a column."""
     left_out = tables["counts"].query("split == 'all'").groupby("model")["left_out"].max()
     for model, count in left_out.items():
-        if count:
-            yield f"- {model}: {count} pictures left out, as the system lacks their label"
+        silent = untold.unanswered.get(str(model), 0)
+        if silent:
+            yield f"- {model}: {silent} pictures left out, as it gave no answer (`y_pred` is empty)"
+        if count > silent:
+            yield f"- {model}: {count - silent} pictures left out, as the system lacks their label"
+    if untold.unknown_training:
+        yield (
+            f"- `seen_in_training` is empty in {untold.unknown_training} rows: these are taken as "
+            "seen, so that they do not count as held out"
+        )
     several = tables["groups"]["model"].nunique() > 1
-    for name in absent:
+    for name in untold.absent:
         if name in _CANNOT and (name != "image_id" or several):
             yield f"- no column `{name}`: {_CANNOT[name]}"
-    explaining = [f"`{name}`" for name in absent if name not in _CANNOT]
+    explaining = [f"`{name}`" for name in untold.absent if name not in _CANNOT]
     if explaining:
         yield f"- no column {', '.join(explaining)}: whether these explain a gap"
     if not by:

@@ -2,6 +2,9 @@
 
 import pandas as pd
 
+NOBODY_KNOWN = "; subjects are not known, so each picture counts as a person of its own"
+SOME_UNKNOWN = "; pictures whose subject is not known count as people of their own"
+
 
 def unknown_people(part: pd.DataFrame) -> str:
     """Say how many pictures are of nobody known; "" where there is none.

@@ -3,13 +3,20 @@
 Drawn with matplotlib's Agg canvas and no global state; neither time nor version is written.
 """
 
-from collections.abc import Sequence
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from tasks.core.files import atomic_path
 
@@ -19,6 +26,9 @@ INK, FAINT, GRID = "#1f2933", "#68737f", "#dfe4ea"
 CREDIT = "#8a1c1c"  # notices and credits stand out
 WIDTH_INCHES = 12
 _DPI = 150
+# For names of groups in other scripts than the first font has; those that are installed are used.
+_FONTS = ("DejaVu Sans", "Noto Sans CJK KR", "Noto Sans CJK JP", "NanumGothic", "Malgun Gothic")
+_MISSING_GLYPH = re.compile(r"Glyph (\d+) ")
 
 
 def mark(colour: str, label: str, symbol: str = "o") -> Line2D:
@@ -69,7 +79,8 @@ def save(
     top = 1 - (0.45 + 0.27 * lines + 0.27 * bool(handles)) / height
     FigureCanvasAgg(figure)
     if figure.axes:
-        figure.tight_layout(rect=(0, 0.3 / height if credit else 0, 1, top))
+        with _every_script(figure, path):
+            figure.tight_layout(rect=(0, 0.3 / height if credit else 0, 1, top))
     write_png(figure, path, credit)
 
 
@@ -79,7 +90,7 @@ def write_png(figure: Figure, path: Path, credit: str) -> None:
     figure.set_facecolor("white")
     figure.text(0.012, 0.1 / height, credit, fontsize=9, va="bottom", color=CREDIT)
     FigureCanvasAgg(figure)
-    with atomic_path(path) as temporary:
+    with _every_script(figure, path), atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=_DPI, metadata={"Software": None})
 
 
@@ -88,3 +99,31 @@ def empty_figure(path: Path, text: str, credit: str) -> None:
     figure = Figure(figsize=(WIDTH_INCHES, 2))
     figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=12, color=FAINT)
     save(figure, path, "", credit)
+
+
+@contextmanager
+def _every_script(figure: Figure, path: Path) -> Iterator[None]:
+    """Draw texts with every installed font of `_FONTS`; say in one line what none of them has."""
+    for text in figure.findobj(Text):
+        text.set_fontfamily(_installed_fonts())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    missing = {found[1] for one in caught if (found := _MISSING_GLYPH.match(str(one.message)))}
+    for one in caught:
+        if not _MISSING_GLYPH.match(str(one.message)):
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    if missing:
+        letters = "".join(chr(int(number)) for number in sorted(missing, key=int))
+        logging.getLogger(__name__).warning(
+            "%s: no installed font has the letters %s, which are boxes there; install one that "
+            "has them, such as Noto Sans CJK",
+            path,
+            letters,
+        )
+
+
+@cache
+def _installed_fonts() -> list[str]:
+    there = {font.name for font in font_manager.fontManager.ttflist}
+    return [name for name in _FONTS if name in there]

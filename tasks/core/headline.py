@@ -102,15 +102,45 @@ def gap_sentence(row: pd.Series, model: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def no_gap_sentence(gaps: pd.DataFrame, model: str, protocol: str = "held_out") -> str:
-    """Say that no gap could be shown, and what that does not mean."""
+def no_gap_sentence(
+    gaps: pd.DataFrame, model: str, protocol: str = "held_out", dimension: str | None = None
+) -> str:
+    """Say that no gap could be shown, how large one could have been, and what that does not mean.
+
+    Parameters
+    ----------
+    gaps
+        The table `gaps.csv`; `mde` and `power` say what its comparisons could have shown.
+    model, protocol
+        Whose gaps, on which pictures.
+    dimension
+        Only gaps along it; None for all.
+    """
     rows = gaps[(gaps["model"] == model) & (gaps["protocol"] == protocol)]
-    tested = int(rows["enough_n"].astype(bool).sum()) if len(rows) else 0
-    if not tested:
+    rows = rows if dimension is None else rows[rows["dimension"] == dimension]
+    rows = rows[rows["enough_n"].astype(bool)]
+    along = "" if dimension is None else f" by {dimension.replace('_', ' ')}"
+    if rows.empty:
         return (
-            "No two groups have enough pictures to be compared, so nothing can be said about gaps."
+            f"No two groups{along} have enough pictures of enough people to be compared, so "
+            "nothing can be said about gaps."
         )
+    many = f"{len(rows)} comparison{'s' if len(rows) > 1 else ''}"
     return (
-        f"No gap between groups could be shown in {tested} comparisons. That is no evidence that "
-        "there is none: the intervals say how large a gap could still be."
+        f"No gap between groups{along} could be shown in {many}. That is no evidence that there is "
+        f"none: {_could_have(rows)}."
+    )
+
+
+def _could_have(rows: pd.DataFrame) -> str:
+    """Say the smallest gaps that the tested comparisons could have shown."""
+    least, most = rows["mde"].min(), rows["mde"].max()
+    if pd.isna(least):
+        return "the intervals say how large a gap could still be"
+    reach = [points(share) if share <= 1 else "more than 100" for share in (least, most)]
+    size = " to ".join(dict.fromkeys(reach))
+    depends = ", depending on the comparison" if " to " in size else ""
+    return (
+        f"the smallest gap that could have been shown is {size} percentage points{depends} (with a "
+        f"probability of {100 * rows['power'].iloc[0]:g}\u202f%)"
     )

@@ -3,7 +3,6 @@
 import numpy as np
 from statsmodels.stats.proportion import proportion_confint
 
-WILSON = "Wilson score interval; pictures of one subject are counted as independent"
 WILSON_UNKNOWN = (
     "Wilson score interval; who is on the pictures is not known, so each counts as a person of its "
     "own (likely too narrow)"

@@ -18,7 +18,8 @@ GENDERS: tuple[str, ...] = ("female", "male", "unknown")
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 AGE_SOURCES: tuple[str, ...] = ("recorded", "dataset", "estimated")
 UNKNOWN = "unknown"
-ALL = "all"  # a dimension that is pooled in `groups.csv`
+ALL = "all"  # a dimension that is pooled in `groups.csv`; as a protocol: every picture
+HELD_OUT = "held_out"  # the protocol of pictures that a model was not trained on
 
 DRAWN_DATASET = "drawn"
 DRAWN_NOTICE = "drawn cohort: a demonstration, not evidence about children"

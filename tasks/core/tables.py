@@ -41,6 +41,10 @@ MANIFEST_SCHEMA = pa.schema(
     ]
 )
 
+# Words of the audit's tables that the report looks for.
+NO_MODEL = "(no model)"  # `factors.csv`, column `factor`: the note says why
+RAW = "nothing (raw)"  # `standardised.csv`, column `standardised_to`
+
 # What people and pictures can be grouped by, beside their emotion.
 GROUP_COLUMNS = ("age_band", "gender", "ethnicity", "gaze", "mouth", "pose", "batch", "age_source")
 

@@ -2,13 +2,15 @@
 
 Reads data/split.parquet, the crops and models/<model>; writes data/predictions/<model>.parquet:
 the split table with the columns `model`, `model_version`, `y_pred`, `p_<emotion>` for each label
-of the model (in the vocabulary's order) and `seen_in_training`. Pictures of every split are asked
-about, since the published protocol wants them all; `seen_in_training` tells which are held out: it
-marks every picture of a subject of whom any picture had a part in the weights or in their choice
-(of the epoch, the coefficient or the strategy). A model that was skipped gives an empty table.
+of the model (in the vocabulary's order), `seen_in_training` and `fine_tuned_on`. Pictures of every
+split are asked about, since the published protocol wants them all; `seen_in_training` tells which
+are held out: it marks every picture of a subject of whom any picture had a part in the weights or
+in their choice (of the epoch, the coefficient or the strategy). `fine_tuned_on` marks the pictures
+themselves that the weights were fine-tuned to as the group's own, without those that were only
+replayed. A model that was skipped gives an empty table.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +19,7 @@ import pandas as pd
 from pydantic import Field
 
 from tasks.core.labels import in_order
-from tasks.core.models.checkpoint import load_seen
+from tasks.core.models.checkpoint import FINETUNE, load_seen, no_pictures_seen
 from tasks.core.models.device import make_repeatable
 from tasks.core.models.recogniser import Recogniser
 from tasks.core.params import Section
@@ -46,7 +48,7 @@ def run(params: Params, paths: Paths, model: str) -> StageResult:
     skipped = read_skipped(paths.model(model))
     if skipped:
         nothing = np.zeros((0, len(skipped.labels)), dtype=np.float32)
-        empty = _predictions(table.iloc[:0], model, "", skipped.labels, nothing, set())
+        empty = _predictions(table.iloc[:0], model, "", skipped.labels, nothing, no_pictures_seen())
         write_table(empty, paths.predictions(model), MANIFEST_SCHEMA)
         return StageResult({"pictures": 0.0}, summary=f"no pictures, since {skipped.reason}")
     recogniser = Recogniser.load(paths.model(model), params.device, params.batch_size)
@@ -55,7 +57,7 @@ def run(params: Params, paths: Paths, model: str) -> StageResult:
     check_conservation("evaluate", len(table), len(probabilities), 0)
 
     labels = recogniser.labels
-    seen = set(load_seen(paths.model(model))["subject_id"])
+    seen = load_seen(paths.model(model))
     version = recogniser.spec.version
     predictions = _predictions(table, model, version, labels, probabilities, seen)
     write_table(predictions, paths.predictions(model), MANIFEST_SCHEMA)
@@ -68,18 +70,18 @@ def _predictions(
     version: str,
     labels: Sequence[str],
     probabilities: np.ndarray,
-    seen: Container[str],
+    seen: pd.DataFrame,
 ) -> pd.DataFrame:
     """Add what a model says, `(rows, K)` in the order of `labels`, to the split table."""
     answers = [labels[index] for index in probabilities.argmax(axis=1)] if len(table) else []
+    fitted = seen[(seen["stage"] == FINETUNE) & (seen["role"] == "train")]
     return table.assign(
         model=pd.Series(model, table.index, dtype="str"),
         model_version=pd.Series(version, table.index, dtype="str"),
         y_pred=pd.Series(answers, table.index, dtype="str"),
         **{f"p_{label}": probabilities[:, labels.index(label)] for label in in_order(labels)},
-        seen_in_training=pd.Series(
-            [subject in seen for subject in table["subject_id"]], table.index, dtype=bool
-        ),
+        seen_in_training=table["subject_id"].isin(seen["subject_id"]),
+        fine_tuned_on=table["image_id"].isin(fitted["image_id"]),
     )
 
 

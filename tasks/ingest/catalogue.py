@@ -207,7 +207,10 @@ _WILD = (
     Dataset(
         name="raf-db",
         adapter="raf-db",
-        content="15,339 pictures from the web, seven emotions, age class, gender and race",
+        content=(
+            "15,339 pictures from the web, seven emotions, age class, gender, "
+            "ethnicity (the set calls it race)"
+        ),
         citation=(
             "S. Li, W. Deng, J. Du (2017): Reliable crowdsourcing and deep locality-preserving "
             "learning for expression recognition in the wild. CVPR 2017:2584-2593. "
@@ -249,7 +252,10 @@ _DEMOGRAPHICS = (
     Dataset(
         name="fairface",
         adapter="fairface",
-        content="108,501 pictures with age group, gender and race; no emotions, to be counted only",
+        content=(
+            "108,501 pictures with age group, gender and ethnicity (the set calls it race); no "
+            "emotions, to be counted only"
+        ),
         citation=(
             "K. Kärkkäinen, J. Joo (2021): FairFace: face attribute dataset for balanced race, "
             "gender, and age for bias measurement and mitigation. WACV 2021:1548-1558"
@@ -260,7 +266,10 @@ _DEMOGRAPHICS = (
     Dataset(
         name="utkface",
         adapter="utkface",
-        content="23,708 pictures with age, gender and race; no emotions, to be counted only",
+        content=(
+            "23,708 pictures with age, gender and ethnicity (the set calls it race); no emotions, "
+            "to be counted only"
+        ),
         citation=(
             "Z. Zhang, Y. Song, H. Qi (2017): Age progression/regression by conditional "
             "adversarial autoencoder. CVPR 2017:4352-4360. https://doi.org/10.1109/CVPR.2017.463"

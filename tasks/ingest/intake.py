@@ -20,8 +20,11 @@ from tasks.core.images import BadImageError, read_picture
 from tasks.core.labels import ALL, DRAWN_DATASET
 from tasks.core.paths import Paths
 from tasks.core.progress import track
+from tasks.ingest.catalogue import DATASETS
 from tasks.ingest.fer2013_csv import TABLE_NAMES, picture_name, write_pictures
 from tasks.ingest.label import DATASET_NAME, base_name, shown
+from tasks.ingest.labels_csv import NAME as LABELS
+from tasks.ingest.labels_csv import read_rows
 from tasks.ingest.listing import list_files
 
 _INCOMING = ".incoming-"
@@ -73,8 +76,8 @@ def intake(source: Path, dataset: str, paths: Paths, max_pixels: int) -> IntakeS
     Raises
     ------
     DataError
-        One line: a bad name, no such folder, a link or pipe in it, no picture in it, no room on
-        the disk, or other files under that name already.
+        One line: a bad name, no such folder, a link or pipe in it, no picture in it, a labels.csv
+        that cannot be read, no room on the disk, or other files under that name already.
     """
     _check_name(dataset)
     try:
@@ -96,6 +99,8 @@ def _intake(source: Path, target: Path, max_pixels: int) -> IntakeSummary:
         _require_same(source, files, target)
         return IntakeSummary(target, len(files), size_bytes, already_there=True)
     _require_picture(source, files, max_pixels)
+    if LABELS in files and target.name not in DATASETS:  # other sets have tables of their own
+        read_rows(source / LABELS)  # a fault is told before anything is copied
     _require_room(target.parent, size_bytes)
     with _incoming(target) as folder:
         for file in track(files, len(files), "intake"):

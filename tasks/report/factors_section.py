@@ -7,6 +7,7 @@ import pandas as pd
 from tasks.core.headline import percent, points
 from tasks.core.labels import ALL
 from tasks.core.paths import MODELS
+from tasks.core.tables import NO_MODEL, RAW
 from tasks.report.block import Block, Cell, Table, words_of
 from tasks.report.inputs import Inputs
 from tasks.report.words import (
@@ -26,8 +27,6 @@ from tasks.report.words import (
 )
 
 BASE = MODELS[0]
-NO_MODEL = "(no model)"  # in the column `factor`
-RAW = "nothing (raw)"  # in the column `standardised_to`
 _TABLES = ("standardised", "factors")
 
 
@@ -48,6 +47,7 @@ def factors_section(inputs: Inputs) -> Block:
         said=[
             *standardised_words(inputs),
             *_odds_words(factors, inputs.by),
+            *_apart_words(inputs),
             *_left_out_words(factors),
         ],
         tables=tables,
@@ -182,6 +182,29 @@ def _level_words(row: pd.Series) -> str:
 def _ratio(value: float) -> str:
     """Write an odds ratio with two digits that tell something."""
     return f"{value:#.2g}".rstrip(".") if value < 100 else f"{value:.0f}"
+
+
+def _apart_words(inputs: Inputs) -> list[str]:
+    """Say which groups no data set holds both of: there, group and data set are one factor."""
+    gaps = inputs.gaps
+    said = []
+    for dimension in inputs.by:
+        rows = _pooled(gaps[gaps["protocol"] == "held_out"], dimension)
+        rows = rows[rows["shared_datasets"] == ""]
+        if rows.empty:
+            continue
+        pairs = [
+            f"{people_word({dimension: row['group_a']})} and "
+            f"{people_word({dimension: row['group_b']})}"
+            for _, row in rows.iterrows()
+        ]
+        word = dimension.replace("_", " ")
+        said.append(
+            f"No data set holds both {', nor both '.join(pairs)}: {word} and data set cannot be "
+            "told apart there. A raw or standardised gap and an odds ratio may be one between data "
+            f"sets (camera, pose, instructions) as much as one by {word}."
+        )
+    return said
 
 
 def _left_out_words(factors: pd.DataFrame) -> list[str]:

@@ -172,6 +172,7 @@ def _overconfident(summary: pd.DataFrame, min_n: int) -> list[str]:
             continue
         row = rows.iloc[int(rows["overconfidence"].abs().argmax())]
         way = "surer" if row["overconfidence"] > 0 else "less sure"
+        undecided = row["overconfidence_ci_low"] <= 0 <= row["overconfidence_ci_high"]
         said.append(
             f"{capital(model_word(name))}: furthest off for {people_word(_where(row))}, with a "
             f"mean probability of {percent(row['confidence_mean'])} where "
@@ -179,6 +180,7 @@ def _overconfident(summary: pd.DataFrame, min_n: int) -> list[str]:
             f"{points(abs(row['overconfidence']))} points {way} than right (overconfidence "
             f"{points(row['overconfidence'], signed=True)}, {level(row['confidence'])} interval "
             f"{_over(row)}, n\u00a0=\u00a0{count(row['n'])})."
+            + (" The interval holds 0: it could be neither." if undecided else "")
         )
     return said
 

@@ -1,7 +1,7 @@
 """The report's own figures: random test pictures with their probabilities, and training curves."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,9 @@ def test_pictures_figure(
     write_png(figure, path, credit)
 
 
-def training_figure(histories: Mapping[str, pd.DataFrame], credit: str, path: Path) -> None:
+def training_figure(
+    histories: Mapping[str, pd.DataFrame], worst_group: Container[str], credit: str, path: Path
+) -> None:
     """Draw loss and validation recall by epoch, a column a model.
 
     Parameters
@@ -112,6 +114,8 @@ def training_figure(histories: Mapping[str, pd.DataFrame], credit: str, path: Pa
     histories
         Model name to `epoch, train_loss, valid_loss, valid_recall_score`; an empty table is a
         model that was not trained here, and the figure says so.
+    worst_group
+        Models whose `valid_recall_score` is the worst group's; the others' is of all pictures.
     credit
         Notices and credits of the data sets.
     path
@@ -127,7 +131,7 @@ def training_figure(histories: Mapping[str, pd.DataFrame], credit: str, path: Pa
             _untrained(axes[0, column], axes[1, column])
             continue
         _loss(axes[0, column], history)
-        _recall(axes[1, column], history)
+        _recall(axes[1, column], history, name in worst_group)
     FigureCanvasAgg(figure)
     figure.tight_layout(rect=(0, 0.05, 1, 1), h_pad=1.6, w_pad=2.5)
     write_png(figure, path, credit)
@@ -213,7 +217,7 @@ def _loss(axis: Axes, history: pd.DataFrame) -> None:
     _axes_style(axis)
 
 
-def _recall(axis: Axes, history: pd.DataFrame) -> None:
+def _recall(axis: Axes, history: pd.DataFrame, of_worst: bool) -> None:
     shares = 100 * history["valid_recall_score"]
     axis.plot(history["epoch"], shares, "o-", ms=3.5, color=COLOURS[2])
     # The epoch that was kept: the highest recall, of equal ones the lowest loss, then the earliest.
@@ -231,7 +235,8 @@ def _recall(axis: Axes, history: pd.DataFrame) -> None:
         fontsize=10,
         color=INK,
     )
-    axis.set_ylabel("mean recall on validation, %", color=FAINT)
+    whose = "mean recall of the worst group" if of_worst else "mean recall"
+    axis.set_ylabel(f"{whose}\non validation, %", color=FAINT)
     axis.set_xlabel("epoch", color=FAINT)
     axis.set_ylim(0, 102)
     _axes_style(axis)

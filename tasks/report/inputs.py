@@ -43,7 +43,7 @@ _WORDS = {
     *("emotion", "y_pred", "emotions", "left_out_emotions", "shared_datasets", "family"),
     *("method", "correction", "notice", "note", "bin", "factor", "level", "reference"),
     *("standardised_to", "metric", "worst_group", "best_group", "left_out_groups"),
-    *("strategy", "validation_worst_group", "source", "table", "page", "training_set"),
+    *("strategy", "validation_worst_group", "our_model", "source", "table", "page", "training_set"),
     *("attribute", *GROUP_COLUMNS),
 }
 

@@ -20,7 +20,12 @@ from tasks.report.findings import findings
 from tasks.report.inputs import FIGURES, Inputs
 from tasks.report.limits import limits
 from tasks.report.provenance import provenance
-from tasks.report.strategies_section import strategies_section
+from tasks.report.strategies_section import (
+    chosen_strategy,
+    figure_caption,
+    strategies_section,
+    worst_group_models,
+)
 from tasks.report.study_section import pretraining_section, study_section
 from tasks.report.words import count, listed, methods, model_word
 
@@ -65,6 +70,8 @@ def context(
         "blocks": _blocks(inputs),
         "split_by_image": _split_by(inputs) == "image",
         "untrained": [_untrained(inputs, name) for name in MODELS if inputs.histories[name].empty],
+        "kept_by": _kept_by(inputs),
+        "strategies_caption": figure_caption(inputs),
         "lime": [_lime(inputs, name, figures[f"lime_{name}"]) for name in MODELS],
         "figures": figures,
         "made": provenance(inputs, paths),
@@ -142,6 +149,17 @@ def _untrained(inputs: Inputs, name: str) -> str:
     else:  # the chosen one was mixed from two models, or is the base model
         why = f"was not trained by itself ({inputs.specs[name].get('source', 'source not told')})"
     return f"The {model_word(name)} {why}: it has no training curve here."
+
+
+def _kept_by(inputs: Inputs) -> str:
+    """Say by which figure of the training curve an epoch was kept."""
+    said = "the highest mean recall on validation pictures"
+    if not worst_group_models(inputs):
+        return said
+    return (
+        f"{said} (for the fine-tuned model, which is {chosen_strategy(inputs)}, mean recall of the "
+        "worst group among the fine-tuned and the replayed ones)"
+    )
 
 
 def _split_by(inputs: Inputs) -> str:

@@ -13,8 +13,10 @@ from tasks.report.words import (
     count,
     figures_of,
     group_word,
+    level,
     model_word,
     p_word,
+    people_word,
     shown,
     span,
     span_points,
@@ -128,10 +130,11 @@ def protocol_gap(inputs: Inputs) -> str:
             limits = sorted((sign * row["ci_low"], sign * row["ci_high"]))
             said.append(
                 f"{points(sign * row['gap'], signed=True)} points for the {model_word(model)} "
-                f"(interval {span_points(*limits)}, n = {count(row[n_a])} and "
+                f"({level(row['confidence'])} interval {span_points(*limits)}, "
+                f"n\u00a0=\u00a0{count(row[n_a])} and "
                 f"{count(row[n_b])})"
             )
-    a, b = (group_word({gap["dimension"]: gap[f"group_{side}"]}) for side in "ab")
+    a, b = (people_word({gap["dimension"]: gap[f"group_{side}"]}) for side in "ab")
     return f"Under the published protocol, {a} against {b}: {' and '.join(said)}."
 
 

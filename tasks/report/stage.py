@@ -25,6 +25,7 @@ from tasks.report.figures import choose_pictures, test_pictures_figure, training
 from tasks.report.findings import metrics
 from tasks.report.inputs import Inputs, load
 from tasks.report.page import context, render
+from tasks.report.strategies_section import worst_group_models
 
 
 class Params(Section):
@@ -66,7 +67,7 @@ def _draw(params: Params, paths: Paths, inputs: Inputs) -> dict[str, Path]:
     pictures = _crops(paths, chosen)
     answers = _answers(inputs.predictions, chosen)
     test_pictures_figure(pictures, answers, credit, figures["test_pictures"])
-    training_figure(inputs.histories, credit, figures["training"])
+    training_figure(inputs.histories, worst_group_models(inputs), credit, figures["training"])
     return figures
 
 

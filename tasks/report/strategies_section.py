@@ -33,6 +33,7 @@ _WHY = {
     "distill": "replayed pictures must be answered as the base model does",
     "interpolate": "weights between those of the base and a fine-tuned model",
 }
+_BY_WORST_GROUP = ("replay", "distill")  # they see other groups too
 
 
 def strategies_section(inputs: Inputs) -> Block:
@@ -58,11 +59,19 @@ def chosen_strategy(inputs: Inputs) -> str:
     return ""
 
 
+def worst_group_models(inputs: Inputs) -> list[str]:
+    """Name the models whose training was judged by the worst group, as `history.csv` has it."""
+    return ["finetuned"] if chosen_strategy(inputs) in _BY_WORST_GROUP else []
+
+
 def sides(table: pd.DataFrame) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """Return the groups that fine-tuning was on, and the others that are compared."""
+    """Return the groups that fine-tuning was on, and the others that are compared.
+
+    The first list is empty where fine-tuning was on no single one of the groups.
+    """
     rows = table[(table["group"] != ALL) & (table["group"] != UNKNOWN)]
     rows = rows.drop_duplicates(["dimension", "group"])
-    on = rows["fine_tuned_on"].astype(bool)
+    on = rows["fine_tuned_on"].eq(True)
     found = [
         [{str(row["dimension"]): str(row["group"])} for _, row in part.iterrows()]
         for part in (rows[on], rows[~on])
@@ -85,9 +94,18 @@ def extreme(
     table: pd.DataFrame, strategy: str, groups: list[dict[str, str]]
 ) -> tuple[dict[str, str], pd.Series] | None:
     """Return the group, of those named, for which a strategy does worst."""
+    return min(_there(table, strategy, groups), key=_change, default=None)
+
+
+def _there(
+    table: pd.DataFrame, strategy: str, groups: list[dict[str, str]]
+) -> list[tuple[dict[str, str], pd.Series]]:
     found = [(where, of(table, strategy, where)) for where in groups]
-    there = [(where, row) for where, row in found if row is not None]
-    return min(there, key=lambda pair: float(pair[1]["change"]), default=None)
+    return [(where, row) for where, row in found if row is not None]
+
+
+def _change(pair: tuple[dict[str, str], pd.Series]) -> float:
+    return float(pair[1]["change"])
 
 
 def outcome_words(inputs: Inputs) -> list[str]:
@@ -96,6 +114,8 @@ def outcome_words(inputs: Inputs) -> list[str]:
     if table.empty or not chosen:
         return []
     target, others = sides(table)
+    if not target:
+        return [_no_target(table), *_best_and_worst(table, chosen, others)]
     said = []
     for where in target:
         row = of(table, chosen, where)
@@ -114,8 +134,44 @@ def outcome_words(inputs: Inputs) -> list[str]:
     return said
 
 
+def figure_caption(inputs: Inputs) -> str:
+    """Say how the figure is read; it has marks only where one group gains and others can lose."""
+    table = inputs.further["strategies"]
+    if table.empty or not all(sides(table)):
+        return "A mark needs a group that fine-tuning was for, and another that can lose."
+    return (
+        "To the right: more gained by the group that fine-tuning is for. Upwards: less lost by the "
+        "other group that loses most. Bars are intervals."
+    )
+
+
+def _no_target(table: pd.DataFrame) -> str:
+    """Say that no group is marked as the one that fine-tuning was for."""
+    notes = [note for note in dict.fromkeys(table["note"]) if note] if "note" in table else []
+    why = f": {'; '.join(notes)}" if notes else ""
+    return f"No group is marked as the one that fine-tuning was for{why}."
+
+
+def _best_and_worst(table: pd.DataFrame, chosen: str, groups: list[dict[str, str]]) -> list[str]:
+    """Say for which group the chosen and the plain strategy do most, and for which least."""
+    said = []
+    for strategy in dict.fromkeys((chosen, NAIVE)):
+        there = sorted(_there(table, strategy, groups), key=_change, reverse=True)
+        mark = ", the strategy that was chosen," if strategy == chosen else ""
+        words = [f"{people_word(where)}: {change_words(row)}" for where, row in there]
+        if len(words) > 1:
+            least = f", and least for {words[-1]}"
+            said.append(f"{capital(strategy)}{mark} does most for {words[0]}{least}.")
+        elif words:
+            said.append(f"{capital(strategy)}{mark} changes recall for {words[0]}.")
+    return said
+
+
 def strategy_card(inputs: Inputs) -> list[dict[str, str]]:
-    """Return the key figure of the choice: gain of the group it is for, largest loss elsewhere."""
+    """Return the key figure of the choice: gain of the group it is for, largest loss elsewhere.
+
+    Where it is for no single group, that is said and the largest loss of all groups stands alone.
+    """
     table, chosen = inputs.further["strategies"], chosen_strategy(inputs)
     if table.empty or chosen in ("", BASE):
         return []
@@ -125,6 +181,8 @@ def strategy_card(inputs: Inputs) -> list[dict[str, str]]:
     ]
     pairs.append(extreme(table, chosen, others) or ({}, None))
     details = [f"{people_word(where)} {change_words(r)}" for where, r in pairs if r is not None]
+    if not target:
+        details = [*(f"least for {text}" for text in details), "not for one group alone"]
     return [
         {
             "value": chosen,
@@ -136,7 +194,11 @@ def strategy_card(inputs: Inputs) -> list[dict[str, str]]:
 
 
 def strategy_metrics(inputs: Inputs) -> dict[str, Any] | None:
-    """Return the figures of metrics.json: the choice, and each strategy's gain and worst loss."""
+    """Return the figures of metrics.json: the choice, and each strategy's gain and worst loss.
+
+    `fine_tuned_on` lists the groups that fine-tuning was for: where it is empty, `change_for` is,
+    and `worst_other_change` is the worst of all groups.
+    """
     table = inputs.further["strategies"]
     if table.empty:
         return None
@@ -144,6 +206,7 @@ def strategy_metrics(inputs: Inputs) -> dict[str, Any] | None:
     return {
         "chosen": chosen_strategy(inputs),
         "chosen_on": "validation pictures, by the worst group",
+        "fine_tuned_on": target,
         "by_strategy": {
             name: {
                 "change_for": [_figures(where, of(table, name, where)) for where in target],

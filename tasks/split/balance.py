@@ -77,10 +77,11 @@ def as_metrics(counts: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def describe(counts: pd.DataFrame, by: str) -> str:
+def describe(counts: pd.DataFrame, by: str, people_known: bool) -> str:
     """Say in one line what each split holds, and which strata have no picture in one."""
     held = [
-        f"{row.split} {row.pictures} ({row.share:.0%})"
+        f"{row.split} {row.pictures} ({row.share:.0%}"
+        + (f", {row.subjects} people)" if people_known else ")")
         for row in counts.head(len(SPLITS)).itertuples(index=False)
     ]
     text = f"pictures: {', '.join(held)}"

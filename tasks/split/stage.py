@@ -71,7 +71,7 @@ def run(params: Params, paths: Paths) -> StageResult:
     return StageResult(
         metrics=as_metrics(counts),
         artifacts=[paths.tables / "splits.csv"],
-        summary=describe(counts, params.by),
+        summary=describe(counts, params.by, bool(crops["subject_known"].all())),
     )
 
 

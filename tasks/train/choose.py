@@ -9,7 +9,6 @@ interpolate. Where no strategy was carried out, models/finetuned is the base mod
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from typing import Annotated
@@ -18,16 +17,16 @@ import pandas as pd
 from pydantic import Field
 
 from tasks.core.files import write_text
-from tasks.core.intervals import WILSON, wilson
 from tasks.core.models.checkpoint import SEEN, SEEN_COLUMNS, SPEC, load_model, load_seen, load_spec
 from tasks.core.params import Section
 from tasks.core.paths import STRATEGIES, Paths
 from tasks.core.result import StageResult
 from tasks.core.skipped import read_skipped
 from tasks.core.tables import write_csv
+from tasks.train.by_people import with_intervals
 from tasks.train.loop import HISTORY_COLUMNS
 from tasks.train.on_validation import Validation, Verdict, judge, load_validation
-from tasks.train.outcome import HISTORY, scratch
+from tasks.train.outcome import HISTORY, scratch, whole_folder
 
 BASE, CHOSEN = "base", "finetuned"
 COLUMNS: tuple[str, ...] = (
@@ -37,6 +36,7 @@ COLUMNS: tuple[str, ...] = (
     "n",
     "subjects",
     "correct",
+    "effective_n",  # how many pictures of as many people would tell as much; for the interval
     "recall",
     "ci_low",
     "ci_high",
@@ -91,10 +91,7 @@ def _judge_all(
 
 def _keep(paths: Paths, chosen: str, seen: pd.DataFrame, fine_tuned: bool) -> None:
     """Copy the chosen model's folder into place, whole, with what was seen and how it came here."""
-    folder = paths.model(CHOSEN)
-    fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(fresh, ignore_errors=True)
-    try:
+    with whole_folder(paths.model(CHOSEN)) as fresh:
         shutil.copytree(paths.model(chosen), fresh)
         spec = load_spec(fresh)
         said = _said(chosen, fine_tuned)
@@ -103,10 +100,6 @@ def _keep(paths: Paths, chosen: str, seen: pd.DataFrame, fine_tuned: bool) -> No
         write_csv(seen[list(SEEN_COLUMNS)], fresh / SEEN)
         if chosen == BASE:  # its history is not one of fine-tuning
             write_csv(pd.DataFrame(columns=list(HISTORY_COLUMNS)), fresh / HISTORY)
-        shutil.rmtree(folder, ignore_errors=True)
-        fresh.replace(folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _said(chosen: str, fine_tuned: bool) -> str:
@@ -135,10 +128,7 @@ def _table(
         notes.insert(0, {"strategy": BASE, "chosen": True, "note": "there was no choice"})
     scored = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     if parts:
-        low, high = wilson(scored["correct"].to_numpy(), scored["n"].to_numpy(), confidence)
-        recall = scored["correct"] / scored["n"]
-        scored = scored.assign(recall=recall, ci_low=low, ci_high=high, confidence=confidence)
-        scored = scored.assign(method=WILSON)
+        scored = with_intervals(scored, confidence)
     table = pd.concat([scored, pd.DataFrame(notes)], ignore_index=True)
     return table.reindex(columns=list(COLUMNS))
 

@@ -59,6 +59,7 @@ class Params(Recipe):
     """Section `finetune` of params.yaml."""
 
     strategies: list[Literal["naive", "head", "replay", "distill"]]
+    min_n: Annotated[int, Field(ge=1)]
     head: Pace
     replay: ReplayParams
     distill: DistillParams
@@ -104,6 +105,8 @@ def _plan(
         pd.concat([own.validation, others.validation]),
         own.left_out + others.left_out,
         by=tuple(dict.fromkeys([*params.group, *params.replay.group])),
+        min_n=params.min_n,
+        replayed=frozenset([*others.train["image_id"], *others.validation["image_id"]]),
     )
     n_own, share = len(own.train), params.replay.share
     if strategy == "replay":

@@ -1,7 +1,6 @@
 """Judging models on the validation split, group by group; what coefficient and strategy rest on.
 
-The test split is never read here. A group counts when its value is known and it has enough
-pictures; where no group counts, all pictures together do.
+The test split is never read here. Which groups count, `tasks.train.groups` says.
 """
 
 from collections.abc import Sequence
@@ -13,13 +12,15 @@ import pandas as pd
 from torch import nn
 
 from tasks.core.errors import DataError, ParamsError
-from tasks.core.labels import ALL, UNKNOWN
+from tasks.core.labels import ALL
 from tasks.core.models.checkpoint import channels
 from tasks.core.models.device import choose_device, make_repeatable
 from tasks.core.models.recogniser import Recogniser
 from tasks.core.models.spec import ModelSpec
 from tasks.core.paths import Paths
 from tasks.core.tables import read_table
+from tasks.train.design_effect import worth
+from tasks.train.groups import Group, groups_of
 from tasks.train.pictures import Pictures, load_pictures
 from tasks.train.recall import mean_recall_score
 
@@ -43,8 +44,10 @@ class Verdict:
     Attributes
     ----------
     groups
-        One row a group: `dimension, group, n, subjects, correct, recall_score` (the mean of the
-        emotions' recalls) and `counts` (whether it can be the worst).
+        One row a group: `dimension, group, n, subjects, known_n` (pictures whose subject is
+        known), `correct, worth` (how many pictures of as many people tell as much),
+        `recall_score` (the mean of the emotions' recalls) and `counts` (whether it can be the
+        worst).
     worst_group
         "<dimension> <group>" of the lowest `recall_score`.
     worst, mean
@@ -98,7 +101,7 @@ def load_validation(
             "more people or try another split.seed"
         )
     file = work / "validation.npy"
-    return Validation(rows, load_pictures(rows, (), paths.crop_shards, spec, channels(spec), file))
+    return Validation(rows, load_pictures(rows, paths.crop_shards, spec, channels(spec), file))
 
 
 def judge(
@@ -135,14 +138,7 @@ def judge(
 def score_groups(rows: pd.DataFrame, y_pred: np.ndarray, by: Sequence[str], min_n: int) -> Verdict:
     """Score a model's answers, `(N,)` names, about `rows`, group by group; see `judge`."""
     scored = rows.assign(y_pred=y_pred)
-    groups = [
-        _score(part, column, str(name), name != UNKNOWN and len(part) >= min_n)
-        for column in by
-        for name, part in scored.groupby(column, sort=True)
-    ]
-    if not any(group["counts"] for group in groups):
-        groups.append(_score(scored, ALL, ALL, True))
-    table = pd.DataFrame(groups)
+    table = pd.DataFrame([_score(scored, group) for group in groups_of(rows, by, min_n)])
     counting = table[table["counts"]]
     worst = counting.loc[counting["recall_score"].idxmin()]
     named = ALL if worst["dimension"] == ALL else f"{worst['dimension']} {worst['group']}"
@@ -150,14 +146,17 @@ def score_groups(rows: pd.DataFrame, y_pred: np.ndarray, by: Sequence[str], min_
     return Verdict(table, named, float(worst["recall_score"]), mean)
 
 
-def _score(part: pd.DataFrame, dimension: str, group: str, counts: bool) -> dict[str, object]:
+def _score(scored: pd.DataFrame, group: Group) -> dict[str, object]:
+    part = scored[group.members]
     truth, answers = part["emotion"].to_numpy(), part["y_pred"].to_numpy()
     return {
-        "dimension": dimension,
-        "group": group,
+        "dimension": group.dimension,
+        "group": group.name,
         "n": len(part),
         "subjects": int(part["subject_id"].nunique()),
+        "known_n": int(part["subject_known"].sum()),
         "correct": int((truth == answers).sum()),
+        "worth": worth(truth == answers, part["subject_id"]),
         "recall_score": mean_recall_score(truth, answers),
-        "counts": counts,
+        "counts": group.counts,
     }

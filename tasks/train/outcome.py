@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ from tasks.core.paths import CROP_SETTINGS, Paths
 from tasks.core.result import Series, StageResult
 from tasks.core.skipped import Skipped, write_skipped
 from tasks.core.tables import write_csv
+from tasks.train.groups import counting_groups
 from tasks.train.loop import Fitted, fit
 from tasks.train.pictures import Rows, load_pictures
 from tasks.train.recipe import Recipe
@@ -57,16 +59,18 @@ def fit_and_keep(
         What is fitted to what; None: all layers to every picture's label.
     """
     work = paths.work(stage, _digest(name, recipe, spec, paths))
-    pictures = [
-        load_pictures(part, rows.by, paths.crop_shards, spec, channels(spec), work / f"{role}.npy")
+    train, validation = (
+        load_pictures(part, paths.crop_shards, spec, channels(spec), work / f"{role}.npy")
         for role, part in (("train", rows.train), ("validation", rows.validation))
-    ]
+    )
+    groups = counting_groups(rows.validation, rows.by, rows.min_n)
+    validation = replace(validation, groups=groups)
     from_trained = stage == "finetune"
     strategy = strategy or Strategy()
-    fitted = fit(module, spec, *pictures, recipe, strategy, work, from_trained)
+    fitted = fit(module, spec, train, validation, recipe, strategy, work, from_trained)
     seen = pd.concat([seen_before, rows.seen(stage)], ignore_index=True)
     keep_model(paths, name, fitted.module, spec, seen, fitted.history)
-    del pictures  # the files below are mapped
+    del train, validation  # the files below are mapped
     shutil.rmtree(work)
     shown = strategy.shown(len(rows.train))
     return _result(spec, rows, fitted, paths.model(name), recipe, shown)
@@ -94,19 +98,28 @@ def keep_model(
     more
         Further tables for the folder, by file name.
     """
-    folder = paths.model(name)
-    fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(fresh, ignore_errors=True)
-    try:
+    with whole_folder(paths.model(name)) as fresh:
         spec = save_model(fresh, module, spec, seen)
         for file, table in {HISTORY: history, **(more or {})}.items():
             write_csv(table, fresh / file)
         shutil.copyfile(paths.crop_settings, fresh / CROP_SETTINGS)
+    return spec
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give a path beside a folder to write it at; it takes the folder's place when all is done.
+
+    After an error the old folder is as it was.
+    """
+    fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        yield fresh
         shutil.rmtree(folder, ignore_errors=True)
         fresh.replace(folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return spec
 
 
 def skip(paths: Paths, name: str, skipped: Skipped) -> StageResult:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tasks.core.errors import DataError
+from tasks.core.models.checkpoint import REPLAY
 from tasks.core.models.recogniser import prepare
 from tasks.core.models.spec import ModelSpec
 from tasks.core.selection import select_rows
@@ -28,7 +29,8 @@ class Pictures:
     targets
         `(N,)` int64: positions among the labels.
     groups
-        `(N,)` int64: the group of each, numbered from 0; all 0 where groups do not matter.
+        `(N, G)` booleans: which are of each group that can be the worst; one column of True where
+        groups do not matter.
     """
 
     pixels: np.ndarray
@@ -52,17 +54,25 @@ class Rows:
     by
         Columns whose values make the groups of which the worst counts when the checkpoint is
         chosen; empty: all pictures together.
+    min_n
+        A group with fewer validation pictures does not count.
+    replayed
+        `image_id` of those pictures that are shown again only, so that they are not forgotten.
     """
 
     train: pd.DataFrame
     validation: pd.DataFrame
     left_out: int
     by: tuple[str, ...] = ()
+    min_n: int = 1
+    replayed: frozenset[str] = frozenset()
 
     def seen(self, stage: str) -> pd.DataFrame:
-        """List the pictures for `seen.csv`, as used by a stage (train or finetune)."""
+        """List the pictures for `seen.csv`: as used by a stage (train or finetune) or replayed."""
         parts = [
-            rows[["image_id", "subject_id"]].assign(stage=stage, role=role)
+            rows[["image_id", "subject_id"]].assign(
+                stage=np.where(rows["image_id"].isin(self.replayed), REPLAY, stage), role=role
+            )
             for role, rows in (("train", self.train), ("validation", self.validation))
         ]
         return pd.concat(parts, ignore_index=True)
@@ -110,7 +120,6 @@ def choose_rows(
 
 def load_pictures(
     rows: pd.DataFrame,
-    by: Sequence[str],
     shards: Path,
     spec: ModelSpec,
     n_channels: int,
@@ -124,8 +133,6 @@ def load_pictures(
     ----------
     rows
         Rows of the split table.
-    by
-        The columns whose values make the groups; may be empty.
     shards
         The folder of crops.
     spec
@@ -144,15 +151,7 @@ def load_pictures(
         done += len(batch)
     position = {label: index for index, label in enumerate(spec.labels)}
     targets = np.array(rows["emotion"].map(position), dtype=np.int64)
-    return Pictures(pixels, targets, _groups(rows, by))
-
-
-def _groups(rows: pd.DataFrame, by: Sequence[str]) -> np.ndarray:
-    """Count through the combinations of values that occur, in the order of their names."""
-    if not by:
-        return np.zeros(len(rows), dtype=np.int64)
-    numbers = rows.groupby(list(by), sort=True, dropna=False).ngroup()
-    return np.asarray(numbers, dtype=np.int64)
+    return Pictures(pixels, targets, np.ones((len(rows), 1), dtype=bool))
 
 
 def _batches(crops: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

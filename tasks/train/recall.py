@@ -23,9 +23,7 @@ def worst_recall_score(targets: np.ndarray, predicted: np.ndarray, groups: np.nd
     targets, predicted
         `(N,)` integers, N at least 1.
     groups
-        `(N,)` integers: the group of each picture.
+        `(N, G)` booleans, G at least 1: the pictures of each group that counts; see
+        `tasks.train.groups`.
     """
-    return min(
-        mean_recall_score(targets[groups == group], predicted[groups == group])
-        for group in np.unique(groups)
-    )
+    return min(mean_recall_score(targets[own], predicted[own]) for own in groups.T)

@@ -86,7 +86,9 @@ def _take_over(weights: str, paths: Paths) -> StageResult:
     given = load_given(weights, paths.root)
     note = given.margin.compare(paths.crop_settings)
     history = pd.DataFrame(columns=list(HISTORY_COLUMNS))
-    spec = keep_model(paths, "base", given.module, given.spec, given.seen, history)
+    # Whatever it was trained as: in this run it is the base model.
+    seen = given.seen.assign(stage="train")
+    spec = keep_model(paths, "base", given.module, given.spec, seen, history)
     return StageResult(
         metrics={"epochs": 0.0, "labels": float(len(spec.labels))},
         artifacts=[paths.model("base")],

@@ -8,6 +8,7 @@ USUAL = {
     "by": ["age_band", "gender"],
     "confidence": 0.95,
     "min_n": 5,
+    "min_subjects": 2,
     "correction": "holm",
     "power": 0.8,
     "resamples": 200,

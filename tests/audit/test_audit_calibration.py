@@ -21,6 +21,7 @@ def pictures(seed=0, people=60, per_person=10, child=0.0, adult=0.0):
             "age_band": band,
             "p_fear": sure,
             "p_neutral": 1 - sure,
+            "y_pred": "fear",
             "correct": rng.random(len(person)) < chance,
             "model": "base",
             "protocol": "all",
@@ -107,6 +108,8 @@ def test_unknown_people_count_in_all_only(calibration):
         ({"p_fear": None, "p_neutral": None}, "the predictions hold no probabilities"),
         ({"p_neutral": 0.5}, "not to 1"),
         ({"p_fear": 1.5, "p_neutral": -0.5}, "below 0"),
+        ({"y_pred": "neutral"}, "for 600 pictures the answer is not the most probable label"),
+        ({"y_pred": "anger"}, "for 600 pictures the answer is not the most probable label"),
     ],
 )
 def test_models_without_probabilities_have_no_row_and_a_reason(calibration, change, says):
@@ -128,6 +131,20 @@ def test_no_column_at_all_and_some_pictures_without(calibration):
     assert why_not_calibrated(pictures()) == {}
 
 
+def test_one_answer_that_is_not_the_most_probable_is_enough(calibration):
+    frame = pictures()
+    frame.loc[7, "y_pred"] = "neutral"
+    twice = pd.concat([frame, frame.assign(protocol="held_out")])  # as the tables have it
+    words = "for 1 picture the answer is not the most probable label"
+    assert why_not_calibrated(frame)["base"] == why_not_calibrated(twice)["base"] == words
+    frame.loc[7, ["p_fear", "p_neutral"]] = 0.5  # both are the most probable
+    assert why_not_calibrated(frame) == {}
+
+
+def test_chance_is_said_to_be_that_of_independent_pictures(calibration):
+    assert calibration(pictures())["method"].str.contains("if pictures were independent").all()
+
+
 def test_rounded_probabilities_are_taken(calibration):
     frame = pictures()
     frame[["p_fear", "p_neutral"]] = frame[["p_fear", "p_neutral"]].round(2) + 0.004
@@ -138,7 +155,7 @@ def test_the_figure_is_drawn_with_and_without_probabilities(calibration, tmp_pat
     path = tmp_path / "calibration.png"
     drawn = []
     for frame in (pictures(child=0.2), pictures(child=0.2), pictures().head(0)):
-        calibration_figure(calibration(frame), "title", "credit", path)
+        calibration_figure(calibration(frame), "title", "credit", path, {"base": "why"})
         drawn.append(path.read_bytes())
     assert drawn[0] == drawn[1] != drawn[2]
 

@@ -54,6 +54,16 @@ def test_shares_are_the_counts_divided(confusions):
         assert row["ci_low"] <= row["gap"] <= row["ci_high"]
 
 
+def test_few_people_are_not_tested_however_many_pictures_they_have(confusions):
+    frame = pictures(people=20, per_person=60)  # ten people a side
+    assert confusions(frame, min_subjects=10)["p_adjusted"].notna().all()
+    few = confusions(frame, min_subjects=11)
+    assert set(few.index) == {("disgust", "anger"), ("anger", "disgust")}  # these always show
+    assert few["p_adjusted"].isna().all()
+    said = confusions(frame, min_n=10, min_subjects=8)["method"]
+    assert said.str.contains("at least 10 pictures and 8 people of the emotion").all()
+
+
 def test_a_planted_confusion_is_found_and_no_other(confusions):
     table = confusions(pictures(people=120, planted=0.4))
     found = table[table["p_adjusted"] < 0.05]

@@ -55,7 +55,7 @@ def test_any_counts_come_back_exactly(tmp_path, settings_of, monkeypatch, seed):
     frame, dimensions = random_file(np.random.default_rng(seed))
     frame.to_csv(tmp_path / "any.csv", index=False)
     settings = settings_of(by=[], resamples=100, factors=[], standardise_to=[])
-    audit_csv(tmp_path / "any.csv", tmp_path / "out", settings, ("a", "b"), dimensions, BANDS)
+    audit_csv(tmp_path / "any.csv", tmp_path / "out", settings, None, dimensions, BANDS)
     groups = pd.read_csv(tmp_path / "out" / "groups.csv", keep_default_na=False, dtype="str")
     groups = groups[groups["dataset"] == "all"]
     n, right = counted(frame, dimensions)

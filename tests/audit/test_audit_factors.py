@@ -104,7 +104,7 @@ def test_what_cannot_be_told_has_a_row_with_the_reason(table_of):
     assert notes["set"] == "cannot be told apart from age_band"
     assert notes["ethnicity"] == "recorded for no picture"
     assert notes["gaze"] == "unknown for 426 of 640 pictures"
-    assert notes["pose"] == "the same for every picture of the model"
+    assert notes["pose"] == "the same for every picture that remains"
     assert notes["sharpness"] == "the predictions have no such column"
     assert set(table[table["odds_ratio"].notna()]["factor"]) == {"age_band", "gender"}
 
@@ -209,3 +209,37 @@ def test_the_interval_holds_the_odds_ratio_in_95_of_100_cohorts(table_of, people
         row = row_of(table_of(frame, ["age_band", "face_side_px"]), "age_band")
         held += np.log(row["ci_low"]) <= -1 <= np.log(row["ci_high"])
     assert least <= held / 300 <= most
+
+
+def two_sets():
+    """Children of one set, whose ethnicity is recorded, and adults of another, whose gaze is."""
+    frame = pictures()
+    child = (frame["age_band"] == "child").to_numpy()
+    frame["dataset"] = np.where(child, "kids", "grown")
+    frame["ethnicity"] = np.where(child, np.where(frame.index % 2, "x", "y"), "unknown")
+    frame["gaze"] = np.where(child, None, np.where(frame.index % 3, "away", "direct"))
+    # As many of each, so that neither column is unknown for more than half.
+    return pd.concat([frame[child], frame[~child].head(child.sum())], ignore_index=True)
+
+
+def test_a_column_of_one_data_set_does_not_take_the_other_out(table_of):
+    frame = two_sets()
+    assert frame[["ethnicity", "gaze"]].replace("unknown", None).isna().mean().max() <= 0.5
+    table = table_of(frame, ["age_band", "gender", "dataset", "ethnicity", "gaze", "emotion"])
+    notes = table[table["odds_ratio"].isna()].set_index("factor")["note"]
+    assert notes["ethnicity"] == "recorded for age_band child only: it cannot be compared"
+    assert notes["gaze"] == "recorded for age_band adult only: it cannot be compared"
+    assert notes["dataset"] == "cannot be told apart from age_band"
+    assert row_of(table, "age_band", "adult")["n"] == (frame["age_band"] == "adult").sum()
+    assert set(table[table["odds_ratio"].notna()]["factor"]) == {"age_band", "gender", "emotion"}
+
+
+def test_a_few_stray_pictures_do_not_make_a_column_comparable(table_of):
+    frame = two_sets()
+    adults = frame.index[frame["age_band"] == "adult"]
+    frame.loc[adults[:3], "ethnicity"] = "x"
+    row = row_of(table_of(frame, ["age_band", "gender", "ethnicity"]), "ethnicity")
+    assert row["note"] == "recorded for age_band child almost only: it cannot be compared"
+    frame.loc[adults[:100], "ethnicity"] = "x"
+    assert row_of(table_of(frame, ["age_band", "gender", "ethnicity"]), "ethnicity")["note"] != ""
+    assert row_of(table_of(frame, ["age_band", "ethnicity"]), "ethnicity")["odds_ratio"] > 0

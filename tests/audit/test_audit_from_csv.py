@@ -1,13 +1,16 @@
 """Another system's predictions as CSV: exact counts out, and one line for every fault."""
 
+import re
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
-from tasks.audit import from_csv
+from flows import cli
+from tasks.audit import figures_calibration, from_csv, outputs
 from tasks.audit.from_csv import audit_csv
 from tasks.core.errors import DataError, UserError
 
-PAIR = ("base", "finetuned")
 BANDS = {"child": (0, 10), "adolescent": (10, 18), "adult": (18, 130)}
 # Children and adults, women and men: right answers of 20 each.
 RIGHT = {("child", "F"): 4, ("child", "M"): 5, ("adult", "F"): 18, ("adult", "M"): 19}
@@ -33,8 +36,8 @@ def rows(words=("Happy", "smiling")):
 def audit(tmp_path, settings_of):
     """Audit a file into the folder `out`."""
 
-    def go(path, by=(), **changed):
-        return audit_csv(path, tmp_path / "out", settings_of(**changed), PAIR, by, BANDS)
+    def go(path, by=(), pair=None, **changed):
+        return audit_csv(path, tmp_path / "out", settings_of(**changed), pair, by, BANDS)
 
     return go
 
@@ -50,6 +53,10 @@ def run(tmp_path, audit, monkeypatch):
         return audit(tmp_path / name, **further)
 
     return go
+
+
+def summary(tmp_path):
+    return (tmp_path / "out" / "audit.md").read_text(encoding="utf-8").replace("\u202f", " ")
 
 
 def table(tmp_path, name="groups"):
@@ -76,6 +83,7 @@ def test_the_summary_names_the_gap_and_what_cannot_be_told(tmp_path, run):
     for column in ("subject_id", "seen_in_training", "p_<emotion>"):
         assert f"no column `{column}`" in text
     assert "no column `gender`" not in text
+    assert "(`before_after.csv` is empty): the predictions hold one model only" in text
 
 
 def test_two_columns_are_enough(tmp_path, run):
@@ -152,7 +160,7 @@ def test_what_was_there_before_is_kept(tmp_path, run):
     assert (tmp_path / "out" / "kept-2" / "audit.md").is_file()
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file"):
-        audit_csv(tmp_path / "none.csv", tmp_path / "file", None, PAIR, (), BANDS)
+        audit_csv(tmp_path / "none.csv", tmp_path / "file", None, None, (), BANDS)
 
 
 @pytest.mark.parametrize(
@@ -163,8 +171,8 @@ def test_what_was_there_before_is_kept(tmp_path, run):
         ("emotion,answer\nhappy,happy\n", r"lacks the column\(s\) y_pred"),
         ("emotion;y_pred\nhappy;happy\n", r"lacks the column\(s\) emotion, y_pred"),
         ("emotion,y_pred\nhappy,bored\nsad,tired\n", "column y_pred has 2 unknown label.*'bored'"),
-        ("emotion,y_pred\nhappy,\n", "column y_pred has 1 unknown label.*line 2"),
-        ("emotion,y_pred,gender\nhappy,happy,x\n", "column gender has 1 unknown label"),
+        ("emotion,y_pred\nhappy,\n", "no picture has an answer"),
+        ("emotion,y_pred\n,happy\n", "column emotion has 1 unknown label.*line 2"),
         ("emotion,y_pred\nhappy,happy,more\n", "cannot be read as CSV"),
         ('emotion,y_pred\nhappy,"happy\n', "cannot be read as CSV"),
         ("emotion,y_pred,age_years\nhappy,sad,six\n", "age_years has no number in line 2: 'six'"),
@@ -202,5 +210,171 @@ def test_the_summary_says_what_becomes_of_a_gap_with_the_same_mix(tmp_path, run)
     run(frame, factors=["age_band", "gaze"], standardise_to=["gender"])
     text = (tmp_path / "out" / "audit.md").read_text(encoding="utf-8")
     assert "with the same mix of gender on both sides: 70.0 points" in text
+    assert re.search(r"70.0 points \(95\s% interval [\d.]+ to [\d.]+; n = 40 and 40\)", text)
     assert "no column `gaze`: whether these explain a gap" in text
     assert "no calibration, since a picture's probabilities add up to 1.3" in text
+
+
+def test_people_of_two_data_sets_are_told_apart(tmp_path, run):
+    frame = rows().assign(subject_id=[f"s{index % 40}" for index in range(80)])
+    run(frame.assign(dataset=["setA"] * 40 + ["setB"] * 40))
+    groups = table(tmp_path)
+    assert groups["subjects"].iloc[0] == 80
+    assert set(groups[groups["dataset"] != "all"]["subjects"]) <= set(range(41))
+    run(frame)
+    assert table(tmp_path)["subjects"].iloc[0] == 40
+
+
+def two_models(**further):
+    first = rows().assign(model="old")
+    return pd.concat([first, first.assign(model="new", y_pred=first["emotion"], **further)])
+
+
+def test_any_two_models_are_compared_in_their_order(tmp_path, run):
+    run(two_models(), figures=True)
+    change = table(tmp_path, "before_after").iloc[0]
+    right = sum(RIGHT.values())
+    assert (change["recall_base"], change["recall_finetuned"]) == (right / 80, 1)
+    assert (change["n"], change["protocol"]) == (80, "all")
+    text = summary(tmp_path)
+    assert "## new against old" in text
+    assert "On every picture (which of them the models were trained on is not known)" in text
+    assert "from 57.5 % to 100.0 % of 80 pictures: a change of +42.5 percentage points" in text
+
+
+def test_of_three_models_two_have_to_be_named(tmp_path, run):
+    three = pd.concat([two_models(), rows().assign(model="third")])
+    run(three)
+    assert table(tmp_path, "before_after").empty
+    assert "(`before_after.csv` is empty): the predictions hold 3 models" in summary(tmp_path)
+    run(three, pair=("third", "new"))
+    assert table(tmp_path, "before_after")["recall_finetuned"].iloc[0] == 1
+    assert "## new against third" in summary(tmp_path)
+    for pair, message in ((("old", "newer"), "no model newer"), (("old", "old"), "twice")):
+        with pytest.raises(UserError, match=message):
+            run(three, pair=pair)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"seen_in_training": True}, "no picture is held out from both models"),
+        ({"image_id": [f"other{n}" for n in range(80)]}, "no picture in common"),
+        ({"y_pred": ["", "sad"] * 40}, "no such picture has an answer of both models"),
+    ],
+)
+def test_why_two_models_are_not_compared_is_the_true_reason(
+    tmp_path, run, monkeypatch, change, reason
+):
+    said = []
+    monkeypatch.setattr(outputs, "empty_figure", lambda _path, text, _credit: said.append(text))
+    for name in ("recall_figure", "confusion_figure", "factors_figure", "calibration_figure"):
+        monkeypatch.setattr(outputs, name, lambda *_: None)
+    first = rows().assign(model="a", y_pred=["sad", ""] * 40)
+    frame = pd.concat([first, rows().assign(model="b", **change)])
+    monkeypatch.setattr(from_csv, "_moved", lambda *_: None)  # figures are not drawn
+    run(frame, figures=True)
+    assert len(said) == 1 and said[0].startswith("No change to show: ") and reason in said[0]
+
+
+def test_the_figure_says_why_there_is_no_calibration(tmp_path, run, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        figures_calibration, "empty_figure", lambda path, text, _: (said.append(text), path.touch())
+    )
+    run(rows().assign(p_happiness=0.9, p_neutral=0.4), figures=True)
+    run(rows(), figures=True)
+    assert "add up to 1.3, not to 1" in said[0]
+    assert "hold no probabilities" in said[1]
+
+
+def test_answers_that_are_not_the_most_probable_have_no_calibration(tmp_path, run):
+    sure = (rows()["y_pred"] == "happiness").astype(float)
+    frame = rows().assign(p_happiness=sure, p_neutral=1 - sure)
+    run(frame)
+    assert len(table(tmp_path, "calibration"))
+    frame.loc[0, "y_pred"] = "neutral"
+    run(frame)
+    assert table(tmp_path, "calibration").empty
+    assert "for 1 picture the answer is not the most probable label" in summary(tmp_path)
+
+
+def test_columns_that_begin_like_probabilities_are_columns(tmp_path, run):
+    frame = rows().assign(p_id=["x1", "y2"] * 40, P_Happy=0.5, p_neutral="0.5")
+    run(frame, by=["p_id"])
+    assert set(table(tmp_path)["p_id"]) == {"all", "x1", "y2"}
+    frame["P_Happy"] = [0.5, 0.5, "much", *[0.5] * 77]
+    with pytest.raises(DataError, match="p_happiness has no number in line 4: 'much'"):
+        run(frame)
+
+
+def test_genders_of_another_system_stay_as_they_are(tmp_path, run):
+    frame = rows()
+    frame.loc[:19, "gender"] = " divers "
+    frame.loc[20, "gender"] = ""
+    run(frame)
+    groups = table(tmp_path).query("dataset == 'all' and age_band == 'all' and emotion == 'all'")
+    sizes = dict(zip(groups["gender"], groups["n"], strict=True))
+    assert sizes == {"all": 80, "female": 20, "male": 39, "divers": 20, "unknown": 1}
+    assert "divers" in set(table(tmp_path, "gaps")["group_a"]) | set(
+        table(tmp_path, "gaps")["group_b"]
+    )
+
+
+def test_pictures_without_an_answer_are_counted_by_group(tmp_path, run):
+    frame = rows()
+    frame.loc[frame.index[:3], "y_pred"] = ["", " ", ""]
+    run(frame)
+    counts = table(tmp_path, "counts").query("dataset == 'all' and split == 'all'")
+    counts = counts.query("emotion == 'all' and gender == 'all'").set_index("age_band")
+    assert counts["left_out"].to_dict() == {"all": 3, "child": 3, "adult": 0}
+    assert counts["pictures"].to_dict() == {"all": 80, "child": 40, "adult": 40}
+    assert table(tmp_path)["n"].iloc[0] == 77
+    assert "3 pictures left out, as it gave no answer (`y_pred` is empty)" in summary(tmp_path)
+    assert "lacks their label" not in summary(tmp_path)
+
+
+def test_not_knowing_what_was_trained_on_is_not_held_out(tmp_path, run):
+    run(rows().assign(seen_in_training=["false", "", "no", "true"] * 20))
+    groups = table(tmp_path)
+    assert groups[groups["protocol"] == "held_out"]["n"].max() == 40
+    text = summary(tmp_path)
+    assert "`seen_in_training` is empty in 20 rows: these are taken as seen" in text
+
+
+def test_a_misspelt_column_of_the_params_is_named(tmp_path, run):
+    run(rows().assign(mouth="open"), factors=["mouht"], standardise_to=["mouth", "moth"])
+    assert "no column `mouht`, `moth`: whether these explain a gap" in summary(tmp_path)
+
+
+def test_a_dimension_without_a_shown_gap_says_what_could_have_been_shown(tmp_path, run):
+    run(rows())
+    text = summary(tmp_path)
+    assert "pictures of children correctly (9 of 40)" in text
+    gaps = table(tmp_path, "gaps").query("dimension == 'gender'")
+    assert not (gaps["p_adjusted"] < 0.05).any()
+    assert "No gap between groups by gender could be shown in 2 comparisons" in text
+    mde = 100 * gaps["mde"].iloc[0]  # of both: there is one emotion
+    assert f"could have been shown is {mde:.1f} percentage points" in text
+    assert "by age band" not in text
+
+
+def forbidden():
+    """The words that docs/fairness_language.md does not use, from its own table."""
+    guide = Path(__file__).parents[2] / "docs" / "fairness_language.md"
+    part = guide.read_text(encoding="utf-8").split("## Words that are not used")[1]
+    lines = [line for line in part.split("\n## ")[0].splitlines() if line.startswith("| `")]
+    return [word for line in lines for word in re.findall(r"`([^`]+)`", line.split("|")[1])]
+
+
+def test_the_summary_and_the_command_keep_to_the_words_of_the_project(tmp_path, run):
+    known = rows().assign(subject_id=[f"s{index}" for index in range(80)], p_happy=0.9)
+    same = known.assign(model="b", y_pred="happiness", seen_in_training="")
+    texts = [cli.audit.__doc__]
+    for frame in (rows()[["emotion", "y_pred"]], rows(), pd.concat([known, same])):
+        run(frame)
+        texts.append(summary(tmp_path))
+    text = " ".join(" ".join(texts).split())
+    assert "could be shown" in text and "accuracy" in forbidden()
+    for word in forbidden():
+        assert not re.findall(rf"\b{re.escape(word)}\b", text, re.I), word

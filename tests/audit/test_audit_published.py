@@ -5,14 +5,10 @@ import pytest
 
 from tasks.audit import published
 from tasks.audit.published import published_table, read_study
-from tasks.audit.settings import Settings
 from tasks.core.errors import DataError, ParamsError
 
 HEADER = ",".join(published.GIVEN)
-
-
-def settings(study):
-    return Settings.model_construct(by=["age_band", "gender"], published=study, pretraining=None)
+STUDY = "noh_lim_2023"
 
 
 def groups():
@@ -46,6 +42,33 @@ def groups():
     return pd.DataFrame([*rows, crossed])
 
 
+def naive():
+    """Predictions of naive, which answers one emotion alone.
+
+    Children of CAFE: four, two of them trained on and one in validation; two adolescents of
+    NIMH-ChEFS. Everybody shows anger and happiness.
+    """
+    people = [("cafe", "child", split) for split in ("train", "train", "validation", "test")]
+    people += [("nimh-chefs", "adolescent", split) for split in ("train", "test")]
+    rows = [
+        {
+            "image_id": f"{person}{emotion}",
+            "dataset": dataset,
+            "subject_id": f"{dataset}/{person}",
+            "emotion": emotion,
+            "age_band": band,
+            "gender": "female",
+            "split": split,
+            "seen_in_training": dataset == "cafe" and split != "test",
+            "fine_tuned_on": dataset == "cafe" and split == "train",
+        }
+        for person, (dataset, band, split) in enumerate(people)
+        for emotion in ("anger", "happiness")
+    ]
+    table = pd.DataFrame(rows).assign(p_anger=0.2, p_happiness=0.8)
+    return table.assign(model="naive", y_pred="happiness")
+
+
 @pytest.fixture
 def made_up(tmp_path, monkeypatch):
     """Write a made-up study from lines below the header, under the name `study`."""
@@ -59,26 +82,50 @@ def made_up(tmp_path, monkeypatch):
     return write
 
 
-def test_no_study_gives_an_empty_table_with_its_columns():
-    table = published_table(groups(), settings(None))
+def test_no_study_gives_an_empty_table_with_its_columns(settings_of):
+    table = published_table(groups(), naive(), settings_of(published=None))
     assert table.empty and list(table.columns) == published.COLUMNS
 
 
-def test_the_papers_figures_stand_beside_ours_under_both_protocols():
-    table = published_table(groups(), settings("noh_lim_2023"))
+def test_the_papers_base_figures_stand_beside_our_base_model_under_both_protocols(settings_of):
+    table = published_table(groups(), naive(), settings_of(published=STUDY))
     cafe = table[(table["model"] == "base") & (table["dataset"] == "cafe")]
     assert cafe["protocol"].tolist() == ["all", "held_out"]  # the paper's protocol first
     assert cafe["published_rate"].tolist() == [0.67, 0.67]
     assert cafe["n"].tolist() == [668, 334] and cafe["correct"].tolist() == [450, 225]
+    assert set(cafe["our_model"]) == {"base"}
     count = table[(table["model"] == "") & (table["dataset"] == "nimh-chefs")].iloc[0]
     assert (count["published_n"], count["n"]) == (534, 534) and pd.isna(count["recall"])
-    anger = table[(table["model"] == "finetuned") & (table["emotion"] == "anger")].iloc[0]
-    assert anger["published_rate"] == 0.21
-    assert anger["protocol"] == "" and pd.isna(anger["n"])  # these groups have no anger
+
+
+def test_beside_the_papers_fine_tuned_model_stands_naive_not_the_chosen_one(settings_of):
+    table = published_table(groups(), naive(), settings_of(published=STUDY))
+    tuned = table[table["model"] == "finetuned"]
+    assert set(tuned["our_model"]) == {"naive"}
+    cafe = tuned[tuned["dataset"] == "cafe"]
+    assert cafe["protocol"].tolist() == ["all", "held_out"]
+    # The chosen model reads 450 of 668; naive, counted from its own predictions, half of its 8.
+    assert cafe[["n", "correct"]].to_numpy().tolist() == [[8, 4], [2, 1]]
+    assert ((cafe["ci_low"] < 0.5) & (cafe["ci_high"] > 0.5)).all()
+    anger = tuned[tuned["emotion"] == "anger"]
+    assert anger["published_rate"].tolist() == [0.21, 0.21]
+    assert anger[["n", "correct"]].to_numpy().tolist() == [[2, 0], [2, 0]]
+    said = "ours is naive, trained on the training split: 2 of the 4 people of cafe"
+    assert tuned["note"].str.endswith(said).all()
+    assert not table["note"][table["model"] != "finetuned"].str.contains("naive").any()
+
+
+def test_without_naive_its_place_is_empty_with_a_note(settings_of):
+    table = published_table(groups(), naive().iloc[:0], settings_of(published=STUDY))
+    tuned = table[table["model"] == "finetuned"]
+    assert len(tuned) == 2 and tuned["n"].isna().all()
+    assert set(tuned["our_model"]) == {""} and set(tuned["protocol"]) == {""}
+    assert tuned["note"].str.contains("naive was left out of this run").all()
+    assert (table["our_model"][table["model"] == "base"] == "base").all()
 
 
 def test_what_is_not_transcribed_is_said_and_nothing_is_found_wrong_with_it():
-    table = read_study("noh_lim_2023")
+    table = read_study(STUDY)
     unplaced = table[(table["table"] == "") | (table["page"] == "")]
     assert unplaced["note"].str.contains("not transcribed").all()
     assert not table["note"].str.contains("does not add up").any()
@@ -143,6 +190,6 @@ def test_a_row_that_cannot_be_read_is_named(made_up, line, said):
     assert said in str(error.value)
 
 
-def test_an_unknown_study_names_the_known_ones():
+def test_an_unknown_study_names_the_known_ones(settings_of):
     with pytest.raises(ParamsError, match=r"audit\.published: no study 'noh'.*noh_lim_2023"):
-        published_table(groups(), settings("noh"))
+        published_table(groups(), naive(), settings_of(published="noh"))

@@ -6,7 +6,8 @@ import pytest
 import statsmodels.formula.api as smf
 
 from tasks.audit.gaps import gaps_table
-from tasks.audit.standardised import RAW, standardised_table
+from tasks.audit.standardised import standardised_table
+from tasks.core.tables import RAW
 
 
 def cohort(seed, gap=0.0, people=40, per_person=10, alike=0.2):
@@ -146,6 +147,23 @@ def test_columns_that_say_nothing_make_no_row(settings_of):
     ]
     by_emotion = table[table["emotion"] == "fear"]
     assert list(by_emotion["standardised_to"]) == [RAW, "mouth"]
+
+
+def test_columns_that_no_picture_has_both_of_are_not_taken_together(settings_of):
+    """One set records the mouth, another the gaze; both hold women and men."""
+    frame = cohort(11)
+    rng = np.random.default_rng(11)
+    first = rng.random(len(frame)) < 0.5
+    frame["gender"] = rng.choice(["female", "male"], len(frame))
+    frame["dataset"] = np.where(first, "one", "two")
+    frame["gaze"] = np.where(first, "unknown", rng.choice(["away", "direct"], len(frame)))
+    frame["mouth"] = frame["mouth"].where(first)
+    settings = settings_of(by=["gender"], standardise_to=["emotion", "gaze", "mouth"])
+    table = standardised_table(frame, settings).query("dataset == 'all' and emotion == 'all'")
+    assert list(table["standardised_to"]) == [RAW, "emotion", "gaze", "mouth", "emotion, gaze"]
+    together = table.iloc[-1]
+    assert together["n_a"] + together["n_b"] == (~first).sum() and pd.notna(together["ci_low"])
+    assert "both groups: mouth." in together["method"]
 
 
 def test_people_of_unknown_groups_are_not_compared(settings_of):

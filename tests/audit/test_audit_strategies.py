@@ -6,7 +6,8 @@ import pytest
 from scipy import stats
 
 from tasks.audit.figures_strategies import strategies_figure
-from tasks.audit.strategies import COLUMNS, strategies_table
+from tasks.audit.strategies import COLUMNS, fine_tuned_group, strategies_table
+from tasks.core.errors import DataError
 
 STRATEGIES = ("naive", "head", "replay", "distill", "interpolate")
 RIGHT = {  # recall by model and band
@@ -42,6 +43,8 @@ def predictions(model, people=60, seed=0):
                     "model": model,
                     "y_pred": "fear" if right else "anger",
                     "seen_in_training": bool(seen),
+                    "fine_tuned_on": model != "base" and band == "child" and split == "train",
+                    "gender": ("female", "male")[person // 6 % 2],
                 }
             )
     return pd.DataFrame(rows)
@@ -112,8 +115,76 @@ def test_naive_is_not_compared_with_itself(table):
     assert table.query("strategy == 'replay'")["against_naive_ci_low"].notna().all()
 
 
-def test_the_group_that_was_learned_from_is_found_in_the_data(table):
+def test_the_group_that_was_fine_tuned_on_is_found_in_the_data(table):
+    """Replay has seen adults too: they were shown again, not aimed at."""
     assert set(table["group"][table["fine_tuned_on"]]) == {"child"}
+    assert set(table["note"]) == {""}
+
+
+def test_a_base_model_that_has_seen_nobody_makes_no_target_of_the_replayed(
+    frames, choice, settings_of
+):
+    """Pre-trained elsewhere, 40 children and 200 adults: the replayed are new to it, and more."""
+    adults = {name: predictions(name, people=400, seed=1) for name in frames if len(frames[name])}
+    many = {
+        name: pd.concat(
+            [frame[(frame["age_band"] == "adult") | (frame.index < 320)]], ignore_index=True
+        ).assign(**({"seen_in_training": False} if name == "base" else {}))
+        for name, frame in adults.items()
+    }
+    people = many["base"].groupby("age_band")["subject_id"].nunique()
+    assert (people["child"], people["adult"]) == (40, 200)
+    found = strategies_table(frames | many, STRATEGIES, choice, settings_of(by=["age_band"]))
+    assert set(found["group"][found["fine_tuned_on"]]) == {"child"}
+
+
+@pytest.mark.parametrize(
+    ("by", "everybody", "why"),
+    [
+        (["gender", "age_band"], False, "no one group of gender"),
+        (["age_band"], True, "no one group of age_band"),
+    ],
+)
+def test_no_group_is_marked_where_none_was_the_target(
+    frames, choice, settings_of, tmp_path, by, everybody, why
+):
+    own = {
+        name: frame.assign(fine_tuned_on=(frame["split"] == "train") & (name != "base"))
+        for name, frame in frames.items()
+    }
+    settings = settings_of(by=by)
+    table = strategies_table(own if everybody else frames, STRATEGIES, choice, settings)
+    assert len(table) and not table["fine_tuned_on"].any()
+    assert table["note"].str.contains(why).all()
+    strategies_figure(table, "a notice", tmp_path / "none.png")
+    assert (tmp_path / "none.png").stat().st_size > 0
+
+
+def test_everybody_is_no_target_though_nearly_all_are_of_one_group():
+    base = pd.DataFrame({"image_id": [f"{i}" for i in range(200)], "split": "train"})
+    base["age_band"] = ["child"] * 4 + ["adult"] * 196
+    everybody, adults = set(base["image_id"]), set(base["image_id"][4:])
+    assert fine_tuned_group(base, everybody, "age_band")[0] == ""
+    assert fine_tuned_group(base, adults, "age_band") == ("adult", "")
+    assert fine_tuned_group(base[4:], adults, "age_band")[0] == ""
+
+
+def test_a_target_that_no_unseen_picture_shows_is_said(frames, choice, settings_of):
+    seen = {
+        name: frame.assign(
+            seen_in_training=frame["seen_in_training"] | (frame["age_band"] == "child")
+        )
+        for name, frame in frames.items()
+    }
+    found = strategies_table(seen, STRATEGIES, choice, settings_of(by=["age_band"]))
+    assert not found["fine_tuned_on"].any()
+    assert found["note"].str.contains("unseen is of the fine-tuned group, child").all()
+
+
+def test_predictions_that_do_not_tell_are_refused(frames, choice, settings_of):
+    old = {name: frame.drop(columns="fine_tuned_on") for name, frame in frames.items()}
+    with pytest.raises(DataError, match="lack the column fine_tuned_on"):
+        strategies_table(old, STRATEGIES, choice, settings_of(by=["age_band"]))
 
 
 def test_families_are_groups_and_totals(table):

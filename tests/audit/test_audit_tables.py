@@ -95,7 +95,7 @@ def only(settings_of):
         table = prepare(frame, settings)
         named = table[table["named"]]
         if name == "before_after":
-            return paired_table(named, settings, PAIR)
+            return paired_table(named, settings, PAIR, "held_out")
         if name == "counts":
             return counts_table(table, settings.by)
         makers = {"groups": groups_table, "gaps": gaps_table}
@@ -258,6 +258,39 @@ def test_small_groups_are_shown_but_not_tested(only):
     assert (gaps[gaps["enough_n"]]["p_adjusted"] >= gaps[gaps["enough_n"]]["p_value"]).all()
 
 
+def test_few_people_are_not_tested_however_many_pictures_they_have(only):
+    frame = predictions()  # twelve children, twelve adults
+    for name, counts in (("gaps", ["subjects_a", "subjects_b"]), ("before_after", ["subjects"])):
+        table = only(name, frame, min_n=1, min_subjects=12)
+        few = table[counts].min(axis=1) < 12
+        assert few.any() and not table[few]["enough_n"].any()
+        assert table[few]["p_adjusted"].isna().all()
+        assert table[~few]["enough_n"].all() and not table[~few].empty
+        assert table["family"].str.contains("at least 1 pictures and 12 people").all()
+
+
+def test_models_are_compared_on_every_picture_only_where_it_is_asked(settings_of):
+    frame = predictions()
+    every = audit_predictions(frame, settings_of(by=[]), PAIR, "all")["before_after"]
+    assert set(every["protocol"]) == {"all"}
+    assert every["n"].max() == len(frame) / 2
+    held = audit_predictions(frame, settings_of(by=[]), PAIR)["before_after"]
+    assert set(held["protocol"]) == {"held_out"} and held["n"].max() < len(frame) / 2
+
+
+def test_pictures_without_an_answer_are_left_out_and_counted(only):
+    frame = predictions()
+    silent = (frame["model"] == "base") & (frame["emotion"] == "fear") & (frame.index % 3 == 0)
+    frame.loc[silent, "y_pred"] = None
+    counts = only("counts", frame).query("dataset == 'all' and split == 'all'")
+    for emotion, count in (("all", silent.sum()), ("fear", silent.sum()), ("neutral", 0)):
+        row = counts.query("age_band == 'all' and gender == 'all'").set_index(["model", "emotion"])
+        assert row.loc[("base", emotion), "left_out"] == count
+        assert row.loc[("finetuned", emotion), "left_out"] == 0
+    groups = only("groups", frame).query("protocol == 'all' and model == 'base'")
+    assert groups["n"].max() == len(frame) / 2 - silent.sum()
+
+
 def test_several_data_sets_are_compared_and_told_apart(only):
     frame = predictions()
     frame["dataset"] = np.where(frame["age_band"] == "child", "kids", "grown")
@@ -337,6 +370,13 @@ def test_stage_writes_what_dvc_expects_and_finds_the_gap(tmp_path, settings_of):
     assert result.metrics["base.recall_score.child"] < result.metrics["base.recall_score.adult"]
     stage.run(params, paths)
     assert {name: paths.at(name).read_bytes() for name in outs} == before
+
+
+@pytest.mark.parametrize("key", ["factors", "standardise_to"])
+def test_a_misspelt_column_stops_the_stage(tmp_path, settings_of, key):
+    paths = write_project(tmp_path, predictions())
+    with pytest.raises(ParamsError, match=f"audit.{key}: no data set has mouht; known are"):
+        stage.run(settings_of(**{key: ["mouth", "mouht"]}), paths)  # a set may lack the mouth
 
 
 def test_no_gap_is_named_where_there_is_none(only):

@@ -28,6 +28,8 @@ def gap(**changed):
         "confidence": 0.95,
         "p_adjusted": 0.001,
         "enough_n": True,
+        "mde": 0.25,
+        "power": 0.8,
     }
     return row | changed
 
@@ -64,6 +66,24 @@ def test_only_tested_and_shown_gaps_of_the_model_and_protocol_count():
 def test_none_is_not_called_absence():
     gaps = table(gap(p_adjusted=0.3), gap(p_adjusted=0.9, enough_n=False))
     assert largest_gap(gaps, "base", single_emotions=False) is None
-    assert "in 1 comparisons" in no_gap_sentence(gaps, "base")
+    assert "in 1 comparison." in no_gap_sentence(gaps, "base")
     assert "no evidence that there is none" in no_gap_sentence(gaps, "base")
     assert "No two groups" in no_gap_sentence(gaps[gaps["enough_n"] == 0], "base")
+
+
+def test_the_smallest_gap_that_could_have_been_shown_is_told():
+    rows = [
+        gap(p_adjusted=0.3),
+        gap(p_adjusted=0.3, mde=0.4),
+        gap(p_adjusted=0.3, mde=0.01, enough_n=False),
+        gap(p_adjusted=0.3, mde=0.02, dimension="gender"),
+    ]
+    text = no_gap_sentence(table(*rows), "base", dimension="age_band").replace("\u202f", " ")
+    assert "by age band could be shown in 2 comparisons" in text
+    assert "is 25.0 to 40.0 percentage points, depending on the comparison (with" in text
+    assert "a probability of 80 %)" in text
+    alone = no_gap_sentence(table(gap(p_adjusted=0.3)), "base")
+    assert "could have been shown is 25.0 percentage points" in alone
+    assert "2.0 to 40.0" in no_gap_sentence(table(*rows), "base")
+    none = no_gap_sentence(table(gap(mde=1.2), gap(mde=1.4)), "base")
+    assert "could have been shown is more than 100 percentage points" in none

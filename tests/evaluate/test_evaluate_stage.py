@@ -70,6 +70,7 @@ def test_every_picture_has_one_prediction(paths):
         "p_happiness",
         "p_neutral",
         "seen_in_training",
+        "fine_tuned_on",
     ]
     probabilities = predictions[["p_anger", "p_happiness", "p_neutral"]]
     assert (probabilities.dtypes == np.float32).all()
@@ -100,6 +101,26 @@ def test_seen_marks_every_picture_of_a_subject_that_was_used(paths):
     seen = predictions.loc[predictions["seen_in_training"], "image_id"]
     assert list(seen) == ["00", "01", "04", "05"]  # subjects 0 and 2, not only the listed pictures
     assert predictions["seen_in_training"].dtype == bool
+
+
+def test_fine_tuned_on_marks_the_groups_own_pictures_and_none_that_was_replayed(paths):
+    seen = pd.DataFrame(
+        [
+            ["00", "made/0", "train", "train"],
+            ["01", "made/0", "replay", "train"],
+            ["02", "made/1", "finetune", "train"],
+            ["04", "made/2", "finetune", "validation"],
+        ],
+        columns=list(SEEN_COLUMNS),
+    )
+    save_model(paths.model("replay"), build_module("compact", 3, 3), SPEC, seen)
+    run(PARAMS, paths, "replay")
+    predictions = read_table(paths.predictions("replay"))
+    assert list(predictions.loc[predictions["fine_tuned_on"], "image_id"]) == ["02"]
+    assert list(predictions.loc[predictions["seen_in_training"], "image_id"]) == [
+        *("00", "01", "02", "03", "04", "05")
+    ]
+    assert predictions["fine_tuned_on"].dtype == bool
 
 
 def test_a_prediction_does_not_depend_on_how_many_pictures_there_are(paths):

@@ -131,6 +131,12 @@ def test_age_band_and_source_of_the_csv(tmp_path: Path) -> None:
     assert label(reading, "sad/b.jpg").age_source is None  # no age, so no source of it
 
 
+def test_a_labels_csv_of_other_files_stops_the_run(tmp_path: Path) -> None:
+    write_csv(tmp_path, "path,age_years\nsad/img.jpg,5\n")
+    with pytest.raises(DataError, match=r"none of its 1 rows names a file .*capitals"):
+        read_folders(tmp_path, ["labels.csv", "sad/IMG.jpg"])
+
+
 @pytest.mark.parametrize(
     ("content", "named"),
     [

@@ -56,6 +56,15 @@ def test_every_file_is_copied_as_it_is(source: Path, paths: Paths) -> None:
     assert [path.name for path in paths.raw.iterdir()] == ["mine"]
 
 
+def test_a_labels_csv_with_a_fault_is_told_before_anything_is_copied(
+    source: Path, paths: Paths
+) -> None:
+    (source / "labels.csv").write_text("path,age\nhappy/a b.png,5\n")
+    assert "unknown column 'age'" in refused(source, "mine", paths)
+    assert not (paths.raw / "mine").exists()
+    intake(source, "affectnet", paths, LIMIT)  # a known set has tables of its own
+
+
 def test_names_in_other_encodings_are_copied(source: Path, paths: Paths) -> None:
     (source / os.fsdecode(b"caf\xe9.bin")).write_bytes(b"x")
     intake(source, "mine", paths, LIMIT)

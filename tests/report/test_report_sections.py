@@ -3,7 +3,10 @@
 import json
 import re
 
+import pandas as pd
 import pytest
+
+from tasks.core.tables import write_csv
 
 
 @pytest.fixture(scope="module")
@@ -11,6 +14,13 @@ def sections(drawn):
     """Every section's text, without tags."""
     found = re.findall(r'<section id="(\w+)">(.*?)</section>', drawn[0], re.S)
     return {name: _plain(text) for name, text in found}
+
+
+def _changed(paths, name, **columns):
+    """Write a table of the audit again with other values in some columns."""
+    path = paths.tables / f"{name}.csv"
+    table = pd.read_csv(path, keep_default_na=False)
+    write_csv(table.assign(**columns), path)
 
 
 def _plain(text):
@@ -44,6 +54,48 @@ def test_the_choice_is_a_card_and_in_the_metrics(drawn):
     assert replay["worst_other_change"]["change"] == -0.004
     mixes = {row["standardised_to"]: row["gap"] for row in numbers["standardised_gaps"]}
     assert mixes == {"nothing (raw)": -0.4, "emotion": -0.31, "emotion, mouth": -0.27}
+
+
+def test_fine_tuning_that_was_for_no_single_group_is_said(tmp_path, project, report):
+    paths = project(tmp_path)
+    _changed(paths, "strategies", fine_tuned_on=False, note="everybody was fine-tuned on")
+    page, _ = report(paths)
+    text = _plain(page)
+    said = "No group is marked as the one that fine-tuning was for: everybody was fine-tuned on."
+    assert said in text
+    both = (
+        "Replay, the strategy that was chosen, does most for children: +39.6 points (95 % interval"
+    )
+    assert both in text and ", and least for adults: −0.4 points" in text
+    assert "Naive does most for children: +39.0 points" in text
+    assert "Of the other groups" not in text and "more gained by the group" not in text
+    card = _plain(page.split('<div class="cards">')[1].split("<section")[0])
+    assert "least for adults −0.4 points" in card and "not for one group alone" in card
+    numbers = json.loads(paths.metrics.read_text(encoding="utf-8"))["strategies"]
+    assert numbers["fine_tuned_on"] == []
+    assert numbers["by_strategy"]["naive"]["change_for"] == []
+    assert numbers["by_strategy"]["naive"]["worst_other_change"]["change"] == -0.11
+
+
+def test_groups_that_no_data_set_shares_are_named_beside_the_factors(
+    tmp_path, project, report, sections
+):
+    assert "cannot be told apart" not in sections["factors"]
+    paths = project(tmp_path)
+    _changed(paths, "gaps", shared_datasets="")
+    page, _ = report(paths)
+    factors = _plain(page.split('<section id="factors">')[1].split("</section>")[0])
+    said = "No data set holds both children and adults: age band and data set cannot be told apart"
+    assert factors.count(said) == 1
+
+
+def test_the_training_curve_is_named_after_what_it_holds(tmp_path, drawn, project, report):
+    assert "fine-tuned model, which is replay, mean recall of the worst group" in _plain(drawn[0])
+    paths = project(tmp_path)
+    choice = pd.read_csv(paths.tables / "choice.csv")
+    _changed(paths, "choice", chosen=choice["strategy"] == "naive")
+    page, _ = report(paths)
+    assert "the highest mean recall on validation pictures, of equal ones" in _plain(page)
 
 
 def test_the_standardised_gap_stands_beside_the_raw_one(sections):
@@ -82,7 +134,12 @@ def test_disgust_and_anger_are_always_shown_and_others_where_they_differ(drawn):
 def test_printed_figures_stand_beside_ours_with_what_does_not_add_up(sections):
     text = sections["study"]
     assert "Of the printed figures, 1 do not add up" in text
-    assert "3, p. 9 base model drawn child 40 20 86.0 %" in text
+    assert "drawn, child base 20 of 40 86 % base 20 of 40 50.0 %" in text
+    assert "drawn, child fine-tuned 20 of 40 92 % naive 30 of 40 75.0 %" in text
+    assert "3; p. 9; does not add up: 20 of 40 is 50.0 %, printed is 86 %" in text
+    assert "Beside its fine-tuned model stands our naive strategy" in text
+    assert "judged on the pictures that its model was trained on; ours was trained on the" in text
+    assert "the one that this run chose (replay); the study" in text
     assert "20 of 40 is 50.0 %, printed is 86 %" in text
     assert text.count("20 of 40 50.0 %, 30.0 to 70.0") == 2  # under both protocols
     assert "VGGFace2 age 0-12 years – 0.01 %" in sections["pretraining"]

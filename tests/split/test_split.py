@@ -1,5 +1,6 @@
 """Splits: stable, by subject, of the wanted sizes, and honest about what they could not balance."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,18 @@ def test_the_stage_adds_one_column_and_keeps_every_row(tmp_path):
         result.metrics["subjects_test"]
     ) == len(set(before["subject_id"]))
     assert SHARED_NOTE not in result.summary
+    for name in (
+        "train",
+        "validation",
+        "test",
+    ):  # how many people each split has is what a small study has to see
+        people = after.loc[after["split"] == name, "subject_id"].nunique()
+        assert re.search(rf"{name} \d+ \(\d+%, {people} people\)", result.summary)
+
+
+def test_where_nobody_is_known_no_people_are_counted(tmp_path):
+    table = pictures(120).assign(subject_known=False)
+    assert "people" not in run(parse(), as_project(tmp_path, table)).summary
 
 
 def test_the_table_counts_each_stratum_against_the_wanted_shares(tmp_path):

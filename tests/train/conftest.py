@@ -39,14 +39,15 @@ def finetune_params() -> Callable[..., finetune.Params]:
     section = _PARAMS["finetune"]
 
     def make(**changed: Any) -> finetune.Params:
+        own = {"min_n": 1, **changed}
         pace = {"epochs": changed.get("epochs", _SMALL["epochs"]), "learning_rate": 0.001}
         adults = {"group": {"age_band": ["adult"]}}
         parts = {
             "head": section["head"] | pace,
-            "replay": section["replay"] | pace | adults | changed.pop("replay", {}),
-            "distill": section["distill"] | pace | changed.pop("distill", {}),
+            "replay": section["replay"] | pace | adults | own.pop("replay", {}),
+            "distill": section["distill"] | pace | own.pop("distill", {}),
         }
-        return finetune.Params.model_validate({**section, **_SMALL, **parts, **changed})
+        return finetune.Params.model_validate({**section, **_SMALL, **parts, **own})
 
     return make
 
@@ -73,6 +74,7 @@ def write_cohort(root: Path) -> Paths:
                     "image_id": image_id,
                     "dataset": "made",
                     "subject_id": f"made/{subject:02d}",
+                    "subject_known": True,
                     "emotion": emotion,
                     "age_band": "adult" if subject % 2 else "child",
                     "gender": "female" if subject % 4 < 2 else "male",

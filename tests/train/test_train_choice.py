@@ -17,6 +17,8 @@ from tasks.core.paths import STRATEGIES
 from tasks.core.skipped import Skipped, read_skipped, write_skipped
 from tasks.core.tables import read_table, write_table
 from tasks.train import choose, interpolate
+from tasks.train.by_people import with_intervals
+from tasks.train.design_effect import worth
 from tasks.train.on_validation import score_groups
 
 LABELS = ("anger", "happiness", "neutral")
@@ -217,21 +219,54 @@ def test_choice_table_has_every_groups_recall_with_its_interval(models, answers)
     table = pd.read_csv(models.tables / "choice.csv")
     row = table[(table["strategy"] == "head") & (table["group"] == "child")].iloc[0]
     assert (row["dimension"], row["n"], row["subjects"], row["correct"]) == ("age_band", 6, 2, 4)
-    low, high = proportion_confint(4, 6, 0.1, "wilson")
+    low, high = proportion_confint(2 * 4 / 6, 2, 0.1, "wilson")  # both people are read alike
     assert (row["recall"], row["ci_low"], row["ci_high"]) == pytest.approx((4 / 6, low, high), 1e-5)
     assert row["recall_score"] == pytest.approx(2 / 3, abs=1e-5)
-    assert "Wilson" in row["method"]
+    assert "each person counted once" in row["method"]
     skipped = table[table["strategy"] == "naive"]
     assert skipped["note"].tolist() == ["left out"]
     assert skipped["n"].isna().all()
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.3])
+def test_intervals_of_the_choice_hold_what_they_promise_of_new_people(alike):
+    """Of 10 people with 14 pictures each; counted by picture they hold 95 % or 59 % of the time."""
+    rng = np.random.default_rng(0)
+    truth, people, pictures = 0.7, 10, 14
+    subjects = pd.Series(np.repeat(np.arange(people), pictures))
+    held, effective_n = [], []
+    for _ in range(400):
+        spread = 1 / alike - 1 if alike else 1e9  # of a beta distribution, by its correlation
+        share = rng.beta(truth * spread, (1 - truth) * spread, people)
+        right = rng.random(people * pictures) < share.repeat(pictures)
+        row = {"n": len(right), "subjects": people, "known_n": len(right), "correct": right.sum()}
+        scored = pd.DataFrame([row | {"worth": worth(right, subjects)}])
+        found = with_intervals(scored, 0.95).iloc[0]
+        held.append(found["ci_low"] <= truth <= found["ci_high"])
+        effective_n.append(found["effective_n"])
+    assert 0.92 <= np.mean(held) <= 0.995
+    assert max(effective_n) < people * pictures
+
+
+def test_choice_says_where_it_is_not_known_who_is_on_the_pictures(models, answers):
+    answers["head"] = right_for("child", emotions=("anger",))
+    table = read_table(models.split)
+    child = table["age_band"] == "child"
+    own = table["subject_id"].mask(child, table["image_id"])
+    write_table(table.assign(subject_id=own, subject_known=~child), models.split)
+    choose.run(CHOOSE, models)
+    method = pd.read_csv(models.tables / "choice.csv").groupby("group")["method"].unique()
+    assert all("is not known" in text for text in method["child"])
+    assert all("is not known" not in text for text in method["adult"])
 
 
 def test_small_and_unknown_groups_are_shown_but_do_not_decide():
     rows = pd.DataFrame(
         {
             "emotion": ["anger", "neutral"] * 4,
-            "age_band": ["adult"] * 4 + ["child"] + ["unknown"] * 3,
+            "age_band": ["adult"] * 4 + ["child"] + ["unknown", None, None],
             "subject_id": list("abcdefgh"),
+            "subject_known": True,
         }
     )
     said = np.array(["anger"] * 4 + ["neutral"] * 4)

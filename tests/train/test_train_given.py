@@ -126,6 +126,17 @@ def test_a_model_of_ours_is_taken_over_with_whom_it_has_seen(cut, train_params, 
     assert list(load_seen(base)["subject_id"]) == ["made/00"]
 
 
+def test_what_a_given_model_was_once_fine_tuned_on_is_the_base_models_training(
+    cut, train_params, ours
+):
+    rows = [["00", "made/00", "finetune", "train"], ["10", "made/01", "choose", "validation"]]
+    pd.DataFrame(rows, columns=list(SEEN_COLUMNS)).to_csv(ours / "seen.csv", index=False)
+    stage.run(train_params(weights=str(ours)), cut)
+    seen = load_seen(cut.model("base"))
+    assert list(seen["stage"]) == ["train", "train"]
+    assert list(seen["role"]) == ["train", "validation"]
+
+
 def test_a_model_of_ours_for_other_crops_is_one_line(cut, train_params, ours):
     (ours / "crop.json").write_text(json.dumps({"margin": 0.1}))
     with pytest.raises(ModelError, match=r"crop\.margin is 0\.25, but margin of .*crop\.json is"):

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from tasks.core.skipped import read_skipped
 from tasks.core.tables import read_table, write_table
 from tasks.train import finetune, loop, stage
 from tasks.train.distill import Distill
+from tasks.train.on_validation import score_groups
 from tasks.train.pictures import Pictures
 from tasks.train.recall import worst_recall_score
 from tasks.train.replay import Replay
@@ -85,9 +88,12 @@ def test_seen_names_what_was_replayed_and_what_it_was_validated_on(trained, fine
     finetune.run(finetune_params(epochs=1), trained, name)
     seen = load_seen(trained.model(name))
     table = read_table(trained.split)
-    for role in ("train", "validation"):
-        mine = seen[(seen["stage"] == "finetune") & (seen["role"] == role)]
-        assert set(mine["image_id"]) == set(table.loc[table["split"] == role, "image_id"])
+    for role, (stage_, band) in itertools.product(
+        ("train", "validation"), {"finetune": "child", "replay": "adult"}.items()
+    ):
+        mine = seen[(seen["stage"] == stage_) & (seen["role"] == role)]
+        own = (table["split"] == role) & (table["age_band"] == band)
+        assert set(mine["image_id"]) == set(table.loc[own, "image_id"])
     assert set(seen.loc[seen["stage"] == "train", "image_id"]) == set(
         table.loc[(table["split"] != "test") & (table["age_band"] == "adult"), "image_id"]
     )
@@ -113,14 +119,44 @@ def test_the_replayed_pictures_have_a_say_in_which_epoch_is_kept(trained, finetu
         patch.setattr(loop._Trainer, "validate", validate)
         finetune.run(finetune_params(epochs=1), trained, "replay")
         finetune.run(finetune_params(epochs=1), trained, "naive")
-    assert (np.bincount(asked[0]) == [6, 6]).all()  # adults, children: two subjects, three each
-    assert (np.bincount(asked[-1]) == [6]).all()
+    assert asked[0].sum(axis=0).tolist() == [6, 6]  # adults, children: two subjects, three each
+    assert asked[-1].sum(axis=0).tolist() == [6]
+
+
+def test_a_checkpoint_does_not_hang_on_a_handful_or_on_people_of_unknown_age(
+    trained, finetune_params, monkeypatch
+):
+    """Epochs are judged by the groups that count: the same ones as the strategies are."""
+    asked = []
+
+    def validate(trainer, pictures):
+        asked.append(pictures.groups)
+        return 1.0, 0.5
+
+    monkeypatch.setattr(loop._Trainer, "validate", validate)
+    table = read_table(trained.split)
+    validation = table["split"] == "validation"
+    adults = table["image_id"][validation & (table["age_band"] == "adult")]
+    some = table["image_id"].isin(adults.iloc[:2])
+    band = table["age_band"].mask(some, "unknown")
+    band = band.mask(table["image_id"] == adults.iloc[2], "adolescent")
+    write_table(table.assign(age_band=band), trained.split)
+    everyone = {"group": {}}
+    for min_n, counting in ((2, [3, 6]), (1, [1, 3, 6]), (4, [6]), (7, [12])):
+        asked.clear()
+        finetune.run(finetune_params(epochs=1, min_n=min_n, replay=everyone), trained, "replay")
+        assert sorted(asked[0].sum(axis=0)) == counting
+        rows = table.assign(age_band=band)[validation]
+        verdict = score_groups(rows, rows["emotion"].to_numpy(), ["age_band"], min_n)
+        counted = verdict.groups.loc[verdict.groups["counts"], "n"]
+        assert sorted(counted) == counting
 
 
 def test_the_worst_group_is_not_outvoted_by_the_larger_one():
     targets = np.array([0, 1, 0, 1, 0, 1, 0, 1])
     predicted = np.array([0, 1, 0, 1, 0, 1, 1, 1])
-    groups = np.array([0, 0, 0, 0, 0, 0, 1, 1])
+    small = np.arange(8) >= 6
+    groups = np.column_stack([~small, small])
     assert worst_recall_score(targets, predicted, groups) == 0.5
 
 
@@ -128,7 +164,7 @@ def test_distill_is_cross_entropy_on_own_and_divergence_from_the_base_on_replaye
     module, spec = load_model(trained.model("base"))
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
-    pictures = Pictures(pixels, np.array([0, 1, 2, 0, 1]), np.zeros(5, dtype=np.int64))
+    pictures = Pictures(pixels, np.array([0, 1, 2, 0, 1]), np.ones((5, 1), dtype=bool))
     way = Distill(n_own=2, share=0.5, temperature=3.0, weight=0.7)
     loss = way.objective(module, spec, pictures, torch.device("cpu"))
     logits = torch.from_numpy(rng.normal(size=(3, 3)).astype(np.float32))

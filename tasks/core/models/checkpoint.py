@@ -27,9 +27,12 @@ WEIGHTS, SPEC, SEEN = "model.safetensors", "model.json", "seen.csv"
 SEEN_COLUMNS: tuple[str, ...] = (
     "image_id",
     "subject_id",
-    "stage",  # train or finetune: which training saw it
-    "role",  # train (the weights were fitted to it) or validation (it chose the checkpoint)
+    # train: the base model's training; finetune: that of the fine-tuned group's own pictures;
+    # replay: in the same training, a picture of another group, shown again; interpolate, choose.
+    "stage",
+    "role",  # train (the weights were fitted to it) or validation (it had a part in a choice)
 )
+FINETUNE, REPLAY = "finetune", "replay"
 _VERSION_DIGITS = 12
 
 

@@ -7,6 +7,7 @@ and with it files may lie anywhere. Source and licence are those of the pictures
 from collections.abc import Sequence
 from pathlib import Path
 
+from tasks.core.errors import DataError
 from tasks.core.labels import EMOTION_WORDS
 from tasks.ingest.label import Fault, Label, Reading
 from tasks.ingest.labels_csv import NAME, Row, match_rows, read_rows
@@ -31,12 +32,18 @@ def read_folders(folder: Path, files: Sequence[str]) -> Reading:
     Raises
     ------
     DataError
-        One line for a `labels.csv` that cannot be used.
+        One line for a `labels.csv` that cannot be used, or none of whose rows names a file.
     """
     pictures = [path for path in files if path != NAME]
     if len(pictures) == len(files):
         return Reading({path: _label(path, None) for path in pictures})
     rows, missing = match_rows(read_rows(folder / NAME), pictures)
+    if missing and not rows:
+        raise DataError(
+            f"{folder / NAME}: none of its {len(missing)} rows names a file that is there (the "
+            f"first one '{missing[0].file}', and the folder has '{pictures[0]}'); write paths as "
+            "they are below the folder, capitals included"
+        )
     return Reading(
         labels={path: _label(path, rows.get(path)) for path in pictures},
         side_files=frozenset([NAME]),

@@ -1,0 +1,39 @@
+import logging
+
+import pytest
+from matplotlib.figure import Figure
+
+from tasks.core import figure_style
+
+
+@pytest.fixture
+def figure():
+    drawn = Figure(figsize=(4, 2))
+    drawn.subplots().set_xlabel("3-5세")
+    return drawn
+
+
+def test_letters_that_no_font_has_are_one_line_and_no_warning(
+    tmp_path, figure, caplog, monkeypatch, recwarn
+):
+    monkeypatch.setattr(figure_style, "_installed_fonts", lambda: ["DejaVu Sans"])
+    with caplog.at_level(logging.WARNING):
+        figure_style.save(figure, tmp_path / "a.png", "title", "")
+    said = {record.getMessage() for record in caplog.records}
+    assert len(said) == 1 and "세" in said.pop()
+    assert not recwarn.list
+    assert (tmp_path / "a.png").is_file()
+
+
+def test_another_warning_is_not_swallowed(tmp_path, figure, monkeypatch):
+    import warnings
+
+    real = figure.savefig
+
+    def savefig(*arguments, **more):
+        warnings.warn("something else", UserWarning, stacklevel=1)
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(figure, "savefig", savefig)
+    with pytest.warns(UserWarning, match="something else"):
+        figure_style.write_png(figure, tmp_path / "a.png", "")
