@@ -32,16 +32,23 @@ _KEPT = ("seen_in_training", "subject_known", *NUMBERS)
 
 
 def model_labels(frame: pd.DataFrame) -> dict[str, list[str] | None]:
-    """Return the emotions that each model can answer: its `p_<emotion>` columns that hold values.
+    """Return the emotions that each model can answer.
 
-    None for a model without any such column (another system's predictions): it is not known.
+    They are its `p_<emotion>` columns that hold values, and whatever it did answer: a file may lack
+    the column of an emotion that the system knows. None for a model without any such column
+    (another system's predictions): it is not known.
     """
     columns = [f"p_{name}" for name in EMOTIONS if f"p_{name}" in frame.columns]
     found: dict[str, list[str] | None] = {}
     for model, part in frame.groupby("model", sort=False):
         own = [name.removeprefix("p_") for name in columns if part[name].notna().any()]
-        found[str(model)] = own or None
+        found[str(model)] = in_order({*own, *answered(part)}) if own else None
     return found
+
+
+def answered(part: pd.DataFrame) -> set[str]:
+    """Return the emotions that occur among a model's answers."""
+    return set(part["y_pred"]) & set(EMOTIONS)
 
 
 def prepare(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:

@@ -175,7 +175,15 @@ def _untold(
         absent=_absent(given, wanted, settings),
         unanswered={str(model): int(count) for model, count in lacking.items()},
         unknown_training=int(seen.isna().sum()),
+        unused=_unused(given, wanted, settings),
     )
+
+
+def _unused(given: pd.DataFrame, wanted: Sequence[str], settings: Settings) -> list[str]:
+    """Name the columns that nothing is made of: perhaps they have another name than they need."""
+    used = {*wanted, *_NO_GROUPS, *_PROBABILITIES, *NUMBERS, "dataset"}
+    used |= {*settings.factors, *settings.standardise_to}
+    return [str(name) for name in given.columns if name not in used]
 
 
 def _absent(given: pd.DataFrame, wanted: Sequence[str], settings: Settings) -> list[str]:
@@ -252,7 +260,12 @@ def _read(path: Path) -> pd.DataFrame:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # lines longer than the header
             frame = pd.read_csv(
-                path, dtype="str", keep_default_na=False, index_col=False, encoding="utf-8-sig"
+                path,
+                sep=_separator(path),
+                dtype="str",
+                keep_default_na=False,
+                index_col=False,
+                encoding="utf-8-sig",
             )
         return frame.fillna("")  # lines shorter than the header
     except FileNotFoundError:
@@ -267,6 +280,13 @@ def _read(path: Path) -> pd.DataFrame:
     ) as error:
         line = " ".join(str(error).split())
         raise DataError(f"{path}: cannot be read as CSV ({line})") from None
+
+
+def _separator(path: Path) -> str:
+    """Tell what separates the cells: spreadsheets of some countries write semicolons."""
+    with path.open(encoding="utf-8-sig") as handle:
+        header = handle.readline()
+    return ";" if ";" in header and "," not in header else ","
 
 
 def _column(name: str) -> str:

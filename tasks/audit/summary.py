@@ -15,6 +15,7 @@ from tasks.core.headline import (
     percent,
     points,
 )
+from tasks.core.intervals import WILSON_UNKNOWN
 from tasks.core.labels import ALL, credit_line
 from tasks.core.tables import RAW
 
@@ -34,11 +35,14 @@ class Untold:
         Model to how many pictures it gave no answer for; models that gave all are not in it.
     unknown_training
         Rows of which it is not known whether the system was trained on the picture.
+    unused
+        Columns of the file that nothing is made of.
     """
 
     absent: Sequence[str]
     unanswered: Mapping[str, int]
     unknown_training: int
+    unused: Sequence[str]
 
 
 _CANNOT = {
@@ -53,6 +57,10 @@ _CANNOT = {
     "p_<emotion>": "which labels the system can answer (it is taken to have all that occur), and "
     "whether it is as sure as it is right (calibration)",
 }
+_NOBODY = (
+    "- Who is in the pictures is not known, so that each counts as a person of its own: where one "
+    "person has several, these intervals are too narrow and gaps are shown too easily."
+)
 _HOLDS = {
     "counts": "pictures and people of every group",
     "groups": "recall of every group, with intervals",
@@ -102,7 +110,8 @@ def markdown(
     credit = credit_line(groups["dataset"])
     lines += [f"**{credit}**", ""] if credit else []
     for model in dict.fromkeys(groups["model"]):
-        lines += [f"## {model}", "", *_findings(tables, model, protocol), ""]
+        lines += [f"## {model}", "", *_findings(tables, model, protocol)]
+        lines += [_NOBODY, ""] if "subject_id" in untold.absent else [""]
         lines += [*_recall_lines(groups, model, protocol), ""]
     if groups["model"].nunique() > 1:
         lines += [*_change(tables["before_after"], pair, why.change), ""]
@@ -194,8 +203,9 @@ def _recall_lines(groups: pd.DataFrame, model: str, protocol: str) -> list[str]:
     lines = [f"| age band | gender | emotion | n | people | correct | recall | {level} |"]
     lines.append("|---|---|---|---|---|---|---|---|")
     for row in rows.itertuples():
+        people = "not known" if row.method == WILSON_UNKNOWN else row.subjects
         lines.append(
-            f"| {row.age_band} | {row.gender} | {row.emotion} | {row.n} | {row.subjects} | "
+            f"| {row.age_band} | {row.gender} | {row.emotion} | {row.n} | {people} | "
             f"{row.correct} | {percent(row.recall)} | {100 * row.ci_low:.1f} to "
             f"{100 * row.ci_high:.1f} |"
         )
@@ -223,5 +233,11 @@ def _cannot(tables: Tables, untold: Untold, by: Sequence[str]) -> Iterator[str]:
     explaining = [f"`{name}`" for name in untold.absent if name not in _CANNOT]
     if explaining:
         yield f"- no column {', '.join(explaining)}: whether these explain a gap"
+    if untold.unused:
+        unused = ", ".join(f"`{name}`" for name in untold.unused)
+        yield (
+            f"- column {unused}: not used under this name "
+            "(`affectgap audit --help` lists the names; `--by COLUMN` compares the groups of any)"
+        )
     if not by:
         yield "- no column of groups: whether any group is read less well than another"

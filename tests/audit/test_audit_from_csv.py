@@ -107,6 +107,35 @@ def test_probabilities_tell_which_labels_a_system_lacks(tmp_path, run):
     assert "fear" not in set(pd.read_csv(tmp_path / "out" / "groups.csv")["emotion"])
 
 
+def test_an_emotion_that_was_answered_is_known_without_its_probability(tmp_path, run):
+    frame = rows().assign(p_happy=0.5)  # no column p_neutral, but neutral is answered
+    run(frame)
+    assert table(tmp_path, "counts")["left_out"].max() == 0
+    assert table(tmp_path)["n"].max() == len(frame)
+
+
+def test_without_subjects_no_people_are_counted_and_it_stands_at_the_top(tmp_path, run):
+    run(rows())
+    before, after = summary(tmp_path).split("| age band |")
+    assert "Who is in the pictures is not known" in before
+    assert "| all | all | all | 80 | not known |" in after
+    run(rows().assign(subject_id=[f"s{index // 2}" for index in range(80)]), name="known.csv")
+    assert "Who is in the pictures is not known" not in summary(tmp_path)
+    assert "| all | all | all | 80 | 40 |" in summary(tmp_path)
+
+
+def test_columns_that_are_not_used_are_named(tmp_path, run):
+    run(rows().rename(columns={"age_band": "agegroup"}))
+    assert "column `agegroup`: not used under this name" in summary(tmp_path)
+
+
+def test_semicolons_separate_cells_too(tmp_path, audit, monkeypatch):
+    monkeypatch.setattr(from_csv, "write_figures", lambda *_: [])
+    rows().to_csv(tmp_path / "a.csv", index=False, sep=";")
+    audit(tmp_path / "a.csv")
+    assert table(tmp_path)["n"].max() == 80
+
+
 def test_held_out_rows_and_two_models_are_compared(tmp_path, run):
     first = rows().assign(model="base", seen_in_training=[True, False] * 40)
     second = first.assign(model="finetuned", y_pred=first["emotion"])
@@ -169,7 +198,7 @@ def test_what_was_there_before_is_kept(tmp_path, run):
         ("", "cannot be read as CSV"),
         ("emotion,y_pred\n", "has a header but no rows"),
         ("emotion,answer\nhappy,happy\n", r"lacks the column\(s\) y_pred"),
-        ("emotion;y_pred\nhappy;happy\n", r"lacks the column\(s\) emotion, y_pred"),
+        ("emotion\ty_pred\nhappy\thappy\n", r"lacks the column\(s\) emotion, y_pred"),
         ("emotion,y_pred\nhappy,bored\nsad,tired\n", "column y_pred has 2 unknown label.*'bored'"),
         ("emotion,y_pred\nhappy,\n", "no picture has an answer"),
         ("emotion,y_pred\n,happy\n", "column emotion has 1 unknown label.*line 2"),
