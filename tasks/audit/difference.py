@@ -73,7 +73,7 @@ def differences(
     a, b
         The sides of `k` comparisons; none is empty.
     known
-        `(pictures,)` booleans: whether it is known who is on the picture.
+        `(pictures,)` booleans: whether it is known who is in the picture.
     confidence
         Level of the intervals.
     kind

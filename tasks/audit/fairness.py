@@ -1,6 +1,7 @@
 """The figures that the field of fairness knows, through fairlearn's MetricFrame.
 
-They show the distance between groups, not whether it could be chance: that is in `gaps.csv`.
+They show the distance between groups with its interval; whether it could be chance, corrected for
+the number of comparisons, is in `gaps.csv`.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from fairlearn.metrics import MetricFrame, false_positive_rate, true_positive_ra
 from sklearn.metrics import accuracy_score
 
 from tasks.audit.cube import values_in_order
+from tasks.audit.fairness_intervals import COLUMNS as INTERVALS
+from tasks.audit.fairness_intervals import with_intervals
 from tasks.audit.settings import Settings
 from tasks.core.labels import ALL, UNKNOWN, in_order
 
@@ -32,6 +35,7 @@ COLUMNS = [
     "equalised_odds_difference",
     "n_smallest",
     "left_out_groups",
+    *INTERVALS,
 ]
 
 
@@ -42,9 +46,9 @@ def fairness_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     ----------
     judged
         One row a model, protocol and picture: `model, protocol, emotion, y_pred` and the columns
-        of `settings.by`.
+        of `settings.by`; `subject_id` and `subject_known` for the intervals.
     settings
-        Of them: by, min_n.
+        Of them: by, min_n, confidence, resamples, seed.
 
     Returns
     -------
@@ -67,8 +71,13 @@ def fairness_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFrame:
             groups = values_in_order(known, dimension)
             names = {"model": model, "protocol": protocol, "dimension": dimension}
             if groups:
-                rows += [names | row for row in _of_dimension(known, dimension, groups, settings)]
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"n_smallest": "Int64"})
+                own = list(_of_dimension(known, dimension, groups, settings))
+                own = with_intervals(own, known, dimension, settings)
+                rows += [names | row for row in own]
+    counts = dict.fromkeys(
+        (name for name in COLUMNS if name.startswith(("n_", "subjects"))), "Int64"
+    )
+    return pd.DataFrame(rows, columns=COLUMNS).astype(counts)
 
 
 def _of_dimension(
@@ -144,7 +153,7 @@ def _row(
     if extremes is None:
         return row
     by_group = extremes.by_group
-    worst, best = by_group.idxmin(), by_group.idxmax()
+    worst, best = by_group.idxmin(), by_group[::-1].idxmax()  # two groups, also where all are equal
     if metric == FALSE_POSITIVE:
         worst, best = best, worst
     return row | {

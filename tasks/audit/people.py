@@ -17,7 +17,7 @@ class People:
     Parameters
     ----------
     subject
-        `(n,)` who is on each picture; order and values decide nothing but who is the same.
+        `(n,)` who is in each picture; order and values decide nothing but who is the same.
     """
 
     def __init__(self, subject: pd.Series) -> None:

@@ -30,7 +30,7 @@ def recalls(
     correct
         `(pictures,)` booleans.
     known
-        `(pictures,)` booleans: whether it is known who is on the picture.
+        `(pictures,)` booleans: whether it is known who is in the picture.
     confidence
         Level of the intervals.
 
@@ -40,7 +40,25 @@ def recalls(
         `(k, 7)`: `n, correct, recall, ci_low, ci_high, subjects, method`. The interval is the
         cluster bootstrap's where anybody of the group is known, otherwise Wilson's.
     """
-    hits = selected(members, correct)
+    return shares(sampled, members, selected(members, correct), known, confidence)
+
+
+def shares(
+    sampled: Resampled,
+    members: sparse.csr_array,
+    hits: sparse.csr_array,
+    known: np.ndarray,
+    confidence: float,
+) -> pd.DataFrame:
+    """Return the share of each group's pictures that counts, such as those read right.
+
+    Parameters
+    ----------
+    hits
+        `(pictures, k)` zeros and ones: which of the `members` count, another rule for each group.
+    sampled, members, known, confidence
+        As in `recalls`, and so is what is returned.
+    """
     n, right = np.asarray(members.sum(axis=0)), np.asarray(hits.sum(axis=0))
     subjects, share = sampled.count(members), right / n
     low, high = wilson(right, n, confidence)

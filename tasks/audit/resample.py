@@ -35,7 +35,7 @@ class Resampled(People):
     Parameters
     ----------
     subject
-        `(n,)` who is on each picture; order and values decide nothing but who is the same.
+        `(n,)` who is in each picture; order and values decide nothing but who is the same.
     resamples
         Number of draws, at least 1.
     seed

@@ -123,22 +123,27 @@ def markdown(
             f"- {m}: no calibration, since {reason}" for m, reason in why.calibration.items()
         ]
     lines += ["## What cannot be told from this file", "", *(unsaid or ["- nothing is missing"])]
-    lines += [
+    lines += _how_and_where(tables)
+    lines += [f"![{figure.split('.')[0]}]({figure})" for figure in figures]
+    return "\n".join(lines) + "\n"
+
+
+def _how_and_where(tables: Tables) -> list[str]:
+    """Say how the intervals were made, and what is in which table."""
+    return [
         "",
         "## How the intervals were made",
         "",
         "Recall is the share of a label's pictures that are read as it; over all emotions, the "
         "share of all pictures that are read as they are labelled.",
         "",
-        *(f"- {method}" for method in dict.fromkeys(groups["method"])),
+        *(f"- {method}" for method in dict.fromkeys(tables["groups"]["method"])),
         "",
         "## Tables",
         "",
         *(f"- `{table}.csv`: {_HOLDS[table]}" for table in tables if len(tables[table])),
         "",
     ]
-    lines += [f"![{figure.split('.')[0]}]({figure})" for figure in figures]
-    return "\n".join(lines) + "\n"
 
 
 def _findings(tables: Tables, model: str, protocol: str) -> Iterator[str]:

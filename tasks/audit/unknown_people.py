@@ -1,4 +1,4 @@
-"""What to say where it is not known who is on a picture."""
+"""What to say where it is not known who is in a picture."""
 
 import pandas as pd
 
@@ -18,4 +18,4 @@ def unknown_people(part: pd.DataFrame) -> str:
         return ""
     count = int((~part["subject_known"].astype(bool)).sum())
     which = "any picture" if count == len(part) else f"{count} of {len(part)} pictures"
-    return f" It is not known who is on {which}: each of these counts as a person of its own."
+    return f" It is not known who is in {which}: each of these counts as a person of its own."

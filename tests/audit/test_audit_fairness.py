@@ -6,6 +6,7 @@ import pytest
 from fairlearn.metrics import demographic_parity_difference, equalized_odds_difference
 
 from tasks.audit.fairness import fairness_table
+from tasks.audit.gaps import gaps_table
 
 
 def pictures(rows):
@@ -97,3 +98,30 @@ def test_a_rate_that_is_nought_everywhere_has_no_ratio(fairness):
 def test_one_group_alone_is_compared_with_nobody(fairness):
     table = fairness(pictures(COUNTED[:4]))
     assert table["difference"].isna().all() and len(table) == 5
+
+
+def test_the_difference_has_the_interval_of_the_gap(settings_of):
+    rng = np.random.default_rng(3)
+    frame = pictures([("female", "fear", "fear", 120), ("male", "fear", "fear", 120)])
+    frame["subject_id"] = [f"s{index // 6}" for index in range(240)]
+    names = np.where(frame["gender"] == "female", 0.8, 0.5)
+    frame["y_pred"] = np.where(rng.random(240) < names, "fear", "surprise")
+    frame = frame.assign(subject_known=True, dataset="invented")
+    frame["correct"] = frame["y_pred"] == frame["emotion"]
+    settings = settings_of(by=["gender"], resamples=500)
+    row = fairness_table(frame, settings).set_index("metric").loc["recall"]
+    gap = gaps_table(frame, settings).set_index("emotion").loc["all"]
+    side = 1 if gap["group_a"] == row["best_group"] else -1
+    limits = sorted((side * gap["ci_low"], side * gap["ci_high"]))
+    assert (row["difference_ci_low"], row["difference_ci_high"]) == pytest.approx(tuple(limits))
+    assert row["worst_ci_low"] < row["worst"] < row["worst_ci_high"]
+    assert (row["n_worst"], row["subjects_worst"]) == (120, 20)
+    assert "picked as the extremes" in row["method"]
+
+
+def test_false_answers_are_worst_where_they_are_most_and_have_an_interval(fairness):
+    row = fairness(pictures(COUNTED)).loc[("false_positive_rate", "fear")]
+    assert (row["worst_group"], row["n_worst"]) == ("female", 12)
+    assert 0 < row["worst_ci_low"] < 3 / 12 < row["worst_ci_high"]
+    assert row["difference_ci_low"] < row["difference"] < row["difference_ci_high"]
+    assert "subjects are not known" in row["method"]

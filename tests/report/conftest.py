@@ -216,7 +216,9 @@ def further_tables(p_adjusted=0.001):
         {**held_out, "dimension": "age_band", "metric": metric, "emotion": emotion,
          "worst_group": "child", "worst": 0.4, "best_group": "adult", "best": 0.8,
          "difference": 0.4, "ratio": 0.5, "overall": 0.6, "equalised_odds_difference": 0.4,
-         "n_smallest": 38, "left_out_groups": "adolescent (3)"}
+         "n_smallest": 38, "left_out_groups": "adolescent (3)", "n_worst": 40, "n_best": 38,
+         "worst_ci_low": 0.25, "worst_ci_high": 0.57, "best_ci_low": 0.63, "best_ci_high": 0.91,
+         "difference_ci_low": 0.2, "difference_ci_high": 0.6, **how}
         for metric, emotion in (("recall", "all"), ("true_positive_rate", "happiness"))
     ]  # fmt: skip
     calibration = [

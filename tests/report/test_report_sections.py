@@ -118,7 +118,10 @@ def test_a_gap_that_was_not_shown_has_the_smallest_that_could_have_been(unshown)
 
 
 def test_fairness_and_calibration_name_groups_and_counts(sections):
-    assert "child 40.0 % adult 80.0 % 40.0 0.50 38 adolescent (3)" in sections["fairness"]
+    assert (
+        "child 40.0 % 25.0 to 57.0 adult 80.0 % 63.0 to 91.0 40.0 +20.0 to +60.0 0.50 38"
+        in sections["fairness"]
+    )
     text = sections["calibration"]
     assert "furthest off for children, with a mean probability of 90.0 % where 40.0 %" in text
     assert "50.0 points surer than right" in text
