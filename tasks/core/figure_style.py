@@ -79,7 +79,7 @@ def save(
     top = 1 - (0.45 + 0.27 * lines + 0.27 * bool(handles)) / height
     FigureCanvasAgg(figure)
     if figure.axes:
-        with _every_script(figure, path):
+        with _every_script(figure, ""):  # said once, when it is written
             figure.tight_layout(rect=(0, 0.3 / height if credit else 0, 1, top))
     write_png(figure, path, credit)
 
@@ -90,7 +90,7 @@ def write_png(figure: Figure, path: Path, credit: str) -> None:
     figure.set_facecolor("white")
     figure.text(0.012, 0.1 / height, credit, fontsize=9, va="bottom", color=CREDIT)
     FigureCanvasAgg(figure)
-    with _every_script(figure, path), atomic_path(path) as temporary:
+    with _every_script(figure, path.name), atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=_DPI, metadata={"Software": None})
 
 
@@ -102,8 +102,8 @@ def empty_figure(path: Path, text: str, credit: str) -> None:
 
 
 @contextmanager
-def _every_script(figure: Figure, path: Path) -> Iterator[None]:
-    """Draw texts with every installed font of `_FONTS`; say in one line what none of them has."""
+def _every_script(figure: Figure, name: str) -> Iterator[None]:
+    """Draw texts with every installed font of `_FONTS`; say of a named figure what none has."""
     for text in figure.findobj(Text):
         text.set_fontfamily(_installed_fonts())
     with warnings.catch_warnings(record=True) as caught:
@@ -113,12 +113,12 @@ def _every_script(figure: Figure, path: Path) -> Iterator[None]:
     for one in caught:
         if not _MISSING_GLYPH.match(str(one.message)):
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
-    if missing:
+    if missing and name:
         letters = "".join(chr(int(number)) for number in sorted(missing, key=int))
         logging.getLogger(__name__).warning(
             "%s: no installed font has the letters %s, which are boxes there; install one that "
             "has them, such as Noto Sans CJK",
-            path,
+            name,
             letters,
         )
 
