@@ -132,10 +132,11 @@ def _compare_with_record(path: Path, record: Path) -> None:
 def local_folders(root: Path) -> list[Path]:
     """Return the folders beside the cache that may hold weights, existing ones only.
 
-    `weights/` below `AFFECTGAP_ASSETS`, and below a `shared/assets` folder beside the checkout,
-    for teams with several checkouts on one machine.
+    The project's `given/`, then `weights/` below `AFFECTGAP_ASSETS`, and below a `shared/assets`
+    folder beside the checkout, for teams with several checkouts on one machine.
     """
-    given = os.environ.get("AFFECTGAP_ASSETS")
-    candidates = [Path(given)] if given else []
-    candidates.append(root.resolve().parent / "shared" / "assets")
-    return [folder / "weights" for folder in candidates if (folder / "weights").is_dir()]
+    named = os.environ.get("AFFECTGAP_ASSETS")
+    assets = [Path(named)] if named else []
+    assets.append(root.resolve().parent / "shared" / "assets")
+    candidates = [root / "given", *(folder / "weights" for folder in assets)]
+    return [folder for folder in candidates if folder.is_dir()]

@@ -39,7 +39,7 @@ def publish(folder: Path, name: str) -> torch.nn.Module:
 
 def test_torchvisions_resnet_gets_the_same_weights_from_timm(weights: Path) -> None:
     published = publish(weights, "resnet18.tv_in1k")
-    start = imagenet_start("resnet18", 5, 64, weights)
+    start = imagenet_start("resnet18", 5, 3, 64, weights)
     assert (start.mean, start.std) == IMAGENET
     file = weights / "resnet18.tv_in1k.safetensors"
     assert start.source == f"timm resnet18.tv_in1k, bsd-3-clause, file's sha256 {sha256_of(file)}"
@@ -64,7 +64,7 @@ def test_a_network_of_timm_gets_its_weights_and_a_fresh_head(
 ) -> None:
     published = publish(weights, name)
     backbone = f"timm/{name.partition('.')[0]}"
-    start = imagenet_start(backbone, 5, size_px, weights)
+    start = imagenet_start(backbone, 5, 3, size_px, weights)
     config = timm.get_pretrained_cfg(name)
     assert (start.mean, start.std) == (config.mean, config.std)
     with torch.inference_mode():
@@ -78,10 +78,27 @@ def test_a_network_of_timm_gets_its_weights_and_a_fresh_head(
     assert different == set(head_parameters(start.module))
 
 
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v3"])
+def test_for_grey_pictures_the_first_layer_is_summed_over_the_colours(
+    weights: Path, tmp_path: Path, backbone: str
+) -> None:
+    name = {"resnet18": "resnet18.tv_in1k", "mobilenet_v3": "mobilenetv3_large_100.ra_in1k"}
+    (tmp_path / "given").mkdir()
+    published = publish(tmp_path / "given", name[backbone])  # found there too
+    start = imagenet_start(backbone, 5, 1, 32, tmp_path)
+    assert start.mean == pytest.approx((0.449,), abs=1e-3) and len(start.std) == 1
+    grey = torch.rand(2, 1, 32, 32)
+    first = next(iter(published.state_dict()))
+    ours, theirs = start.module.state_dict()[first], published.state_dict()[first]
+    torch.testing.assert_close(ours, theirs.sum(dim=1, keepdim=True))
+    with torch.inference_mode():
+        assert start.module.eval()(grey).shape == (2, 5)
+
+
 def test_without_the_file_and_a_network_one_line_says_what_to_put_where(weights: Path) -> None:
     place = weights / "resnet50.tv2_in1k.safetensors"
     with pytest.raises(DownloadError, match=re.escape(f"put it at {place}")) as error:
-        imagenet_start("resnet50", 7, 224, weights)
+        imagenet_start("resnet50", 7, 3, 224, weights)
     assert "https://huggingface.co/timm/resnet50.tv2_in1k" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -89,7 +106,9 @@ def test_without_the_file_and_a_network_one_line_says_what_to_put_where(weights:
 @pytest.mark.parametrize(
     ("backbone", "named"),
     [
-        ("compact", "resnet18, resnet50, timm/<name>"),
+        ("compact", "resnet18, resnet50, vgg16, .*timm/<name>"),
+        ("alexnet", "start: random"),
+        ("mobilenet_v1", "start: hsemotion/mobilenet_7"),
         ("mobilenet_v3_small", "timm/mobilenetv3_small_100"),
         ("vgg", "start: random"),
         ("timm/resnet81", "near are .*resnet18"),
@@ -98,7 +117,7 @@ def test_without_the_file_and_a_network_one_line_says_what_to_put_where(weights:
 )
 def test_what_has_no_such_weights_is_one_line(weights: Path, backbone: str, named: str) -> None:
     with pytest.raises(ModelError, match=named) as error:
-        imagenet_start(backbone, 7, 224, weights)
+        imagenet_start(backbone, 7, 3, 224, weights)
     assert "\n" not in str(error.value)
 
 
@@ -106,11 +125,11 @@ def test_a_file_of_another_network_or_a_torn_one_is_one_line(weights: Path) -> N
     file = weights / "resnet18.tv_in1k.safetensors"
     save_file({"conv1.weight": torch.zeros(3)}, file)
     with pytest.raises(ModelError, match="does not fit the network 'ResNet'"):
-        imagenet_start("resnet18", 7, 224, weights)
+        imagenet_start("resnet18", 7, 3, 224, weights)
     (weights / f"{file.name}.sha256").unlink()
     file.write_bytes(b"torn")
     with pytest.raises(ModelError, match="is no whole safetensors file"):
-        imagenet_start("resnet18", 7, 224, weights)
+        imagenet_start("resnet18", 7, 3, 224, weights)
 
 
 def test_a_network_built_for_one_size_says_so_when_it_cannot_be(weights: Path) -> None:

@@ -5,7 +5,7 @@ from PIL import Image
 
 from tasks.core.errors import ModelError
 from tasks.core.models.backbones import build_module
-from tasks.core.models.device import choose_device, uses_bfloat16
+from tasks.core.models.device import choose_device
 from tasks.core.models.recogniser import Normalisation, Recogniser, prepare
 from tasks.core.models.spec import ModelSpec
 
@@ -92,10 +92,3 @@ def test_a_device_that_is_not_there_is_one_line(name):
     with pytest.raises(ModelError, match=f"device '{name}' cannot be used here") as error:
         choose_device(name)
     assert "\n" not in str(error.value)
-
-
-def test_automatic_precision_is_bf16_on_cuda_alone():
-    assert not uses_bfloat16("auto", CPU)
-    assert uses_bfloat16("auto", torch.device("cuda"))
-    assert uses_bfloat16("bfloat16", CPU)
-    assert not uses_bfloat16("float32", torch.device("cuda"))

@@ -1,9 +1,8 @@
 """The networks by name: `build_module("compact", n_classes=7, channels=3)`.
 
-Every one ends in raw scores (logits), takes any input size from 32 px up, and starts from random
-weights: nothing is downloaded. The torchvision networks are He et al. (arXiv 1512.03385) and
-Howard et al. (arXiv 1905.02244). `timm/<name>` is one of timm's, some of which are built for one
-input size.
+Every one ends in raw scores (logits) and starts from random weights: nothing is downloaded. All
+take any input size from 32 px up, but for AlexNet (63 px; see `require_size`) and some of timm's,
+which are built for one size. docs/models.md says which paper each is from.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,6 +16,17 @@ from tasks.core.models.mini_xception import MiniXception
 from tasks.core.models.mobilenet_v1 import MobileNetV1, build_mobilenet, is_mobilenet
 from tasks.core.models.timm_network import PREFIX, build_timm
 
+# Names of ours for networks of timm; the tag chooses the weights of `train.start: imagenet`.
+TIMM_NAMES: Mapping[str, str] = {
+    "vgg16": f"{PREFIX}vgg16.tv_in1k",
+    "resnet152": f"{PREFIX}resnet152.tv2_in1k",
+    "densenet121": f"{PREFIX}densenet121.tv_in1k",
+    "efficientnet_b0": f"{PREFIX}efficientnet_b0.ra_in1k",
+    "senet": f"{PREFIX}seresnet50.ra2_in1k",
+    "mobilenet_v3": f"{PREFIX}mobilenetv3_large_100.ra_in1k",
+    "mobilenet_v3_large": f"{PREFIX}mobilenetv3_large_100.ra_in1k",
+}
+
 
 def build_module(
     architecture: str, n_classes: int, channels: int, input_size_px: int | None = None
@@ -26,8 +36,8 @@ def build_module(
     Parameters
     ----------
     architecture
-        A name in `ARCHITECTURES`, a form of `mobilenet_v1` (see `mobilenet_name`), or `timm/` and
-        a name of timm's.
+        A name in `ARCHITECTURES` or `TIMM_NAMES`, a form of `mobilenet_v1` (see
+        `mobilenet_name`), or `timm/` and a name of timm's.
     n_classes
         Number of outputs.
     channels
@@ -46,12 +56,13 @@ def build_module(
     ModelError
         For an unknown name; the text lists the known ones.
     """
+    architecture = TIMM_NAMES.get(architecture, architecture)
     if architecture.startswith(PREFIX):
         return build_timm(architecture, n_classes, channels, input_size_px)
     if is_mobilenet(architecture):
         return build_mobilenet(architecture, n_classes, channels)
     if architecture not in ARCHITECTURES:
-        known = ", ".join([*ARCHITECTURES, f"{PREFIX}<name>"])
+        known = ", ".join([*ARCHITECTURES, *TIMM_NAMES, f"{PREFIX}<name>"])
         raise ModelError(f"there is no network '{architecture}'; the networks are {known}")
     return ARCHITECTURES[architecture](n_classes, channels)
 
@@ -80,9 +91,11 @@ def _with_channels(network: nn.Module, first: str, channels: int) -> nn.Module:
         (old.kernel_size[0], old.kernel_size[1]),
         (old.stride[0], old.stride[1]),
         (int(old.padding[0]), int(old.padding[1])),
-        bias=False,
+        bias=old.bias is not None,
     )
     nn.init.kaiming_normal_(fresh.weight, mode="fan_out", nonlinearity="relu")
+    if fresh.bias is not None:
+        nn.init.zeros_(fresh.bias)
     parent, _, name = first.rpartition(".")
     network.get_submodule(parent).register_module(name, fresh)
     return network
@@ -93,6 +106,7 @@ ARCHITECTURES: Mapping[str, Callable[[int, int], nn.Module]] = {
     "mobilenet_v1": MobileNetV1,
     "mobilenet_v3_small": _torchvision("mobilenet_v3_small", "features.0.0"),
     "lenet5": LeNet5,
+    "alexnet": _torchvision("alexnet", "features.0"),
     "resnet18": _torchvision("resnet18", "conv1"),
     "resnet50": _torchvision("resnet50", "conv1"),
     "mini_xception": MiniXception,

@@ -4,10 +4,13 @@ import os
 from typing import Literal
 
 import torch
+from torch import nn
 
 from tasks.core.errors import ModelError
 
 Precision = Literal["auto", "float32", "bfloat16"]
+
+_MANY_WEIGHTS = 5_000_000  # between `compact` (a million), which may lose, and resnet18 (11)
 
 
 def choose_device(name: str) -> torch.device:
@@ -37,12 +40,40 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def uses_bfloat16(precision: Precision, device: torch.device) -> bool:
-    """Say whether to compute in bf16: "auto" does so on CUDA alone.
+def uses_bfloat16(precision: Precision, device: torch.device, module: nn.Module) -> bool:
+    """Say whether to compute in bf16; weights, losses and steps are float32 all the same.
 
-    On a CPU bf16 is faster for large networks and slower for small ones, so it is opt-in there.
+    Parameters
+    ----------
+    precision
+        "auto": on CUDA; on a CPU where it has instructions for bf16 and the network is one that
+        they speed up. The network's kind decides and not a trial, so that the same work gives the
+        same bits.
+    device
+        Where it runs.
+    module
+        The network.
     """
-    return precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type != "cpu":
+        return device.type == "cuda"
+    return _has_bfloat16_instructions() and _gains_by_bfloat16(module)
+
+
+def _has_bfloat16_instructions() -> bool:
+    able = torch.cpu.get_capabilities()  # without them oneDNN computes bf16 by way of float32
+    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def _gains_by_bfloat16(module: nn.Module) -> bool:
+    """Tell whether most work is in many dense convolutions; depthwise ones wait for memory anyway.
+
+    Linear layers are used once a picture: in alexnet they are most weights and little work.
+    """
+    convolutions = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
+    grouped = any(part.groups > 1 for part in convolutions)
+    return not grouped and sum(part.weight.numel() for part in convolutions) >= _MANY_WEIGHTS
 
 
 def make_repeatable(device: torch.device) -> None:
@@ -56,3 +87,5 @@ def make_repeatable(device: torch.device) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by cuBLAS
         torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+    # Filling memory that is about to be written costs time and guards against faults of others.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -5,18 +5,16 @@ pickles. timm holds the same weights of torchvision's ResNets (its tags `tv_in1k
 with the same names, so that they fit torchvision's modules as they are.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
 
 from tasks.core.errors import ModelError
 from tasks.core.files import sha256_of
-from tasks.core.models.backbones import build_module
-from tasks.core.models.head import head_parameters
+from tasks.core.models.backbones import TIMM_NAMES, build_module
+from tasks.core.models.start import Start, with_body
 from tasks.core.models.timm_network import PREFIX, State, build_timm, timm_config
 from tasks.core.weights import WeightsFile, find_weights
 
@@ -25,33 +23,29 @@ _TORCHVISION: Mapping[str, str] = {  # backbone to the name of the same weights 
     "resnet50": "resnet50.tv2_in1k",
 }
 _ELSEWHERE: Mapping[str, str] = {  # near relatives whose weights are no pickle
-    "mobilenet_v1": "timm/mobilenetv1_100",
+    "mobilenet_v1": "start: hsemotion/mobilenet_7, or timm/mobilenetv1_100",
     "mobilenet_v3_small": "timm/mobilenetv3_small_100",
 }
 
 
-@dataclass(frozen=True)
-class Start:
-    """A network to train on: with which normalisation its weights were trained, and whence."""
-
-    module: nn.Module
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    source: str
-
-
-def imagenet_start(backbone: str, n_classes: int, input_size_px: int, root: Path) -> Start:
+def imagenet_start(
+    backbone: str, n_classes: int, channels: int, input_size_px: int, root: Path
+) -> Start:
     """Build a backbone with ImageNet weights and a last layer of random ones.
 
     Parameters
     ----------
     backbone
-        `resnet18`, `resnet50` or `timm/<name>`. A timm name's weights are those that timm names
-        for it, which a tag chooses; most were trained on ImageNet, and the source says which.
+        A key of `TIMM_NAMES`, `resnet18`, `resnet50` or `timm/<name>`. A timm name's weights are
+        those that timm names for it, which a tag chooses; most were trained on ImageNet, and the
+        source says which.
     n_classes
         Outputs.
+    channels
+        3 (rgb) or 1 (grey: the first layer's weights are summed over the colours, and the
+        normalisation is the colours' mean).
     input_size_px
-        Width and height of the input, in RGB.
+        Width and height of the input.
     root
         The project's folder; see `find_weights`.
 
@@ -62,15 +56,31 @@ def imagenet_start(backbone: str, n_classes: int, input_size_px: int, root: Path
     DownloadError
         Where the file is neither here nor to be had; the text says where to put it.
     """
-    if not backbone.startswith(PREFIX) and backbone not in _TORCHVISION:
-        known = ", ".join([*_TORCHVISION, f"{PREFIX}<name>"])
+    file, normal = _published(backbone)
+    path = find_weights(file, root)
+    state = _read(path)
+    if backbone in _TORCHVISION:
+        network = build_module(backbone, n_classes, channels, input_size_px)
+        module = with_body(network, state, path)
+    else:
+        name = TIMM_NAMES.get(backbone, backbone)
+        module = build_timm(name, n_classes, channels, input_size_px, state)
+    source = f"{file.citation}, {file.licence}, file's sha256 {sha256_of(path)}"
+    mean, std = (_for_channels(values, channels) for values in normal)
+    return Start(module, mean, std, source)
+
+
+def _published(backbone: str) -> tuple[WeightsFile, tuple[Sequence[float], Sequence[float]]]:
+    """Name a backbone's file, and the mean and spread of the input that its weights expect."""
+    if not backbone.startswith(PREFIX) and backbone not in (*_TORCHVISION, *TIMM_NAMES):
+        known = ", ".join([*_TORCHVISION, *TIMM_NAMES, f"{PREFIX}<name>"])
         other = _ELSEWHERE.get(backbone)
         raise ModelError(
             f"train.start: imagenet: no ImageNet weights without a pickle are known for "
             f"'{backbone}'; use {f'{other}, or ' if other else ''}one of {known}, or start: random"
         )
-    name = f"{PREFIX}{_TORCHVISION.get(backbone, backbone.removeprefix(PREFIX))}"
-    config = timm_config(name)
+    name = TIMM_NAMES.get(backbone, backbone)
+    config = timm_config(f"{PREFIX}{_TORCHVISION[name]}" if name in _TORCHVISION else name)
     if not config.hf_hub_id or config.hf_hub_filename:
         raise ModelError(f"train.start: imagenet: timm has no safetensors weights for {backbone}")
     tagged = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
@@ -81,14 +91,11 @@ def imagenet_start(backbone: str, n_classes: int, input_size_px: int, root: Path
         licence=str(config.license),
         citation=f"timm {tagged}",
     )
-    path = find_weights(file, root)
-    state = _read(path)
-    if backbone.startswith(PREFIX):
-        module = build_timm(backbone, n_classes, 3, input_size_px, state)
-    else:
-        module = _filled(build_module(backbone, n_classes, 3, input_size_px), state, path)
-    source = f"{file.citation}, {file.licence}, file's sha256 {sha256_of(path)}"
-    return Start(module, tuple(config.mean), tuple(config.std), source)
+    return file, (config.mean, config.std)
+
+
+def _for_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    return (sum(values) / len(values),) if channels == 1 else tuple(values)
 
 
 def _read(path: Path) -> State:
@@ -98,16 +105,3 @@ def _read(path: Path) -> State:
         reason = " ".join(str(error).split())[:120]
         raise ModelError(f"{path}: is no whole safetensors file ({reason})") from None
     return state
-
-
-def _filled(module: nn.Module, state: State, path: Path) -> nn.Module:
-    """Load everything but the head; raise ModelError where the file is of another network."""
-    head = head_parameters(module)
-    body = {name: tensor for name, tensor in state.items() if name not in head}
-    try:
-        missing, foreign = module.load_state_dict(body, strict=False)
-    except RuntimeError:
-        missing, foreign = ["sizes"], []
-    if set(missing) - set(head) or foreign:
-        raise ModelError(f"{path}: does not fit the network '{type(module).__name__}'")
-    return module

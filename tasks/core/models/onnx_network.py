@@ -210,7 +210,7 @@ def read_onnx(file: Path) -> tuple[OnnxNetwork, ModelSpec]:
     """
     if not file.is_file():
         raise ModelError(f"{file}: no such ONNX file")
-    description = _read_description(file.with_suffix(".yaml"))
+    description = read_description(file)
     spec = ModelSpec(
         architecture=ONNX,
         labels=description.emotions,
@@ -254,13 +254,16 @@ def _open(file: Path) -> tuple[bytes, Any]:
     return content, session
 
 
-def _read_description(path: Path) -> OnnxDescription:
+def read_description(file: Path) -> OnnxDescription:
+    """Read the YAML beside a file of weights; raises ModelError with one line."""
+    path = file.with_suffix(".yaml")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return OnnxDescription.model_validate(content)
     except FileNotFoundError:
         raise ModelError(
-            f"{path}: missing; it says what the ONNX file beside it expects (docs/models.md)"
+            f"{path}: missing; it says what the {file.suffix} file beside it expects "
+            "(docs/models.md)"
         ) from None
     except ValidationError as error:
         faults = "; ".join(
