@@ -1,10 +1,15 @@
-"""Does memory grow with the number of pictures? Peak of ingest, check, crop and evaluate.
+"""Does memory grow with the number of pictures? Peak of ingest, check, crop, evaluate and train.
 
 Each stage works on 1,000 and on 20,000 small pictures (drawn faces; copies differ by a comment in
 the file, so that none is a repeat); prints the largest process of each and their ratio. What grows
 is the table alone, a few kB a row.
 
+Then `train` reads 1,000 and 100,000 crops of 64 px, decoding included, for an epoch of a small
+network: resident memory with and without mapped files, and how much more 100,000 take. Target:
+under 2 GB beyond the model.
+
     .venv/bin/python benchmarks/memory.py [N …]
+    .venv/bin/python benchmarks/memory.py training [N …]
 """
 
 import os
@@ -13,12 +18,23 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+import cv2
+import numpy as np
+import pandas as pd
 import yaml
+
+from tasks.core.paths import Paths
+from tasks.core.shards import encode_png, write_shards
+from tasks.core.tables import write_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SIZES = (1_000, 20_000)
+TRAINED_SIZES = (1_000, 100_000)
+TRAINED_SIDE_PX, DISTINCT_CROPS = 64, 200
+LABELS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 STAGES = ("ingest", "check", "crop", "split", "evaluate base")
 MODEL = """
 from pathlib import Path
@@ -82,17 +98,94 @@ def peak_mib(folder: Path, stage: str) -> float:
         return float(answer.read() or "nan")
 
 
+def trained_project(folder: Path, crops: int) -> Path:
+    """Make a clone whose split table and shards hold that many crops."""
+    subprocess.run(["git", "clone", "-q", str(REPOSITORY), str(folder)], check=True)
+    (folder / ".venv").symlink_to(REPOSITORY / ".venv")
+    params = yaml.safe_load((folder / "presets" / "quick.yaml").read_text())
+    params["train"].update(backbone="lenet5", start="random", group={}, epochs=1, batch_size=128)
+    params["train"].update(input_size_px=TRAINED_SIDE_PX, device="cpu")
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    paths, rng = Paths(folder), np.random.default_rng(0)
+    paths.crop_shards.mkdir(parents=True)
+    paths.crop_settings.write_text("{}\n")
+    coarse = rng.integers(0, 256, (DISTINCT_CROPS, 8, 8, 3)).astype(np.float32)
+    sides = (TRAINED_SIDE_PX, TRAINED_SIDE_PX)
+    pictures = [encode_png(cv2.resize(one, sides).astype(np.uint8)) for one in coarse]
+    names = [f"{number:016x}" for number in range(crops)]
+    members = ((f"{name}.png", pictures[n % DISTINCT_CROPS]) for n, name in enumerate(names))
+    places = list(write_shards(members, paths.crop_shards, 10_000))
+    numbers = np.arange(crops)
+    table = pd.DataFrame(
+        {
+            "image_id": names,
+            "dataset": "made",
+            "subject_id": [f"made/{number // 10}" for number in numbers],
+            "subject_known": True,
+            "emotion": np.array(LABELS)[numbers % len(LABELS)],
+            "age_band": "adult",
+            "gender": "female",
+            "split": np.where(numbers // 10 % 5 == 0, "validation", "train"),
+            "shard": [place.shard for place in places],
+            "offset_bytes": [place.offset_bytes for place in places],
+            "size_bytes": [place.size_bytes for place in places],
+        }
+    )
+    write_table(table, paths.split)
+    return folder
+
+
+def trained_peaks_mib(folder: Path) -> dict[str, float]:
+    """Train in a process of its own; return the peak of its memory, with and without files."""
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    command = [sys.executable, "-m", "tasks", "train"]
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    peaks = {"VmHWM": 0.0, "RssAnon": 0.0}
+    while process.poll() is None:
+        try:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+        except OSError:
+            break
+        for line in status.splitlines():
+            name, _, value = line.partition(":")
+            if name in peaks:
+                peaks[name] = max(peaks[name], float(value.split()[0]) / 1024)
+        time.sleep(0.02)
+    if process.wait() != 0:
+        sys.exit("train failed")
+    return {"resident": peaks["VmHWM"], "of which anonymous": peaks["RssAnon"]}
+
+
+def training(sizes: tuple[int, ...], folder: Path) -> None:
+    """Measure and print what training takes."""
+    found = {n: trained_peaks_mib(trained_project(folder / f"train-{n}", n)) for n in sizes}
+    print("train               " + "".join(f"{size:>12,} crops" for size in sizes) + "   more")
+    for kind in found[sizes[0]]:
+        peaks = [found[size][kind] for size in sizes]
+        cells = "".join(f"{peak:>14.0f} MiB" for peak in peaks)
+        print(f"{kind:<20}{cells}   {peaks[-1] - peaks[0]:.0f} MiB", flush=True)
+
+
+def stages(sizes: tuple[int, ...], folder: Path) -> None:
+    """Measure and print what the stages before take."""
+    projects = {size: project(folder / str(size), size) for size in sizes}
+    print("stage          " + "".join(f"{size:>12,} pictures" for size in sizes) + "   ratio")
+    for stage in STAGES:
+        peaks = [peak_mib(projects[size], stage) for size in sizes]
+        cells = "".join(f"{peak:>17.0f} MiB" for peak in peaks)
+        print(f"{stage:<15}{cells}   {peaks[-1] / peaks[0]:.2f}", flush=True)
+
+
 def main() -> None:
     """Measure and print."""
-    sizes = tuple(int(number) for number in sys.argv[1:]) or SIZES
+    arguments = sys.argv[1:]
+    training_alone = arguments[:1] == ["training"]
+    sizes = tuple(int(number) for number in arguments[training_alone:])
     folder = Path(tempfile.mkdtemp(prefix="affectgap-memory-"))
     try:
-        projects = {size: project(folder / str(size), size) for size in sizes}
-        print("stage          " + "".join(f"{size:>12,} pictures" for size in sizes) + "   ratio")
-        for stage in STAGES:
-            peaks = [peak_mib(projects[size], stage) for size in sizes]
-            cells = "".join(f"{peak:>17.0f} MiB" for peak in peaks)
-            print(f"{stage:<15}{cells}   {peaks[-1] / peaks[0]:.2f}", flush=True)
+        if not training_alone:
+            stages(sizes or SIZES, folder)
+        training((training_alone and sizes) or TRAINED_SIZES, folder)
     finally:
         shutil.rmtree(folder)
 

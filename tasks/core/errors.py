@@ -33,5 +33,9 @@ class ModelError(UserError):
     """A model, a weights file or an architecture cannot be used; says which and why."""
 
 
+class DivergedError(ModelError):
+    """A training's loss is no finite number any more; names the step and what to change."""
+
+
 class ConservationError(AffectGapError):
     """A stage lost or invented rows: rows in is not rows out plus rejects (a defect of ours)."""

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import track as rich_track
 
 MARK = "\x1eprogress "
+NOTE = "note: "
 _EVERY_S = 0.25
 
 Item = TypeVar("Item")
@@ -39,6 +40,11 @@ def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         yield from rich_track(items, what, total=total, console=console, transient=True)
     else:
         yield from items
+
+
+def say(line: str) -> None:
+    """Say something that whoever started the stage should know; the flow shows it too."""
+    print(NOTE + line, flush=True)
 
 
 def parse(line: str) -> tuple[str, int, int] | None:

@@ -26,7 +26,7 @@ from tasks.core.tables import write_csv
 from tasks.train.by_people import with_intervals
 from tasks.train.loop import HISTORY_COLUMNS
 from tasks.train.on_validation import Validation, Verdict, judge, load_validation
-from tasks.train.outcome import HISTORY, scratch, whole_folder
+from tasks.train.outcome import HISTORY, whole_folder
 
 BASE, CHOSEN = "base", "finetuned"
 COLUMNS: tuple[str, ...] = (
@@ -69,10 +69,9 @@ def run(params: Params, paths: Paths) -> StageResult:
     seen = load_seen(paths.model(BASE))
     chosen = BASE
     if made:
-        with scratch(paths, "choose") as work:
-            spec = load_spec(paths.model(BASE))
-            validation = load_validation(paths, spec, params.by, "choose.by", work)
-            verdicts = _judge_all(params, paths, [BASE, *made], validation)
+        spec = load_spec(paths.model(BASE))
+        validation = load_validation(paths, spec, params.by, "choose.by")
+        verdicts = _judge_all(params, paths, [BASE, *made], validation)
         chosen = max(verdicts, key=lambda name: verdicts[name].rank)  # the first of equals
         parts = [load_seen(paths.model(chosen)), validation.seen("choose")]
         seen = pd.concat(parts, ignore_index=True)

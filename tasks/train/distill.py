@@ -10,10 +10,10 @@ own pictures; here on the replayed ones, which show the groups that must not be 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from tasks.core.models.recogniser import Normalisation
 from tasks.core.models.spec import ModelSpec
+from tasks.train.losses import LabelLoss
 from tasks.train.pictures import Pictures
 from tasks.train.replay import Replay
 from tasks.train.strategy import Objective
@@ -42,19 +42,24 @@ class Distill(Replay):
         self.weight = weight
 
     def objective(
-        self, module: nn.Module, spec: ModelSpec, train: Pictures, device: torch.device
+        self,
+        module: nn.Module,
+        spec: ModelSpec,
+        train: Pictures,
+        device: torch.device,
+        label_loss: LabelLoss,
     ) -> Objective:
         """Ask the base model about every replayed picture and make the loss."""
         soft = torch.log_softmax(self._logits(module, spec, train, device) / self.temperature, 1)
 
         def loss(logits: torch.Tensor, rows: np.ndarray, targets: torch.Tensor) -> torch.Tensor:
             replayed = torch.from_numpy(rows >= self.n_own).to(device)
-            labelled = functional.cross_entropy(logits, targets, reduction="none")  # (B,)
+            labelled = label_loss(logits, targets)  # (B,)
             wanted = soft[torch.from_numpy(np.maximum(rows - self.n_own, 0)).to(device)]  # (B, K)
             given = torch.log_softmax(logits / self.temperature, dim=1)
             # The square keeps the gradients' size, whatever the temperature (Hinton et al.).
             divergence = (wanted.exp() * (wanted - given)).sum(dim=1) * self.temperature**2
-            return torch.where(replayed, self.weight * divergence, labelled).mean()
+            return torch.where(replayed, self.weight * divergence, labelled)
 
         return loss
 
@@ -66,6 +71,7 @@ class Distill(Replay):
         module.eval()
         with torch.no_grad():
             for start in range(self.n_own, len(train), _AT_ONCE):
-                pixels = torch.from_numpy(train.pixels[start : start + _AT_ONCE]).to(device)
+                rows = np.arange(start, min(start + _AT_ONCE, len(train)))
+                pixels = torch.from_numpy(train.batch(rows)).to(device)
                 parts.append(module(normalise(pixels)).float())
         return torch.cat(parts)

@@ -2,6 +2,7 @@
 
 What the backbone sees in a face is what it learnt from the base model's pictures; its batch
 normalisation keeps the statistics of those too (the network stays in evaluation mode).
+`features.py` says what that saves.
 """
 
 from torch import nn
@@ -18,3 +19,7 @@ class HeadOnly(Strategy):
     def trainable(self, module: nn.Module) -> list[str]:
         """Name the head's weights."""
         return head_parameters(module)
+
+    def freezes(self, module: nn.Module) -> bool:
+        """Stay in evaluation mode, also where the last layer stands alone."""
+        return True

@@ -22,7 +22,7 @@ from tasks.core.result import StageResult
 from tasks.core.skipped import Skipped, read_skipped
 from tasks.train.loop import HISTORY_COLUMNS
 from tasks.train.on_validation import Verdict, judge, load_validation
-from tasks.train.outcome import keep_model, scratch, skip
+from tasks.train.outcome import keep_model, skip
 from tasks.train.resume import State
 
 NAME = "interpolate"
@@ -52,13 +52,12 @@ def run(params: Params, paths: Paths) -> StageResult:
     ends = copied(base), copied(tuned)
     coefficients = [float(value) for value in np.linspace(0, 1, params.coefficients)]
     verdicts = []
-    with scratch(paths, NAME) as work:
-        validation = load_validation(paths, spec, params.by, "interpolate.by", work)
-        for coefficient in coefficients:
-            tuned.load_state_dict(between(*ends, coefficient))
-            how = (params.by, params.min_n, params.device, params.batch_size)
-            verdicts.append(judge(tuned, spec, validation, *how))
-        seen = [load_seen(paths.model(params.from_)), validation.seen(NAME)]
+    validation = load_validation(paths, spec, params.by, "interpolate.by")
+    for coefficient in coefficients:
+        tuned.load_state_dict(between(*ends, coefficient))
+        how = (params.by, params.min_n, params.device, params.batch_size)
+        verdicts.append(judge(tuned, spec, validation, *how))
+    seen = [load_seen(paths.model(params.from_)), validation.seen(NAME)]
     best = max(range(len(verdicts)), key=lambda index: verdicts[index].rank)  # the first of equals
     tuned.load_state_dict(between(*ends, coefficients[best]))
     source = f"{coefficients[best]:.2f} of the way from the base model to: {spec.source}"

@@ -1,54 +1,79 @@
-"""The training loop: Adam on a strategy's loss, and the checkpoint that validates best.
+"""The training loop: epoch after epoch, and which of them is kept.
 
-Best is the highest mean recall over the emotions of the validation pictures, of the worst group
-where they are of several; among equals, the lowest validation loss. Where the network comes
-already trained, its untouched weights (epoch 0) compete too, so that fine-tuning never ends with a
-model that validates worse than it began.
+The best epoch has the highest mean recall over the emotions of the validation pictures, of the
+worst group where they are of several; among equals, the lowest validation loss. Where the network
+comes already trained, its untouched weights (epoch 0) compete too, so that fine-tuning never ends
+with a model that validates worse than it began. Or, where the recipe says so, the last epoch is
+kept, whatever it is like.
+
+After each epoch everything is on the disk, so that a training which was killed goes on there. With
+`torchrun` several processes train together; all but the first end here.
 """
 
 import hashlib
 import json
 import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
-from torch.nn import functional
 
-from tasks.core.errors import ModelError
-from tasks.core.models.device import choose_device, make_repeatable, uses_bfloat16
-from tasks.core.models.recogniser import Normalisation
+from tasks.core import ranks
+from tasks.core.errors import DivergedError
 from tasks.core.models.spec import ModelSpec
-from tasks.core.progress import track
-from tasks.train.augmentation import augment, draw_changes
+from tasks.core.progress import say, track
+from tasks.train.distributed import Group, joined
+from tasks.train.memory import clear_up
 from tasks.train.pictures import Pictures
-from tasks.train.recall import worst_recall_score
 from tasks.train.recipe import Recipe
-from tasks.train.resume import (
-    Progress,
-    State,
-    load_progress,
-    optimiser_moments,
-    restore_moments,
-    save_progress,
-)
+from tasks.train.resume import Progress, load_progress, save_progress
 from tasks.train.strategy import Strategy
+from tasks.train.trainer import Trainer, Validated
 
-HISTORY_COLUMNS: tuple[str, ...] = ("epoch", "train_loss", "valid_loss", "valid_recall_score")
-_VALIDATION_BATCH = 128
-_WARM_UP_SHARE = 0.1  # of all steps, over which a cosine schedule rises to the learning rate
+HISTORY_COLUMNS: tuple[str, ...] = (
+    "epoch",
+    "train_loss",
+    "valid_loss",
+    "valid_recall_score",
+    "valid_accuracy_score",
+)
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The best weights, the epoch that they are from, and the history (one row an epoch)."""
+    """What a training came to.
+
+    Attributes
+    ----------
+    module
+        The network with the kept weights, on the CPU, in evaluation mode.
+    best_epoch
+        The epoch that they are from.
+    history
+        One row an epoch, with `HISTORY_COLUMNS`.
+    seconds
+        Time spent in the steps of all epochs, earlier calls included; validation is not in it.
+    pictures_per_second
+        Shown in training, in that time.
+    found
+        `(N,)` int64: which label the kept weights give each validation picture.
+    pieces
+        Into how many parts a batch was cut so that it fits into memory; 1: none.
+    """
 
     module: nn.Module
     best_epoch: int
     history: pd.DataFrame
+    seconds: float
+    pictures_per_second: float
+    found: np.ndarray
+    pieces: int
 
 
 def fit(
@@ -60,8 +85,9 @@ def fit(
     strategy: Strategy,
     work: Path,
     from_trained: bool,
+    until: int | None = None,
 ) -> Fitted:
-    """Train a network and keep the epoch that validates best.
+    """Train a network and keep the epoch that the recipe asks for.
 
     Parameters
     ----------
@@ -79,34 +105,45 @@ def fit(
         A folder for progress; a second call with the same arguments goes on where the first ended.
     from_trained
         Whether the starting weights compete as epoch 0.
+    until
+        The epoch after which to stop, to go on another time; None: the recipe's last.
+
+    Raises
+    ------
+    ModelError
+        Where the loss is no finite number, or memory does not hold one picture.
+    PartDone
+        In every process but the first, when all is done.
     """
     fingerprint = _fingerprint(module, train, validation, recipe, strategy)
-    trainer = _Trainer(module, spec, recipe, strategy, train)
-    progress = load_progress(work, fingerprint)
-    if progress is None:
-        history = [_row(0, None, *trainer.validate(validation))] if from_trained else []
-        start = trainer.weights()
-        progress = Progress(0, history, 0, start, start)
-    else:
-        trainer.restore(progress)
-    epochs = range(progress.epoch + 1, recipe.epochs + 1)
-    for epoch in track(epochs, len(epochs), f"epoch of {recipe.epochs}"):
-        train_loss = trainer.train_epoch(train, epoch)
-        valid_loss, recall = trainer.validate(validation)
-        if not math.isfinite(train_loss) or not math.isfinite(valid_loss):
-            raise ModelError(
-                f"the training diverged in epoch {epoch} (the loss is no finite number); "
-                f"choose a learning_rate below {recipe.learning_rate}"
-            )
-        progress.history.append(_row(epoch, train_loss, valid_loss, recall))
-        progress.epoch, progress.weights = epoch, trainer.weights()
-        progress.moments = optimiser_moments(trainer.optimiser)
-        if best_epoch(progress.history) == epoch:
-            progress.best_epoch, progress.best_weights = epoch, progress.weights
-        save_progress(work, progress, fingerprint)
-    module.load_state_dict(progress.best_weights)
-    history = pd.DataFrame(progress.history, columns=list(HISTORY_COLUMNS))
-    return Fitted(module.cpu().eval(), progress.best_epoch, history)
+    with joined(recipe.device) as group:
+        trainer = Trainer(module, spec, recipe, strategy, train, group)
+        if line := trainer.find_pieces(train):
+            _say(line, group)
+        run = _Run(trainer, train, validation, recipe)
+        last = min(until or recipe.epochs, recipe.epochs)
+        progress = load_progress(work, fingerprint)
+        if progress is None or progress.epoch > last:
+            progress = run.start(from_trained)
+        else:
+            trainer.restore(progress)
+        epochs = range(progress.epoch + 1, last + 1)
+        for epoch in track(epochs, len(epochs), f"epoch of {recipe.epochs}"):
+            run.go_on(progress, epoch)
+            if group.first:
+                save_progress(work, progress, fingerprint)
+        module.load_state_dict(progress.best_weights)
+        found = run.found(progress)
+    ranks.first_alone()
+    return Fitted(
+        module.cpu().eval(),
+        progress.best_epoch,
+        pd.DataFrame(progress.history, columns=list(HISTORY_COLUMNS)),
+        progress.seconds,
+        trainer.shown * progress.epoch / progress.seconds,
+        found,
+        progress.pieces,
+    )
 
 
 def best_epoch(history: list[dict[str, float | None]]) -> int:
@@ -118,109 +155,88 @@ def best_epoch(history: list[dict[str, float | None]]) -> int:
     return int(_number(best["epoch"]))
 
 
-class _Trainer:
-    """The network, its optimiser and its device."""
+class _Run:
+    """One epoch after another, and the validation of each."""
 
     def __init__(
-        self,
-        module: nn.Module,
-        spec: ModelSpec,
-        recipe: Recipe,
-        strategy: Strategy,
-        train: Pictures,
+        self, trainer: Trainer, train: Pictures, validation: Pictures, recipe: Recipe
     ) -> None:
-        self.device = choose_device(recipe.device)
-        make_repeatable(self.device)
-        self.bfloat16 = uses_bfloat16(recipe.precision, self.device)
-        self.module = module.to(self.device).to(memory_format=torch.channels_last)
-        self.normalise = Normalisation(spec, self.device)
-        self.recipe = recipe
-        self.strategy = strategy
-        self.objective = strategy.objective(self.module, spec, train, self.device)
-        self.freezes = strategy.freezes(module)
-        trainable = set(strategy.trainable(module))
-        for name, weight in module.named_parameters():
-            weight.requires_grad_(name in trainable)
-        # At least `batch_size` pictures a batch and no small rest, which batch norm cannot use.
-        self.n_batches = max(1, strategy.shown(len(train)) // recipe.batch_size)
-        self.optimiser = torch.optim.Adam(
-            [weight for weight in module.parameters() if weight.requires_grad],
-            lr=recipe.learning_rate,
-            weight_decay=recipe.weight_decay,
-            fused=True,
+        self._trainer = trainer
+        self._train = train
+        self._validation = validation
+        self._recipe = recipe
+        self._found: tuple[int, np.ndarray] | None = None  # of the kept epoch
+
+    def start(self, from_trained: bool) -> Progress:
+        """Return the progress of a training that begins."""
+        start = self._trainer.weights()
+        progress = Progress(0, [], 0, start, start, self._trainer.moments())
+        progress.pieces = self._trainer.pieces
+        if from_trained:
+            self._note(progress, None, self._validate(0))
+        return progress
+
+    def go_on(self, progress: Progress, epoch: int) -> None:
+        """Train and validate one more epoch and bring the progress up to date."""
+        trainer = self._trainer
+        started = time.perf_counter()
+        train_loss = self._with_room(
+            lambda: trainer.train_epoch(self._train, epoch), lambda: trainer.restore(progress)
         )
+        progress.seconds += time.perf_counter() - started
+        validated = self._validate(epoch)
+        progress.epoch, progress.weights = epoch, trainer.weights()
+        progress.moments = trainer.moments()
+        progress.pieces = trainer.pieces
+        self._note(progress, train_loss, validated)
 
-    def weights(self) -> State:
-        state = self.module.state_dict()
-        return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+    def found(self, progress: Progress) -> np.ndarray:
+        """Return what the kept weights, which the network has now, say about each picture."""
+        if self._found and self._found[0] == progress.best_epoch:
+            return self._found[1]
+        return self._validate(progress.best_epoch).found
 
-    def restore(self, progress: Progress) -> None:
-        self.module.load_state_dict(progress.weights)
-        restore_moments(self.optimiser, progress.moments)
+    def _note(self, progress: Progress, train_loss: float | None, validated: Validated) -> None:
+        """Add a line to the history and keep the weights if they are to be kept."""
+        epoch = progress.epoch
+        progress.history.append(_row(epoch, train_loss, validated))
+        if self._recipe.keep == "last" or best_epoch(progress.history) == epoch:
+            progress.best_epoch, progress.best_weights = epoch, progress.weights
+            self._found = epoch, validated.found
 
-    def train_epoch(self, pictures: Pictures, epoch: int) -> float:
-        """Show an epoch's pictures and return their mean loss."""
-        self.module.train(not self.freezes)  # frozen: batch normalisation keeps its statistics
-        torch.manual_seed(self.recipe.seed * 100_003 + epoch)  # drop-out, where there is any
-        rng = np.random.default_rng([self.recipe.seed, epoch])
-        order = self.strategy.order(len(pictures), rng)
-        changes = draw_changes(self.recipe.augmentation, len(order), pictures.pixels.shape[3], rng)
-        own = _ranks(order)  # a picture that is shown twice is changed in two ways
-        total = 0.0
-        for index, part in enumerate(np.array_split(np.arange(len(order)), self.n_batches)):
-            rows = order[part]
-            step = (epoch - 1) * self.n_batches + index
-            self.optimiser.param_groups[0]["lr"] = self._learning_rate(step)
-            pixels = torch.from_numpy(pictures.pixels[rows]).to(self.device)
-            x = self.normalise(augment(pixels, changes.of(own[part], self.device)))
-            targets = torch.from_numpy(pictures.targets[rows]).to(self.device)
-            loss = self.objective(self._logits(x), rows, targets)
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimiser.step()
-            total += loss.item() * len(rows)
-        return total / len(order)
+    def _validate(self, epoch: int) -> Validated:
+        trainer = self._trainer
+        validated = self._with_room(lambda: trainer.validate(self._validation), lambda: None)
+        if not math.isfinite(validated.loss):
+            raise DivergedError(
+                f"the training diverged in epoch {epoch} (the validation loss is no finite "
+                f"number); choose a learning_rate below {self._recipe.learning_rate}"
+            )
+        return validated
 
-    def validate(self, pictures: Pictures) -> tuple[float, float]:
-        """Return the mean loss and the worst group's mean recall over its emotions."""
-        self.module.eval()
-        loss, predicted = 0.0, []
-        with torch.inference_mode():
-            for start in range(0, len(pictures), _VALIDATION_BATCH):
-                part = slice(start, start + _VALIDATION_BATCH)
-                x = self.normalise(torch.from_numpy(pictures.pixels[part]).to(self.device))
-                logits = self._logits(x)
-                targets = torch.from_numpy(pictures.targets[part]).to(self.device)
-                loss += functional.cross_entropy(logits, targets, reduction="sum").item()
-                predicted.append(logits.argmax(dim=1).cpu().numpy())
-        found = np.concatenate(predicted)
-        return loss / len(pictures), worst_recall_score(pictures.targets, found, pictures.groups)
-
-    def _logits(self, x: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            logits: torch.Tensor = self.module(x)
-        return logits.float()
-
-    def _learning_rate(self, step: int) -> float:
-        if self.recipe.schedule == "constant":
-            return self.recipe.learning_rate
-        steps = self.n_batches * self.recipe.epochs
-        rise = max(1, round(_WARM_UP_SHARE * steps))
-        if step < rise:
-            return self.recipe.learning_rate * (step + 1) / rise
-        done = (step - rise) / max(1, steps - rise)
-        return self.recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    def _with_room(self, attempt: Callable[[], Result], go_back: Callable[[], None]) -> Result:
+        """Attempt, and where memory does not suffice, again from where it began."""
+        while True:
+            try:
+                return attempt()
+            except (RuntimeError, MemoryError) as error:
+                line = self._trainer.mend(error)
+                if line is None:
+                    raise
+            # Out here the error is gone, and with it what its frames held in memory.
+            clear_up(self._trainer.group.device)
+            _say(line, self._trainer.group)
+            go_back()
 
 
-def _ranks(order: np.ndarray) -> np.ndarray:
-    """Count the showings by picture, from 0; of a permutation these are the pictures' own rows."""
-    return np.argsort(np.argsort(order, kind="stable"), kind="stable")
+def _say(line: str, group: Group) -> None:
+    if group.first:
+        say(line)
 
 
-def _row(
-    epoch: int, train_loss: float | None, valid_loss: float, recall: float
-) -> dict[str, float | None]:
-    return dict(zip(HISTORY_COLUMNS, (epoch, train_loss, valid_loss, recall), strict=True))
+def _row(epoch: int, train_loss: float | None, validated: Validated) -> dict[str, float | None]:
+    values = (epoch, train_loss, validated.loss, validated.recall, validated.accuracy)
+    return dict(zip(HISTORY_COLUMNS, values, strict=True))
 
 
 def _number(value: float | None) -> float:
@@ -237,7 +253,5 @@ def _fingerprint(
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     for pictures in (train, validation):
-        digest.update(pictures.targets.tobytes() + pictures.groups.tobytes())
-        for start in range(0, len(pictures), 1024):
-            digest.update(np.ascontiguousarray(pictures.pixels[start : start + 1024]))
+        digest.update(pictures.fingerprint())
     return digest.hexdigest()

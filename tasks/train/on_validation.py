@@ -5,7 +5,6 @@ The test split is never read here. Which groups count, `tasks.train.groups` says
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,6 @@ from torch import nn
 
 from tasks.core.errors import DataError, ParamsError
 from tasks.core.labels import ALL
-from tasks.core.models.checkpoint import channels
 from tasks.core.models.device import choose_device, make_repeatable
 from tasks.core.models.recogniser import Recogniser
 from tasks.core.models.spec import ModelSpec
@@ -65,10 +63,8 @@ class Verdict:
         return self.worst, self.mean
 
 
-def load_validation(
-    paths: Paths, spec: ModelSpec, by: Sequence[str], where: str, work: Path
-) -> Validation:
-    """Load the validation split's pictures at a model's input size.
+def load_validation(paths: Paths, spec: ModelSpec, by: Sequence[str], where: str) -> Validation:
+    """Find the validation split's pictures at a model's input size.
 
     Parameters
     ----------
@@ -80,8 +76,6 @@ def load_validation(
         Columns that the groups will come from.
     where
         The params key of `by`, for the message.
-    work
-        A folder for the pixels, which are mapped from there.
 
     Raises
     ------
@@ -100,8 +94,7 @@ def load_validation(
             f"{paths.split}: no validation picture shows {', '.join(spec.labels)}; add pictures of "
             "more people or try another split.seed"
         )
-    file = work / "validation.npy"
-    return Validation(rows, load_pictures(rows, paths.crop_shards, spec, channels(spec), file))
+    return Validation(rows, load_pictures(rows, paths, spec))
 
 
 def judge(
@@ -131,8 +124,13 @@ def judge(
     chosen = choose_device(device)
     make_repeatable(chosen)
     recogniser = Recogniser(spec, module, chosen, batch_size)
-    found = recogniser.predict_prepared(validation.pictures.pixels).argmax(axis=1)
-    return score_groups(validation.rows, np.array(spec.labels)[found], by, min_n)
+    pictures = validation.pictures
+    parts = [
+        recogniser.predict_prepared(pictures.batch(rows)).argmax(axis=1)
+        for rows in pictures.in_parts(batch_size)
+    ]
+    answers = np.array(spec.labels)[np.concatenate(parts)]
+    return score_groups(validation.rows, answers, by, min_n)
 
 
 def score_groups(rows: pd.DataFrame, y_pred: np.ndarray, by: Sequence[str], min_n: int) -> Verdict:

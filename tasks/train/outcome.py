@@ -1,4 +1,4 @@
-"""From chosen rows to a model's folder: load the pixels, fit, keep, and say what came out."""
+"""From chosen rows to a model's folder: find the pixels, fit, keep, and say what came out."""
 
 import hashlib
 import os
@@ -11,16 +11,20 @@ from pathlib import Path
 import pandas as pd
 from torch import nn
 
+from tasks.core import ranks
 from tasks.core.files import sha256_of
-from tasks.core.models.checkpoint import channels, save_model
+from tasks.core.models.checkpoint import save_model
 from tasks.core.models.spec import ModelSpec
 from tasks.core.paths import CROP_SETTINGS, Paths
 from tasks.core.result import Series, StageResult
 from tasks.core.skipped import Skipped, write_skipped
 from tasks.core.tables import write_csv
+from tasks.train.balance import cells_of
+from tasks.train.features import fit_head
 from tasks.train.groups import counting_groups
+from tasks.train.head_only import HeadOnly
 from tasks.train.loop import Fitted, fit
-from tasks.train.pictures import Rows, load_pictures
+from tasks.train.pictures import Pictures, Rows, load_pictures
 from tasks.train.recipe import Recipe
 from tasks.train.strategy import Strategy
 
@@ -59,21 +63,30 @@ def fit_and_keep(
         What is fitted to what; None: all layers to every picture's label.
     """
     work = paths.work(stage, _digest(name, recipe, spec, paths))
-    train, validation = (
-        load_pictures(part, paths.crop_shards, spec, channels(spec), work / f"{role}.npy")
-        for role, part in (("train", rows.train), ("validation", rows.validation))
-    )
-    groups = counting_groups(rows.validation, rows.by, rows.min_n)
-    validation = replace(validation, groups=groups)
+    train, validation = load_both(rows, recipe, paths, spec)
     from_trained = stage == "finetune"
     strategy = strategy or Strategy()
-    fitted = fit(module, spec, train, validation, recipe, strategy, work, from_trained)
+    how = (module, spec, train, validation, recipe)
+    if isinstance(strategy, HeadOnly):
+        fitted = fit_head(*how, strategy, work, from_trained)
+    else:
+        fitted = fit(*how, strategy, work, from_trained)
     seen = pd.concat([seen_before, rows.seen(stage)], ignore_index=True)
     keep_model(paths, name, fitted.module, spec, seen, fitted.history)
-    del train, validation  # the files below are mapped
-    shutil.rmtree(work)
+    shutil.rmtree(work, ignore_errors=True)
     shown = strategy.shown(len(rows.train))
     return _result(spec, rows, fitted, paths.model(name), recipe, shown)
+
+
+def load_both(
+    rows: Rows, recipe: Recipe, paths: Paths, spec: ModelSpec
+) -> tuple[Pictures, Pictures]:
+    """Find the pictures to train on, with their cells, and to validate on, with their groups."""
+    train, validation = (load_pictures(part, paths, spec) for part in (rows.train, rows.validation))
+    if recipe.balance:
+        train = replace(train, cells=cells_of(rows.train, recipe.balance))
+    groups = counting_groups(rows.validation, rows.by, rows.min_n)
+    return train, replace(validation, groups=groups)
 
 
 def keep_model(
@@ -99,10 +112,22 @@ def keep_model(
         Further tables for the folder, by file name.
     """
     with whole_folder(paths.model(name)) as fresh:
-        spec = save_model(fresh, module, spec, seen)
-        for file, table in {HISTORY: history, **(more or {})}.items():
-            write_csv(table, fresh / file)
-        shutil.copyfile(paths.crop_settings, fresh / CROP_SETTINGS)
+        return write_model(fresh, module, spec, seen, {HISTORY: history, **(more or {})}, paths)
+
+
+def write_model(
+    folder: Path,
+    module: nn.Module,
+    spec: ModelSpec,
+    seen: pd.DataFrame,
+    tables: Mapping[str, pd.DataFrame],
+    paths: Paths,
+) -> ModelSpec:
+    """Write a model, tables by file name, and how the crops were cut, into a folder."""
+    spec = save_model(folder, module, spec, seen)
+    for file, table in tables.items():
+        write_csv(table, folder / file)
+    shutil.copyfile(paths.crop_settings, folder / CROP_SETTINGS)
     return spec
 
 
@@ -110,8 +135,9 @@ def keep_model(
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Give a path beside a folder to write it at; it takes the folder's place when all is done.
 
-    After an error the old folder is as it was.
+    After an error the old folder is as it was. Of several processes the first alone gets here.
     """
+    ranks.first_alone()
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
@@ -124,6 +150,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 def skip(paths: Paths, name: str, skipped: Skipped) -> StageResult:
     """Write that models/<name> was not made, and why."""
+    ranks.first_alone()
     write_skipped(paths.model(name), skipped)
     return StageResult({"skipped": 1.0}, summary=f"skipped: {skipped.reason}")
 
@@ -135,18 +162,8 @@ def cannot_be_trained(spec: ModelSpec) -> str | None:
     return None
 
 
-@contextmanager
-def scratch(paths: Paths, stage: str) -> Iterator[Path]:
-    """Give a folder for files that are mapped during a stage, and clear it away."""
-    folder = paths.work(stage, str(os.getpid()))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _digest(name: str, recipe: Recipe, spec: ModelSpec, paths: Paths) -> str:
-    """Name the folder for progress after what is trained on what; the loop checks the pixels."""
+    """Name the folder for progress after what is trained on what; the loop checks the rest."""
     parts = (name, recipe.model_dump_json(), spec.model_dump_json(), sha256_of(paths.split))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -162,7 +179,7 @@ def _result(
             (int(epoch), float(value))
             for epoch, value in zip(trained["epoch"], trained[name], strict=True)
         ]
-        for name in ("train_loss", "valid_loss", "valid_recall_score")
+        for name in ("train_loss", "valid_loss", "valid_recall_score", "valid_accuracy_score")
     }
     recall = float(best["valid_recall_score"])
     metrics = {
@@ -173,13 +190,17 @@ def _result(
         "train_pictures_an_epoch": float(shown),
         "validation_pictures": float(len(rows.validation)),
         "left_out_pictures": float(rows.left_out),
+        "train_seconds": fitted.seconds,
+        "train_pictures_per_second": fitted.pictures_per_second,
     }
     summary = (
-        f"{spec.architecture} on {shown} pictures an epoch: best at epoch {fitted.best_epoch} of "
-        f"{recipe.epochs}, mean validation recall {recall:.1%}"
+        f"{spec.architecture} on {shown} pictures an epoch: {recipe.keep} at epoch "
+        f"{fitted.best_epoch} of {recipe.epochs}, mean validation recall {recall:.1%}"
     )
     if rows.by:
         summary += " of the worst group"
+    if fitted.pieces > 1:
+        summary += f"; batches in {fitted.pieces} pieces, to fit into memory"
     if rows.left_out:
         summary += f"; {rows.left_out} pictures left out, since the model lacks their label"
     return StageResult(metrics, series, [folder], summary)

@@ -1,44 +1,73 @@
 """The pictures that a training uses: which rows, and their pixels at the network's input size."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from tasks.core.errors import DataError
 from tasks.core.models.checkpoint import REPLAY
-from tasks.core.models.recogniser import prepare
 from tasks.core.models.spec import ModelSpec
+from tasks.core.paths import Paths
 from tasks.core.selection import select_rows
-from tasks.core.shards import read_crops
-
-_READ_AT_ONCE = 64
+from tasks.core.tables import read_table
+from tasks.train.pixel_cache import PLACE_COLUMNS, RowFile, open_pixels
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures in memory (mapped from a file).
+    """Pictures that stay on the disk until they are asked for.
 
     Attributes
     ----------
     pixels
-        `(N, S, S, C)` uint8.
+        What holds them: one row a picture, `(M, S, S, C)` uint8; or, where a network is trained on
+        what another one made of them, `(M, F)` float32 features.
+    content
+        A text that says what `pixels` holds; other pixels have another one.
+    rows
+        `(N,)` int64: where each picture is among the M.
     targets
         `(N,)` int64: positions among the labels.
     groups
         `(N, G)` booleans: which are of each group that can be the worst; one column of True where
         groups do not matter.
+    cells
+        `(N,)` int64: which cell each is of, where cells come equally often; else all 0.
     """
 
-    pixels: np.ndarray
+    pixels: RowFile
+    content: str
+    rows: np.ndarray
     targets: np.ndarray
     groups: np.ndarray
+    cells: np.ndarray
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @property
+    def n_channels(self) -> int:
+        """Return the channels of a picture (3, or 1 for grey)."""
+        return self.pixels.shape[-1]
+
+    def batch(self, rows: np.ndarray) -> np.ndarray:
+        """Read some pictures: `(B,)` rows to `(B, S, S, C)` uint8, or features `(B, F)` float32."""
+        return self.pixels.read(self.rows[rows])
+
+    def in_parts(self, size: int) -> Iterator[np.ndarray]:
+        """Go through the pictures in order: `(B,)` rows, `size` at a time."""
+        for start in range(0, len(self), size):
+            yield np.arange(start, min(start + size, len(self)))
+
+    def fingerprint(self) -> bytes:
+        """Digest all that a training could learn from them."""
+        digest = hashlib.sha256(self.content.encode())
+        for part in (self.rows, self.targets, self.groups, self.cells):
+            digest.update(f"{part.shape} {part.dtype}".encode() + part.tobytes())
+        return digest.digest()
 
 
 @dataclass(frozen=True)
@@ -118,42 +147,34 @@ def choose_rows(
     return Rows(kept["train"], kept["validation"], left_out)
 
 
-def load_pictures(
-    rows: pd.DataFrame,
-    shards: Path,
-    spec: ModelSpec,
-    n_channels: int,
-    file: Path,
-) -> Pictures:
-    """Read crops at the network's input size into a memory-mapped file.
-
-    The file holds the pixels, so that memory does not grow with the number of pictures.
+def load_pictures(rows: pd.DataFrame, paths: Paths, spec: ModelSpec) -> Pictures:
+    """Find rows of the split table among the pixels that all stages share.
 
     Parameters
     ----------
     rows
         Rows of the split table.
-    shards
-        The folder of crops.
+    paths
+        The project's paths.
     spec
         Says the size, the colour and the labels.
-    n_channels
-        Channels of the input.
-    file
-        Where the pixels go (written anew).
+
+    Returns
+    -------
+    Pictures
+        In the order of `rows`; all of one group and one cell.
+
+    Raises
+    ------
+    DataError
+        Where there is no room to decode the crops.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    shape = (len(rows), spec.input_size_px, spec.input_size_px, n_channels)
-    pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
-    done = 0
-    for batch in _batches(read_crops(rows, shards)):
-        pixels[done : done + len(batch)] = prepare(batch, spec)
-        done += len(batch)
+    table = read_table(paths.split, columns=list(PLACE_COLUMNS))
+    pixels, content = open_pixels(table, paths, spec)
+    places = pd.Index(table["image_id"]).get_indexer(rows["image_id"])
+    assert (places >= 0).all(), "rows that the split table does not hold"
     position = {label: index for index, label in enumerate(spec.labels)}
     targets = np.array(rows["emotion"].map(position), dtype=np.int64)
-    return Pictures(pixels, targets, np.ones((len(rows), 1), dtype=bool))
-
-
-def _batches(crops: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    while batch := list(islice(crops, _READ_AT_ONCE)):
-        yield np.stack(batch)
+    groups = np.ones((len(rows), 1), dtype=bool)
+    cells = np.zeros(len(rows), dtype=np.int64)
+    return Pictures(pixels, content, places.astype(np.int64), targets, groups, cells)

@@ -1,14 +1,17 @@
 """Strategy `replay`: pictures of the other groups are mixed in, so that they are not forgotten.
 
-All layers are trained with cross-entropy. An epoch shows every picture of the fine-tuned group
-once and, drawn afresh each time, so many of the others that they make up a wanted share; where
-there are fewer than that, some come twice, and none a third time before all came twice.
-A. Robins (1995), Connection Science 7(2), 123, calls this rehearsal.
+All layers are trained. An epoch shows every picture of the fine-tuned group once and, drawn afresh
+each time, so many of the others that they make up a wanted share; where there are fewer than that,
+some come twice, and none a third time before all came twice. Where an epoch is balanced, the
+group's own pictures are so among themselves and the replayed ones among themselves; the share
+stays. A. Robins (1995), Connection Science 7(2), 123, calls this rehearsal.
 """
 
 import numpy as np
 
-from tasks.train.strategy import Strategy
+from tasks.train.balance import draw_balanced
+from tasks.train.pictures import Pictures
+from tasks.train.strategy import Strategy, once_or_balanced
 
 
 class Replay(Strategy):
@@ -32,10 +35,9 @@ class Replay(Strategy):
         """Return the number of own and replayed pictures in an epoch."""
         return self.n_own + self.n_replayed
 
-    def order(self, n_pictures: int, rng: np.random.Generator) -> np.ndarray:
+    def order(self, pictures: Pictures, rng: np.random.Generator) -> np.ndarray:
         """Draw which pictures are replayed in this epoch, and shuffle all."""
-        pool = np.arange(self.n_own, n_pictures)
-        rounds = -(-self.n_replayed // len(pool))
-        drawn = [rng.permutation(pool) for _ in range(rounds)]
-        replayed = np.concatenate([pool[:0], *drawn])[: self.n_replayed]
-        return rng.permutation(np.concatenate([np.arange(self.n_own), replayed]))
+        own = once_or_balanced(np.arange(self.n_own), pictures.cells, rng)
+        pool = np.arange(self.n_own, len(pictures))
+        replayed = draw_balanced(pool, pictures.cells[pool], self.n_replayed, rng)
+        return rng.permutation(np.concatenate([own, replayed]))

@@ -2,12 +2,13 @@
 
 A training that was killed goes on after its last finished epoch and ends with the same bits as one
 that was not: every epoch's chance comes from the seed and the epoch alone, so that the weights,
-Adam's moments and the history are all there is to keep.
+what the optimiser remembers and the history are all there is to keep.
 """
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -34,7 +35,11 @@ class Progress:
     weights, best_weights
         States of the network, now and at the best epoch.
     moments
-        Adam's state by "<parameter index>.<name>".
+        What the optimiser remembers; see `optimiser_moments`.
+    seconds
+        Time spent in training so far, that of earlier calls included.
+    pieces
+        Parts that each batch is cut into, so that it fits into memory.
     """
 
     epoch: int
@@ -43,6 +48,8 @@ class Progress:
     weights: State
     best_weights: State
     moments: State = field(default_factory=dict)
+    seconds: float = 0.0
+    pieces: int = 1
 
 
 def save_progress(folder: Path, progress: Progress, fingerprint: str) -> None:
@@ -63,6 +70,8 @@ def save_progress(folder: Path, progress: Progress, fingerprint: str) -> None:
             "epoch": progress.epoch,
             "best_epoch": progress.best_epoch,
             "history": progress.history,
+            "seconds": progress.seconds,
+            "pieces": progress.pieces,
         }
     )
     write_bytes(folder / FILE, save_tensors(tensors, {"progress": about}))
@@ -88,32 +97,71 @@ def load_progress(folder: Path, fingerprint: str) -> Progress | None:
         parts["weights"],
         parts["best"],
         parts["moments"],
+        about["seconds"],
+        about["pieces"],
     )
 
 
 def optimiser_moments(optimiser: torch.optim.Optimizer) -> State:
-    """Return Adam's moments by "<parameter index>.<name>"."""
-    state = optimiser.state_dict()["state"]
-    return {
-        f"{index}.{name}": torch.as_tensor(value)
-        for index, moments in state.items()
-        for name, value in moments.items()
-    }
+    """Return all that an optimiser remembers, whichever it is.
+
+    Returns
+    -------
+    dict
+        By `tensor.<parameter>.<name>` a parameter's tensors, by `number.<parameter>.<name>` its
+        numbers and by `group.<group>.<name>` those of its group, such as Ranger's count of steps;
+        numbers as tensors without dimensions. A copy: steps that follow do not change it.
+    """
+    content = optimiser.state_dict()
+    kept: State = {}
+    for index, memory in content["state"].items():
+        for name, value in memory.items():
+            if isinstance(value, torch.Tensor):
+                kept[f"tensor.{index}.{name}"] = value.detach().to("cpu", copy=True)
+            elif _is_number(value):
+                kept[f"number.{index}.{name}"] = _as_tensor(value)
+    for index, group in enumerate(content["param_groups"]):
+        for name, value in group.items():
+            if _is_number(value):
+                kept[f"group.{index}.{name}"] = _as_tensor(value)
+    return kept
 
 
 def restore_moments(optimiser: torch.optim.Optimizer, moments: State) -> None:
-    """Put Adam's moments back, each in its weight's memory layout.
+    """Put all that an optimiser remembered back, each tensor in its weight's memory layout.
 
-    Fused Adam walks through the memory of weights and moments side by side, so that a moment in
-    another layout would silently belong to other weights.
+    Fused optimisers walk through the memory of weights and moments side by side, so that a moment
+    in another layout would silently belong to other weights. What the optimiser has learnt
+    meanwhile is forgotten: with the moments of a fresh one it is as fresh.
     """
-    content = optimiser.state_dict()
+    groups = [
+        {name: value for name, value in group.items() if not _is_number(value)}
+        for group in optimiser.state_dict()["param_groups"]
+    ]
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
-    state: dict[int, State] = {}
+    state: dict[int, dict[str, Any]] = {}
     for key, tensor in moments.items():
-        index, name = key.split(".", 1)
-        weight = weights[int(index)]
-        same_shape = tensor.shape == weight.shape  # all but the count of steps
-        placed = torch.empty_like(weight).copy_(tensor) if same_shape else tensor
-        state.setdefault(int(index), {})[name] = placed.detach()
-    optimiser.load_state_dict({"state": state, "param_groups": content["param_groups"]})
+        kind, index, name = key.split(".", 2)
+        if kind == "group":
+            groups[int(index)][name] = tensor.item()
+        elif kind == "number":
+            state.setdefault(int(index), {})[name] = tensor.item()
+        else:
+            state.setdefault(int(index), {})[name] = _placed(tensor, weights[int(index)])
+    optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _placed(tensor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Copy a tensor into its weight's memory layout; a count of steps has none."""
+    if tensor.shape != weight.shape:
+        return tensor.clone()
+    return torch.empty_like(weight, dtype=tensor.dtype).detach().copy_(tensor)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _as_tensor(value: float) -> torch.Tensor:
+    """Keep a Python number to its last bit."""
+    return torch.tensor(value, dtype=torch.int64 if isinstance(value, int) else torch.float64)

@@ -1,7 +1,8 @@
 """What is trained, on which pictures and towards what: the part in which strategies differ.
 
-`Strategy` itself is the plain way: all layers, every picture once an epoch, cross-entropy. The
-base model is trained so, and `naive` fine-tuning. The others replace one of its parts each.
+`Strategy` itself is the plain way: all layers, every picture once an epoch (or, where an epoch is
+balanced, every cell equally often), the loss of the params. The base model is trained so, and
+`naive` fine-tuning. The others replace one of its parts each.
 """
 
 from collections.abc import Callable
@@ -9,18 +10,19 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from tasks.core.models.spec import ModelSpec
+from tasks.train.balance import draw_balanced
+from tasks.train.losses import LabelLoss
 from tasks.train.pictures import Pictures
 
 # From logits (B, K), the batch's rows (B,) among the training pictures and their targets (B,)
-# to a loss, the mean over the batch.
+# to each picture's loss (B,).
 Objective = Callable[[torch.Tensor, np.ndarray, torch.Tensor], torch.Tensor]
 
 
 class Strategy:
-    """All layers, every picture once an epoch, cross-entropy."""
+    """All layers, every picture once an epoch, the loss with the labels."""
 
     name = "naive"
 
@@ -36,17 +38,37 @@ class Strategy:
         """Return how many pictures an epoch shows, out of those that there are."""
         return n_pictures
 
-    def order(self, n_pictures: int, rng: np.random.Generator) -> np.ndarray:
+    def order(self, pictures: Pictures, rng: np.random.Generator) -> np.ndarray:
         """Draw an epoch's pictures: `(shown,)` rows, in the order of the steps."""
-        return rng.permutation(n_pictures)
+        return rng.permutation(once_or_balanced(np.arange(len(pictures)), pictures.cells, rng))
 
     def objective(
-        self, module: nn.Module, spec: ModelSpec, train: Pictures, device: torch.device
+        self,
+        module: nn.Module,
+        spec: ModelSpec,
+        train: Pictures,
+        device: torch.device,
+        label_loss: LabelLoss,
     ) -> Objective:
         """Make the loss; called once, with the network as the training found it."""
-        return labels_alone
+
+        def loss(logits: torch.Tensor, rows: np.ndarray, targets: torch.Tensor) -> torch.Tensor:
+            return label_loss(logits, targets)
+
+        return loss
 
 
-def labels_alone(logits: torch.Tensor, rows: np.ndarray, targets: torch.Tensor) -> torch.Tensor:
-    """Return the cross-entropy with the labels, the mean over the batch."""
-    return functional.cross_entropy(logits, targets)
+def once_or_balanced(rows: np.ndarray, cells: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return as many rows as there are: each once, or where there are cells, balanced by these.
+
+    Parameters
+    ----------
+    rows
+        `(M,)` rows among the training pictures.
+    cells
+        `(N,)` cells of all training pictures; all 0 where an epoch is not balanced.
+    rng
+        The only source of chance.
+    """
+    own = cells[rows]
+    return draw_balanced(rows, own, len(rows), rng) if cells.any() else rows

@@ -13,6 +13,9 @@ from tasks.core.paths import Paths
 from tasks.core.shards import encode_png, write_shards
 from tasks.core.tables import write_table
 from tasks.train import finetune, stage
+from tasks.train.pictures import Pictures
+from tasks.train.pixel_cache import RowFile
+from tasks.train.trainer import Validated
 
 EMOTIONS = ("anger", "happiness", "neutral")
 _PARAMS = load_yaml(Path(__file__).parents[2] / "params.yaml")
@@ -50,6 +53,34 @@ def finetune_params() -> Callable[..., finetune.Params]:
         return finetune.Params.model_validate({**section, **_SMALL, **parts, **own})
 
     return make
+
+
+@pytest.fixture
+def pictures_of(tmp_path: Path) -> Callable[..., Pictures]:
+    """Pictures from arrays: `(N, S, S, C)` uint8 and `(N,)` targets; all of one group."""
+
+    def make(pixels: np.ndarray, targets: Any, cells: Any = None) -> Pictures:
+        file = tmp_path / f"pixels-{len(list(tmp_path.glob('pixels-*')))}.npy"
+        np.save(file, pixels)
+        rows, one_group = np.arange(len(pixels)), np.ones((len(pixels), 1), dtype=bool)
+        cells = np.zeros(len(pixels), dtype=np.int64) if cells is None else np.array(cells)
+        targets = np.array(targets, dtype=np.int64)
+        return Pictures(RowFile(file), str(file), rows, targets, one_group, cells)
+
+    return make
+
+
+@pytest.fixture
+def validated() -> Callable[[float], Validated]:
+    """An outcome of a validation of which the recall alone matters."""
+    return lambda recall: Validated(1.0, recall, recall, np.zeros(1, dtype=np.int64))
+
+
+@pytest.fixture(autouse=True)
+def without_sheets(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the figure of each training (most of a second), but for the tests of it."""
+    if "sheet" not in request.node.path.stem:
+        monkeypatch.setattr(stage, "augmentation_sheet", lambda *_: None)
 
 
 @pytest.fixture

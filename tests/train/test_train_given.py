@@ -11,16 +11,19 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from keras_writer import CLASSES, head, mobilenet, write_flat
 from onnx import TensorProto, helper, numpy_helper
 
-from tasks.core.errors import ModelError, ParamsError
+from tasks.core.errors import ModelError
 from tasks.core.files import sha256_of
 from tasks.core.models import given, pretrained
 from tasks.core.models.backbones import build_module
 from tasks.core.models.checkpoint import SEEN_COLUMNS, load_model, load_seen, save_model
-from tasks.core.models.imagenet import Start
+from tasks.core.models.head import head_parameters
+from tasks.core.models.keras_mobilenet import read_mobilenet
 from tasks.core.models.recogniser import Recogniser
 from tasks.core.models.spec import ModelSpec
+from tasks.core.models.start import Start
 from tasks.core.paths import Paths
 from tasks.core.tables import read_table
 from tasks.evaluate.in_batches import predict_crops
@@ -166,8 +169,8 @@ def test_what_is_no_model_is_one_line(cut, train_params, weights):
 
 
 def test_training_from_imagenet_keeps_its_normalisation_and_says_so(cut, train_params, monkeypatch):
-    def start(backbone, n_classes, input_size_px, root):
-        module = build_module(backbone, n_classes, 3, input_size_px)
+    def start(backbone, n_classes, channels, input_size_px, root):
+        module = build_module(backbone, n_classes, channels, input_size_px)
         return Start(module, (0.4, 0.5, 0.6), (0.2, 0.2, 0.2), "timm made_in1k, mit")
 
     monkeypatch.setattr(stage, "imagenet_start", start)
@@ -176,5 +179,107 @@ def test_training_from_imagenet_keeps_its_normalisation_and_says_so(cut, train_p
     _, spec = load_model(cut.model("base"))
     assert spec.architecture == "timm/test_efficientnet" and spec.mean == (0.4, 0.5, 0.6)
     assert spec.source == "trained here from timm made_in1k, mit"
-    with pytest.raises(ParamsError, match=r"train\.colour"):
-        stage.run(train_params(**params, colour="grey"), cut)
+
+
+def body_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Everything but the head."""
+    names = set(head_parameters(module))
+    return {name: t for name, t in module.state_dict().items() if name not in names}
+
+
+def begin(params: stage.Params, paths: Paths, *labels: str) -> stage.Untrained:
+    return stage.untrained(params, labels, pd.Series(["drawn"]), paths)
+
+
+def test_a_model_of_ours_is_trained_on_with_a_fresh_head(cut, train_params, ours):
+    (ours / "crop.json").write_text(json.dumps({"margin": 0.1}))
+    params = train_params(start=str(ours), learning_rate=1e-9, epochs=1)
+    summary = stage.run(params, cut).summary
+    before, old = load_model(ours)
+    after, spec = load_model(cut.model("base"))
+    assert (spec.mean, spec.labels, spec.architecture) == (old.mean, LABELS, "lenet5")
+    assert f"trained here from version {old.version} (trained elsewhere)" in spec.source
+    for name, tensor in body_of(after).items():
+        torch.testing.assert_close(tensor, body_of(before)[name], atol=1e-6, rtol=0)
+    for name in head_parameters(after):
+        assert not torch.allclose(after.get_parameter(name), before.get_parameter(name), atol=1e-3)
+    assert "crop.margin is 0.25, but margin of" in summary  # a note: the model is trained on
+    seen = load_seen(cut.model("base"))
+    assert seen["subject_id"].iloc[0] == "made/00" and set(seen["stage"]) == {"train"}
+    assert len(seen) > 1  # and those of this training
+
+
+def test_the_head_is_that_of_the_label_set_and_the_input_may_be_larger(cut, train_params, ours):
+    first = begin(train_params(start=str(ours), input_size_px=64), cut, "anger", "fear")
+    assert first.spec.labels == ("anger", "fear") and first.spec.input_size_px == 64
+    assert first.module(torch.rand(2, 3, 64, 64)).shape == (2, 2)
+
+
+@pytest.fixture
+def keras_file(tmp_path: Path) -> Path:
+    """A MobileNet v1 of Keras with a hidden layer, and the YAML that says what it expects."""
+    (tmp_path / "given").mkdir()
+    about = {
+        "labels": ["anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"][
+            :CLASSES
+        ],
+        "input_size_px": 64,
+        "colour": "rgb",
+        "layout": "nhwc",
+        "scaling": "-1..1",
+        "box_margin": 0.25,
+        "output": "probabilities",
+        "source": "made for a test",
+    }
+    (tmp_path / "given/net.yaml").write_text(yaml.safe_dump(about))
+    return write_flat(tmp_path / "given/net.h5", [*mobilenet(), *head()])
+
+
+def test_a_keras_mobilenet_is_trained_on_with_its_hidden_layer(cut, train_params, keras_file):
+    first = begin(train_params(start="given/net.h5", backbone="mobilenet_v1"), cut, *LABELS)
+    assert first.spec.architecture == "mobilenet_v1_relu256"
+    assert (first.spec.mean, first.spec.std) == ((0.5,) * 3, (0.5,) * 3)
+    _, state = read_mobilenet(keras_file)
+    for name, tensor in body_of(first.module).items():
+        assert torch.equal(tensor, state[name]), name
+    assert first.module(torch.rand(2, 3, 32, 32)).shape == (2, 3)
+    assert "made for a test" in first.spec.source
+
+
+def test_a_keras_mobilenet_with_its_yaml_is_taken_as_it_is(cut, train_params, keras_file):
+    assert "nothing was trained" in stage.run(train_params(weights="given/net.h5"), cut).summary
+    _, spec = load_model(cut.model("base"))
+    assert spec.architecture == "mobilenet_v1_relu256" and len(spec.labels) == CLASSES
+    keras_file.with_suffix(".yaml").unlink()
+    with pytest.raises(ModelError, match=r"net\.yaml: missing; .*\.h5 file") as error:
+        stage.run(train_params(weights="given/net.h5"), cut)
+    assert "\n" not in str(error.value)
+
+
+def test_a_published_mobilenet_is_trained_on(cut, train_params, keras_file, monkeypatch):
+    name = "hsemotion/mobilenet_7"
+    monkeypatch.setattr(pretrained, "weights_file", lambda *_: keras_file)
+    labels = pretrained.PRETRAINED[name].spec.labels[:CLASSES]
+    spec = pretrained.PRETRAINED[name].spec.model_copy(update={"labels": labels})
+    entry = replace(pretrained.PRETRAINED[name], spec=spec)
+    for module in (pretrained, given):
+        monkeypatch.setattr(module, "PRETRAINED", {name: entry})
+    params = {"start": name, "backbone": "mobilenet_v1"}
+    first = begin(train_params(**params), cut, *LABELS)
+    assert first.spec.mean == spec.mean and first.spec.labels == LABELS
+    assert "but that of hsemotion/mobilenet_7 is 0" in first.note
+    with pytest.raises(ModelError, match=r"is mobilenet_v1, but train\.backbone is compact"):
+        begin(train_params(start=name, backbone="compact"), cut, *LABELS)
+    with pytest.raises(ModelError, match=r"takes rgb, but train\.colour is grey"):
+        begin(train_params(**params, colour="grey"), cut, *LABELS)
+
+
+def test_a_start_that_is_no_model_or_cannot_be_trained_on_is_one_line(cut, train_params):
+    write_onnx(cut.root, margin=0.25)
+    with pytest.raises(ModelError, match=r"train\.start: stripes\.onnx cannot be trained on"):
+        begin(train_params(start="stripes.onnx"), cut, *LABELS)
+    with pytest.raises(ModelError, match="'imagenett' is neither random nor imagenet") as error:
+        begin(train_params(start="imagenett"), cut, *LABELS)
+    assert "\n" not in str(error.value)
+    with pytest.raises(ModelError, match="alexnet: 32 px is too small an input"):
+        begin(train_params(backbone="alexnet"), cut, *LABELS)

@@ -1,9 +1,5 @@
 import json
-import signal
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,8 +11,8 @@ from tasks.core.files import sha256_of
 from tasks.core.models.checkpoint import load_model, load_seen
 from tasks.core.models.recogniser import Recogniser
 from tasks.core.tables import read_table, write_table
-from tasks.train import finetune, loop, stage
-from tasks.train.loop import best_epoch
+from tasks.train import finetune, loop, stage, trainer
+from tasks.train.loop import HISTORY_COLUMNS, best_epoch
 from tasks.train.recall import mean_recall_score
 
 
@@ -38,7 +34,7 @@ def test_base_model_folder_says_what_was_trained_on_whom(cohort, train_params):
         assert set(seen.loc[seen["role"] == role, "image_id"]) == expected
     assert set(seen["stage"]) == {"train"}
     history = pd.read_csv(cohort.model("base") / "history.csv")
-    assert list(history.columns) == ["epoch", "train_loss", "valid_loss", "valid_recall_score"]
+    assert list(history.columns) == list(HISTORY_COLUMNS)
     assert list(history["epoch"]) == [1, 2, 3, 4]
     assert [epoch for epoch, _ in result.series["train_loss"]] == [1, 2, 3, 4]
     assert not list(cohort.at("work").glob("train/*"))  # progress is cleared away
@@ -84,6 +80,7 @@ def test_torn_or_foreign_progress_is_not_used(cohort, train_params, monkeypatch)
     real = loop.load_progress
 
     def tear(folder, fingerprint):
+        folder.mkdir(parents=True)
         (folder / "progress.safetensors").write_bytes(b"\x10\x00\x00torn")
         return real(folder, fingerprint)
 
@@ -92,32 +89,9 @@ def test_torn_or_foreign_progress_is_not_used(cohort, train_params, monkeypatch)
     assert weights(cohort) == undisturbed
 
 
-@pytest.mark.slow
-def test_training_killed_by_sigkill_goes_on_with_the_same_bits(cohort, train_params):
-    params = train_params(epochs=12, backbone="compact")
-    code = (
-        "import sys, json; from pathlib import Path; from tasks.core.paths import Paths\n"
-        "from tasks.train import stage\n"
-        "stage.run(stage.Params.model_validate(json.loads(sys.argv[1])), Paths(Path(sys.argv[2])))"
-    )
-    command = [sys.executable, "-c", code, params.model_dump_json(), str(cohort.root)]
-    root = Path(__file__).parents[2]
-    subprocess.run(command, cwd=root, check=True)
-    undisturbed = weights(cohort)
-
-    process = subprocess.Popen(command, cwd=root)
-    while not (found := list(cohort.at("work/train").glob("*/progress.safetensors"))):
-        assert process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert found[0].is_file()
-    subprocess.run(command, cwd=root, check=True)
-    assert weights(cohort) == undisturbed
-
-
 def test_compact_learns_a_small_set_by_heart(cohort, train_params):
     still = {
-        **dict.fromkeys(("flip", "rotation_deg", "shift", "grey"), 0),
+        **dict.fromkeys(("flip", "rotation_deg", "shear_deg", "shift", "grey"), 0),
         **dict.fromkeys(("brightness", "contrast", "saturation"), 0),
         "scale": [1, 1],
     }
@@ -135,15 +109,17 @@ def test_best_epoch_is_by_recall_then_loss_then_earliest():
     assert best_epoch(history) == 3
 
 
-def test_the_model_kept_is_the_one_that_validates_best(cohort, train_params, monkeypatch):
+def test_the_model_kept_is_the_one_that_validates_best(
+    cohort, train_params, monkeypatch, validated
+):
     recalls = iter([0.4, 0.9, 0.6])
     states = []
 
-    def validate(trainer, _pictures):
-        states.append(trainer.weights())
-        return 1.0, next(recalls)
+    def validate(own, _pictures):
+        states.append(own.weights())
+        return validated(next(recalls))
 
-    monkeypatch.setattr(loop._Trainer, "validate", validate)
+    monkeypatch.setattr(trainer.Trainer, "validate", validate)
     result = stage.run(train_params(epochs=3), cohort)
     module, _ = load_model(cohort.model("base"))
     assert result.metrics["best_epoch"] == 2
@@ -181,11 +157,11 @@ def test_finetuned_model_starts_from_base_and_remembers_what_both_saw(
 
 
 def test_finetuning_that_only_harms_keeps_the_base_model(
-    cohort, train_params, finetune_params, monkeypatch
+    cohort, train_params, finetune_params, monkeypatch, validated
 ):
     stage.run(train_params(epochs=2), cohort)
     recalls = iter([0.9, 0.1, 0.2])
-    monkeypatch.setattr(loop._Trainer, "validate", lambda *_: (1.0, next(recalls)))
+    monkeypatch.setattr(trainer.Trainer, "validate", lambda *_: validated(next(recalls)))
     result = finetune.run(finetune_params(epochs=2), cohort, "naive")
     assert result.metrics["best_epoch"] == 0
     assert weights(cohort, "naive") == weights(cohort)
@@ -245,7 +221,7 @@ def test_pretrained_weights_train_nothing_and_have_seen_nobody(
     assert (spec.architecture, spec.input_size_px, spec.colour) == ("mini_xception", 64, "grey")
     assert load_seen(cohort.model("base")).empty
     history = (cohort.model("base") / "history.csv").read_text()
-    assert history == "epoch,train_loss,valid_loss,valid_recall_score\n"
+    assert history == ",".join(HISTORY_COLUMNS) + "\n"
 
     finetune.run(finetune_params(epochs=1), cohort, "naive")  # three of its seven labels occur
     assert load_model(cohort.model("naive"))[1].labels == spec.labels

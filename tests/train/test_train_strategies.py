@@ -13,11 +13,12 @@ from tasks.core.files import sha256_of
 from tasks.core.models.checkpoint import load_model, load_seen, load_spec
 from tasks.core.skipped import read_skipped
 from tasks.core.tables import read_table, write_table
-from tasks.train import finetune, loop, stage
+from tasks.train import batches, finetune, loop, stage, trainer
 from tasks.train.distill import Distill
+from tasks.train.losses import label_loss
 from tasks.train.on_validation import score_groups
-from tasks.train.pictures import Pictures
 from tasks.train.recall import worst_recall_score
+from tasks.train.recipe import Loss
 from tasks.train.replay import Replay
 
 EVERY = ("naive", "head", "replay", "distill")
@@ -31,6 +32,10 @@ def weights(paths, name):
     return sha256_of(paths.model(name) / "model.safetensors")
 
 
+def blank(pictures_of, n_pictures):
+    return pictures_of(np.zeros((n_pictures, 2, 2, 3), np.uint8), [0] * n_pictures)
+
+
 @pytest.fixture
 def trained(cohort, train_params):
     """The cohort with a base model that has batch normalisation."""
@@ -39,10 +44,10 @@ def trained(cohort, train_params):
 
 
 @pytest.fixture
-def last_epoch_kept(monkeypatch):
+def last_epoch_kept(monkeypatch, validated):
     """Every epoch validates better than the one before, so that the last one is kept."""
     recalls = iter(np.linspace(0.1, 0.9, 1000))
-    monkeypatch.setattr(loop._Trainer, "validate", lambda *_: (1.0, next(recalls)))
+    monkeypatch.setattr(trainer.Trainer, "validate", lambda *_: validated(next(recalls)))
 
 
 @pytest.mark.usefixtures("last_epoch_kept")
@@ -57,9 +62,9 @@ def test_head_changes_the_head_and_nothing_else(trained, finetune_params):
 
 
 @pytest.mark.parametrize(("share", "replayed"), [(0.0, 0), (0.25, 10), (0.5, 30), (0.75, 90)])
-def test_replay_shows_every_own_picture_once_and_the_others_share(share, replayed):
+def test_replay_shows_every_own_picture_once_and_the_others_share(pictures_of, share, replayed):
     way = Replay(n_own=30, share=share)
-    order = way.order(70, np.random.default_rng(0))
+    order = way.order(blank(pictures_of, 70), np.random.default_rng(0))
     assert len(order) == way.shown(70) == 30 + replayed
     shown = np.bincount(order, minlength=70)
     assert (shown[:30] == 1).all()
@@ -67,20 +72,20 @@ def test_replay_shows_every_own_picture_once_and_the_others_share(share, replaye
     assert shown[30:].max() - shown[30:].min() <= 1  # none comes again before all came
 
 
-def test_replay_draws_others_in_every_epoch_and_the_same_from_the_same_seed():
-    way = Replay(n_own=10, share=0.5)
+def test_replay_draws_others_in_every_epoch_and_the_same_from_the_same_seed(pictures_of):
+    way, pictures = Replay(n_own=10, share=0.5), blank(pictures_of, 100)
 
     def drawn(epoch):
-        return set(way.order(100, np.random.default_rng([1, epoch])))
+        return set(way.order(pictures, np.random.default_rng([1, epoch])))
 
     assert drawn(1) == drawn(1) != drawn(2)
 
 
 def test_a_picture_shown_twice_in_an_epoch_is_changed_in_two_ways():
     order = np.array([4, 2, 4, 0])
-    assert sorted(loop._ranks(order)) == [0, 1, 2, 3]
+    assert sorted(batches.showings(order)) == [0, 1, 2, 3]
     shuffled = np.random.default_rng(0).permutation(9)
-    assert np.array_equal(loop._ranks(shuffled), shuffled)
+    assert np.array_equal(batches.showings(shuffled), shuffled)
 
 
 @pytest.mark.parametrize("name", ["replay", "distill"])
@@ -107,16 +112,18 @@ def test_everyone_else_is_replayed_where_no_group_is_named(trained, finetune_par
     assert "\n" not in str(error.value)
 
 
-def test_the_replayed_pictures_have_a_say_in_which_epoch_is_kept(trained, finetune_params):
+def test_the_replayed_pictures_have_a_say_in_which_epoch_is_kept(
+    trained, finetune_params, validated
+):
     """Validation counts the worst of the fine-tuned and the replayed groups."""
     asked = []
 
     def validate(trainer, pictures):
         asked.append(pictures.groups)
-        return 1.0, 0.5
+        return validated(0.5)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Trainer, "validate", validate)
+        patch.setattr(trainer.Trainer, "validate", validate)
         finetune.run(finetune_params(epochs=1), trained, "replay")
         finetune.run(finetune_params(epochs=1), trained, "naive")
     assert asked[0].sum(axis=0).tolist() == [6, 6]  # adults, children: two subjects, three each
@@ -124,16 +131,16 @@ def test_the_replayed_pictures_have_a_say_in_which_epoch_is_kept(trained, finetu
 
 
 def test_a_checkpoint_does_not_hang_on_a_handful_or_on_people_of_unknown_age(
-    trained, finetune_params, monkeypatch
+    trained, finetune_params, monkeypatch, validated
 ):
     """Epochs are judged by the groups that count: the same ones as the strategies are."""
     asked = []
 
     def validate(trainer, pictures):
         asked.append(pictures.groups)
-        return 1.0, 0.5
+        return validated(0.5)
 
-    monkeypatch.setattr(loop._Trainer, "validate", validate)
+    monkeypatch.setattr(trainer.Trainer, "validate", validate)
     table = read_table(trained.split)
     validation = table["split"] == "validation"
     adults = table["image_id"][validation & (table["age_band"] == "adult")]
@@ -160,13 +167,17 @@ def test_the_worst_group_is_not_outvoted_by_the_larger_one():
     assert worst_recall_score(targets, predicted, groups) == 0.5
 
 
-def test_distill_is_cross_entropy_on_own_and_divergence_from_the_base_on_replayed(trained):
+@pytest.mark.parametrize("name", ["cross_entropy", "mse"])
+def test_distill_has_the_label_loss_on_own_and_divergence_from_the_base_on_replayed(
+    trained, pictures_of, name
+):
     module, spec = load_model(trained.model("base"))
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
-    pictures = Pictures(pixels, np.array([0, 1, 2, 0, 1]), np.ones((5, 1), dtype=bool))
+    pictures = pictures_of(pixels, [0, 1, 2, 0, 1])
     way = Distill(n_own=2, share=0.5, temperature=3.0, weight=0.7)
-    loss = way.objective(module, spec, pictures, torch.device("cpu"))
+    labelled = label_loss(Loss(name=name, smoothing=0, beta=0), np.array([2, 2, 1]))
+    loss = way.objective(module, spec, pictures, torch.device("cpu"), labelled)
     logits = torch.from_numpy(rng.normal(size=(3, 3)).astype(np.float32))
     rows = np.array([4, 0, 2])
 
@@ -178,11 +189,13 @@ def test_distill_is_cross_entropy_on_own_and_divergence_from_the_base_on_replaye
         0.7
         * 9
         * entropy(soft[4], softmax(now[0] / 3)),  # scipy's entropy of two is Kullback–Leibler
-        -np.log(softmax(now[1])[0]),
+        -np.log(softmax(now[1])[0])
+        if name == "cross_entropy"
+        else np.mean((softmax(now[1]) - np.eye(3)[0]) ** 2),
         0.7 * 9 * entropy(soft[2], softmax(now[2] / 3)),
     ]
     found = loss(logits, rows, torch.from_numpy(pictures.targets[rows]))
-    assert float(found) == pytest.approx(np.mean(expected), rel=1e-4)
+    assert found.tolist() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.usefixtures("last_epoch_kept")

@@ -1,0 +1,437 @@
+"""Claims: training costs little more than its arithmetic, and far less than the plain way does.
+
+Prints ratios of pictures a second, each measured in one run with rounds of one taking turns with
+rounds of the other (medians of paired rounds), at 224 px and a batch of 32:
+
+- our loop (`Trainer.train_epoch`: pixels from the cache on the disk, full augmentation, bf16 where
+  `precision: auto` chooses it) over the limit: bare forward, backward and step on one batch that
+  stays in memory, in the same precision and memory format. Targets: 0.85 for mobilenet_v3_small,
+  0.95 for resnet50 (0.90 on a GPU).
+- our loop over the plain way: an ImageFolder of JPEG crops, a DataLoader with 2 workers, v2
+  transforms picture by picture, default memory format, float32, Adam. Targets: 3 and 4 times.
+- `head` on features that are computed once over the head trained through the frozen backbone, on
+  the same pixels: whole trainings, and the largest difference of their validation losses. Target:
+  5 times, the same result.
+
+With `--accuracy`: our way and the plain way on the drawn cohort, five seeds each; validation
+accuracy of the last epoch, the mean difference and its interval.
+
+    .venv/bin/python benchmarks/training.py [--device cuda] [--compile always] [BACKBONE …]
+    .venv/bin/python benchmarks/training.py --head
+    .venv/bin/python benchmarks/training.py --accuracy
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is loaded
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from scipy import stats
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from tasks.core.models.backbones import build_module
+from tasks.core.models.device import choose_device, uses_bfloat16
+from tasks.core.models.recogniser import Normalisation
+from tasks.core.models.spec import ModelSpec
+from tasks.core.paths import Paths
+from tasks.core.shards import encode_png, read_crops, write_shards
+from tasks.core.tables import write_table
+from tasks.train.distributed import joined
+from tasks.train.features import fit_head
+from tasks.train.head_only import HeadOnly
+from tasks.train.loop import fit
+from tasks.train.optimisers import learning_rate
+from tasks.train.pictures import Pictures, load_pictures
+from tasks.train.recipe import Recipe
+from tasks.train.strategy import Strategy
+from tasks.train.trainer import Trainer
+
+ROOT = Path(__file__).resolve().parent.parent
+LABELS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SIDE_PX, BATCH = 224, 32
+STEPS = {"mobilenet_v3_small": 12, "resnet50": 6}  # a round; of others 8
+# Enough that what the loader's workers had ready beforehand (4 batches) does not decide.
+PLAIN_STEPS = {"mobilenet_v3_small": 16, "resnet50": 6}
+ROUNDS = 4
+HEAD_BACKBONE, HEAD_PICTURES, HEAD_EPOCHS, HEAD_ROUNDS = "mobilenet_v3_small", 256, 20, 2
+ACCURACY_BACKBONE, ACCURACY_SIDE_PX = "compact", 96
+ACCURACY_ADULTS, ACCURACY_EPOCHS, ACCURACY_SEEDS = 60, 15, 5
+# What the study that this project repeats did to its pictures; our ranges where it names none.
+AUGMENTATION = {
+    "flip": 0.5,
+    "rotation_deg": 30,
+    "shear_deg": 10,
+    "scale": [0.9, 1.1],
+    "shift": 0.06,
+    "brightness": 0.25,
+    "contrast": 0.25,
+    "saturation": 0.25,
+    "grey": 0.1,
+}
+STILL = {**dict.fromkeys(AUGMENTATION, 0), "scale": [1, 1]}
+
+
+def recipe(**changed: Any) -> Recipe:
+    """Return section `train` of params.yaml as a recipe, with the study's augmentation."""
+    section = yaml.safe_load((ROOT / "presets" / "drawn.yaml").read_text())["train"]
+    wanted = {key: section[key] for key in Recipe.model_fields} | {"batch_size": BATCH}
+    return Recipe.model_validate(wanted | {"augmentation": AUGMENTATION, "group": {}} | changed)
+
+
+def spec_of(backbone: str, side_px: int = SIDE_PX) -> ModelSpec:
+    """Describe a network for colour pictures."""
+    return ModelSpec(
+        architecture=backbone,
+        labels=LABELS,
+        input_size_px=side_px,
+        colour="rgb",
+        mean=MEAN,
+        std=STD,
+        version="",
+        source="",
+    )
+
+
+def write_crops(root: Path, n_crops: int) -> Paths:
+    """Write smooth made-up crops twice: as the crop stage does, and as JPEG, a folder a class."""
+    paths, rng = Paths(root), np.random.default_rng(0)
+    paths.crop_shards.mkdir(parents=True)
+    members, rows = [], []
+    for number in range(n_crops):
+        coarse = rng.integers(0, 256, (14, 14, 3)).astype(np.float32)
+        smooth = cv2.resize(coarse, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_CUBIC)
+        grain = rng.normal(0, 4, smooth.shape)  # a photograph's, so that JPEG has work to do
+        crop = (smooth + grain).clip(0, 255).astype(np.uint8)
+        emotion = LABELS[number % len(LABELS)]
+        place = root / "jpeg" / emotion / f"{number:06d}.jpg"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(place), crop[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+        members.append((f"{number:016x}.png", encode_png(crop)))
+        rows.append({"image_id": f"{number:016x}", "emotion": emotion, "split": "train"})
+    table = pd.DataFrame(rows)
+    places = list(write_shards(members, paths.crop_shards, 1000))
+    for column in ("shard", "offset_bytes", "size_bytes"):
+        table[column] = [getattr(place, column) for place in places]
+    write_table(table, paths.split)
+    return paths
+
+
+def plain_transform(side_px: int) -> Callable[[Any], torch.Tensor]:
+    """Make the same kinds of changes with torchvision's transforms, picture by picture."""
+    ranges = AUGMENTATION
+    return v2.Compose(
+        [
+            v2.RandomHorizontalFlip(ranges["flip"]),
+            v2.RandomAffine(
+                degrees=ranges["rotation_deg"],
+                translate=(ranges["shift"], ranges["shift"]),
+                scale=ranges["scale"],
+                shear=ranges["shear_deg"],
+                interpolation=v2.InterpolationMode.BILINEAR,
+            ),
+            v2.ColorJitter(ranges["brightness"], ranges["contrast"], ranges["saturation"]),
+            v2.RandomGrayscale(ranges["grey"]),
+            v2.Resize((side_px, side_px)),  # does nothing where they have that size
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(MEAN, STD),
+        ]
+    )
+
+
+def take_steps(
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batches: Iterator[tuple[torch.Tensor, torch.Tensor]],
+    bfloat16: bool,
+) -> None:
+    """Train on batches, as every tutorial does."""
+    module.train()
+    for x, targets in batches:
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            logits = module(x)
+        loss = nn.functional.cross_entropy(logits.float(), targets)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+
+class Limit:
+    """Bare forward, backward and step on one batch that stays in memory."""
+
+    def __init__(self, backbone: str, device: torch.device, n_steps: int) -> None:
+        torch.manual_seed(0)
+        module = build_module(backbone, len(LABELS), 3).to(device)
+        self.module = module.to(memory_format=torch.channels_last)
+        self.optimiser = torch.optim.Adam(module.parameters(), lr=1e-3, fused=True)
+        x = torch.randn(BATCH, 3, SIDE_PX, SIDE_PX, device=device)
+        self.x = x.contiguous(memory_format=torch.channels_last)
+        self.targets = torch.randint(0, len(LABELS), (BATCH,), device=device)
+        self.bfloat16 = uses_bfloat16("auto", device, module)
+        self.n_steps = n_steps
+
+    def __call__(self) -> None:
+        """Take a round's steps."""
+        same = ((self.x, self.targets) for _ in range(self.n_steps))
+        take_steps(self.module, self.optimiser, same, self.bfloat16)
+
+
+class Ours:
+    """An epoch of the project's own loop, on as many pictures as a round has."""
+
+    def __init__(
+        self, backbone: str, device: str, compiling: str, paths: Paths, n_steps: int
+    ) -> None:
+        spec = spec_of(backbone)
+        rows = pd.read_parquet(paths.split).iloc[: n_steps * BATCH]
+        self.pictures = load_pictures(rows, paths, spec)
+        torch.manual_seed(0)
+        module = build_module(backbone, len(LABELS), 3)
+        self._joined = joined(device)
+        group = self._joined.__enter__()
+        how = recipe(device=device, epochs=1000, compile=compiling)
+        self.trainer = Trainer(module, spec, how, Strategy(), self.pictures, group)
+        self.epoch = 0
+
+    def __call__(self) -> None:
+        """Train an epoch."""
+        self.epoch += 1
+        self.trainer.train_epoch(self.pictures, self.epoch)
+
+
+class Plain:
+    """The tutorial's way: its loader is running before the clock starts."""
+
+    def __init__(self, backbone: str, device: torch.device, paths: Paths, n_steps: int) -> None:
+        torch.manual_seed(0)
+        self.module = build_module(backbone, len(LABELS), 3).to(device)
+        self.optimiser = torch.optim.Adam(self.module.parameters(), lr=1e-3)
+        self.data = ImageFolder(str(paths.root / "jpeg"), plain_transform(SIDE_PX))
+        self.device, self.n_steps = device, n_steps
+        self.coming: Iterator[Any] = iter(())
+
+    def prepare(self) -> None:
+        """Start the workers and take the batches that they had time to make without a step."""
+        repeats = -(-(self.n_steps + 8) * BATCH // len(self.data))
+        data = torch.utils.data.ConcatDataset([self.data] * repeats)
+        loader = DataLoader(data, BATCH, shuffle=True, num_workers=2, drop_last=True)
+        self.coming = (tuple(part.to(self.device) for part in batch) for batch in loader)
+        for _ in islice(self.coming, 1):
+            pass
+
+    def __call__(self) -> None:
+        """Take a round's steps."""
+        take_steps(self.module, self.optimiser, islice(self.coming, self.n_steps), False)
+
+
+def seconds(work: Callable[[], None], device: torch.device) -> float:
+    """Return how long something takes, the device's part included."""
+    started = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def compare(backbone: str, device: torch.device, compiling: str, paths: Paths) -> None:
+    """Print a backbone's two ratios."""
+    n_steps, plain_steps = STEPS.get(backbone, 8), PLAIN_STEPS.get(backbone, 8)
+    limit = Limit(backbone, device, n_steps)
+    ours = Ours(backbone, str(device), compiling, paths, n_steps)
+    plain = Plain(backbone, device, paths, plain_steps)
+    ms: dict[str, list[float]] = {"limit": [], "ours": [], "plain": []}
+    for number in range(ROUNDS + 1):
+        torch.use_deterministic_algorithms(False)
+        took = {"limit": seconds(limit, device) / n_steps}
+        plain.prepare()
+        took["plain"] = seconds(plain, device) / plain_steps
+        plain.coming = iter(())  # ends the workers
+        torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+        took["ours"] = seconds(ours, device) / n_steps
+        if number:  # the first round warms up
+            for name, value in took.items():
+                ms[name].append(1000 * value / BATCH)
+    to_limit = [a / b for a, b in zip(ms["limit"], ms["ours"], strict=True)]
+    to_plain = [a / b for a, b in zip(ms["plain"], ms["ours"], strict=True)]
+    told = ", ".join(f"{name} {min(v):.2f}/{median(v):.2f}" for name, v in ms.items())
+    precision = "bf16" if limit.bfloat16 else "float32"
+    print(f"{backbone} ({device.type}, {precision}): ms a picture, best/median: {told}")
+    print(f"  ours over the limit     {median(to_limit):.3f}   (rounds {listed(to_limit)})")
+    print(
+        f"  ours over the plain way {median(to_plain):.2f}    (rounds {listed(to_plain)})",
+        flush=True,
+    )
+
+
+def listed(values: list[float]) -> str:
+    """Write numbers in one line."""
+    return ", ".join(f"{value:.2f}" for value in values)
+
+
+def settled(backbone: str, pictures: Pictures, spec: ModelSpec) -> nn.Module:
+    """Make a network whose batch normalisation knows the pictures; else features are nothing."""
+    torch.manual_seed(0)
+    module = build_module(backbone, len(LABELS), 3).train()
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.momentum = 1.0
+    x = Normalisation(spec, torch.device("cpu"))(torch.from_numpy(pictures.batch(np.arange(32))))
+    with torch.no_grad():
+        module(x)
+    return module
+
+
+def compare_heads(device: torch.device, paths: Paths, folder: Path) -> None:
+    """Print how much faster the head is on features, and how far the outcomes are apart."""
+    spec = spec_of(HEAD_BACKBONE)
+    table = pd.read_parquet(paths.split).iloc[:HEAD_PICTURES]
+    n_train = len(table) * 3 // 4
+    train, validation = (
+        load_pictures(rows, paths, spec) for rows in (table.iloc[:n_train], table.iloc[n_train:])
+    )
+    how = recipe(device=str(device), epochs=HEAD_EPOCHS, learning_rate=0.003, augmentation=STILL)
+    ratios, apart = [], 0.0
+    for number in range(HEAD_ROUNDS):
+        took, losses = [], []
+        for way in (fit, fit_head):
+            module = settled(HEAD_BACKBONE, train, spec)
+            work = folder / f"{way.__name__}-{number}"
+            started = time.perf_counter()
+            done = way(module, spec, train, validation, how, HeadOnly(), work, True)
+            took.append(time.perf_counter() - started)
+            losses.append(done.history["valid_loss"].to_numpy())
+        ratios.append(took[0] / took[1])
+        apart = max(apart, float(np.abs(losses[0] - losses[1]).max()))
+    print(
+        f"head of {HEAD_BACKBONE} ({device.type}), {HEAD_EPOCHS} epochs of {n_train} pictures, "
+        f"{len(table) - n_train} to validate on: on features {median(ratios):.1f} times as fast "
+        f"(rounds {listed(ratios)}); validation loss {losses[0][0]:.3f} at first, "
+        f"{losses[0][-1]:.3f} at last, largest difference between the two {apart:.1e}"
+    )
+
+
+def drawn_cohort(folder: Path) -> Paths:
+    """Draw a small cohort with the project's own stages, and write its crops as JPEG too."""
+    for name in ("tasks", "flows"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__py*"))
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    params = yaml.safe_load((ROOT / "presets" / "drawn.yaml").read_text(encoding="utf-8"))
+    params["draw"]["subjects"] = {"adult": ACCURACY_ADULTS}
+    params["check"].update(group_by=["emotion"])
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    for stage in ("draw", "ingest", "check", "crop", "split"):
+        command = [sys.executable, "-m", "tasks", stage]
+        subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+    paths = Paths(folder)
+    table = pd.read_parquet(paths.split)
+    train = table[table["split"] == "train"]
+    for row, crop in zip(train.itertuples(), read_crops(train, paths.crop_shards), strict=True):
+        place = folder / "jpeg" / row.emotion / f"{row.image_id}.jpg"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(place), crop[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+    return paths
+
+
+def accuracy_of_ours(seed: int, how: Recipe, paths: Paths, pictures: list[Pictures]) -> float:
+    """Train our way and return the validation accuracy of the last epoch."""
+    spec = spec_of(ACCURACY_BACKBONE, ACCURACY_SIDE_PX)
+    torch.manual_seed(seed)
+    module = build_module(ACCURACY_BACKBONE, len(LABELS), 3)
+    work = paths.at(f"work/benchmark/{seed}")
+    fitted = fit(module, spec, *pictures, how, Strategy(), work, False)
+    return float(fitted.history["valid_accuracy_score"].iloc[-1])
+
+
+def accuracy_of_plain(seed: int, how: Recipe, paths: Paths, validation: Pictures) -> float:
+    """Train the plain way, by the same schedule, and validate on the same pictures."""
+    torch.use_deterministic_algorithms(False)
+    torch.manual_seed(seed)
+    spec = spec_of(ACCURACY_BACKBONE, ACCURACY_SIDE_PX)
+    module = build_module(ACCURACY_BACKBONE, len(LABELS), 3)
+    data = ImageFolder(str(paths.root / "jpeg"), plain_transform(ACCURACY_SIDE_PX))
+    loader = DataLoader(data, how.batch_size, shuffle=True, num_workers=2, drop_last=True)
+    optimiser = torch.optim.Adam(module.parameters(), lr=how.learning_rate)
+    for epoch in range(how.epochs):
+        for step, batch in enumerate(loader, start=epoch * len(loader)):
+            rate = learning_rate(how, step, how.epochs * len(loader))
+            optimiser.param_groups[0]["lr"] = rate
+            take_steps(module, optimiser, iter([batch]), False)
+    module.eval()
+    normalise, right = Normalisation(spec, torch.device("cpu")), 0
+    with torch.inference_mode():
+        for rows in validation.in_parts(64):
+            answers = module(normalise(torch.from_numpy(validation.batch(rows)))).argmax(dim=1)
+            right += int((answers.numpy() == validation.targets[rows]).sum())
+    return right / len(validation)
+
+
+def compare_accuracy(folder: Path) -> None:
+    """Print both ways' validation accuracies and the interval of their difference."""
+    paths = drawn_cohort(folder)
+    spec = spec_of(ACCURACY_BACKBONE, ACCURACY_SIDE_PX)
+    table = pd.read_parquet(paths.split)
+    pictures = [
+        load_pictures(table[table["split"] == split], paths, spec)
+        for split in ("train", "validation")
+    ]
+    ours, plain = [], []
+    for seed in range(ACCURACY_SEEDS):
+        how = recipe(seed=seed, epochs=ACCURACY_EPOCHS, device="cpu")
+        ours.append(accuracy_of_ours(seed, how, paths, pictures))
+        plain.append(accuracy_of_plain(seed, how, paths, pictures[1]))
+        print(f"  seed {seed}: ours {ours[-1]:.3f}, plain {plain[-1]:.3f}", flush=True)
+    apart = np.array(ours) - np.array(plain)
+    spread = apart.std(ddof=1) / np.sqrt(len(apart))
+    low, high = stats.t.interval(0.95, len(apart) - 1, apart.mean(), spread)
+    print(
+        f"{ACCURACY_BACKBONE} at {ACCURACY_SIDE_PX} px, {len(pictures[0])} drawn pictures, "
+        f"{ACCURACY_EPOCHS} epochs: validation accuracy ({len(pictures[1])} pictures) ours "
+        f"{np.mean(ours):.3f}, plain {np.mean(plain):.3f}; difference {apart.mean():+.3f} "
+        f"[{low:+.3f}, {high:+.3f}] over {len(apart)} seeds"
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("backbones", nargs="*", default=list(STEPS))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--compile", choices=("never", "auto", "always"), default="never")
+    parser.add_argument("--head", action="store_true")
+    parser.add_argument("--accuracy", action="store_true")
+    asked = parser.parse_args()
+    device = choose_device(asked.device)
+    with tempfile.TemporaryDirectory(prefix="affectgap-training-") as name:
+        folder = Path(name)
+        if asked.accuracy:
+            compare_accuracy(folder)
+            return
+        paths = write_crops(folder, max(max(STEPS.values()) * BATCH, HEAD_PICTURES))
+        if not asked.head:
+            for backbone in asked.backbones:
+                compare(backbone, device, asked.compile, paths)
+        compare_heads(device, paths, folder)
+
+
+if __name__ == "__main__":
+    main()

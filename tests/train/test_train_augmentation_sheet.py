@@ -1,0 +1,112 @@
+"""The figure of what the network is shown holds what the training really shows."""
+
+import numpy as np
+import torch
+from PIL import Image
+
+from tasks.core.models.recogniser import Normalisation
+from tasks.core.tables import read_table
+from tasks.train import augmentation_sheet, stage
+from tasks.train.augmentation import augment
+from tasks.train.augmentation_sheet import changed_inputs, choose_lines, in_words
+from tasks.train.batches import batches, draw_epoch
+from tasks.train.distributed import Group
+from tasks.train.outcome import load_both
+from tasks.train.pictures import choose_rows
+from tasks.train.strategy import Strategy
+
+CPU = torch.device("cpu")
+
+
+def prepared(paths, params):
+    rows = choose_rows(read_table(paths.split), params.group, "train.group", None)
+    labels = ("anger", "happiness", "neutral")
+    spec = stage.untrained(params, labels, rows.train["dataset"], paths).spec
+    return load_both(rows, params, paths, spec)[0], rows.train, spec
+
+
+def test_the_inputs_are_those_of_the_batches_of_the_same_epoch(cohort, train_params):
+    params = train_params(seed=7)
+    pictures, rows, spec = prepared(cohort, params)
+    chosen = choose_lines(rows, params.seed)
+    for epoch in (1, 2):
+        rng = np.random.default_rng([params.seed, epoch])
+        order = Strategy().order(pictures, rng)
+        drawn = draw_epoch(pictures, order, params.augmentation, rng)
+        seen = {}
+        for batch in batches(pictures, drawn, 3, Group(0, 1, CPU)):
+            pixels = batch.pixels
+            if batch.changes is not None:  # on a device they are changed there
+                pixels = augment(pixels, batch.changes)
+            x = Normalisation(spec, CPU)(pixels)
+            back = (x.permute(0, 2, 3, 1) * torch.tensor(spec.std) + torch.tensor(spec.mean)) * 255
+            seen |= dict(zip(batch.rows.tolist(), back.numpy(), strict=True))
+        for row, shown in zip(
+            chosen, changed_inputs(pictures, chosen, spec, params, epoch), strict=True
+        ):
+            assert np.abs(seen[row] - shown).max() < 1.01  # rounded to bytes
+            assert np.abs(shown.astype(int) - pictures.batch(np.array([row]))[0]).max() > 20
+
+
+def test_without_augmentation_the_input_comes_back_through_its_normalisation(cohort, train_params):
+    still = {name: 0 for name in ("flip", "rotation_deg", "shear_deg", "shift", "brightness")}
+    still |= {"contrast": 0, "saturation": 0, "grey": 0, "scale": [1, 1]}
+    params = train_params(augmentation=still, colour="grey")
+    pictures, rows, spec = prepared(cohort, params)
+    chosen = choose_lines(rows, params.seed)
+    shown = changed_inputs(pictures, chosen, spec, params, 1)
+    assert np.abs(np.stack(shown).astype(int) - pictures.batch(chosen)).max() <= 1
+
+
+def test_each_label_has_a_line_that_does_not_depend_on_the_order_of_the_rows(cohort):
+    rows = read_table(cohort.split)
+    chosen = rows.iloc[choose_lines(rows, 1)]
+    assert list(chosen["emotion"]) == ["anger", "happiness", "neutral"]
+    mixed = rows.sample(frac=1, random_state=3).reset_index(drop=True)
+    assert list(mixed.iloc[choose_lines(mixed, 1)]["image_id"]) == list(chosen["image_id"])
+    assert list(rows.iloc[choose_lines(rows, 2)]["image_id"]) != list(chosen["image_id"])
+
+
+def test_a_picture_that_a_balanced_epoch_leaves_out_is_not_made_up(
+    train_params, pictures_of, cohort
+):
+    params = train_params(balance=["emotion"])
+    spec = prepared(cohort, params)[2]
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (9, 32, 32, 3), dtype=np.uint8)
+    pictures = pictures_of(pixels, [0] * 8 + [1], cells=[0] * 8 + [1])  # 8 of one, 1 of another
+    everyone = np.arange(9)
+    shown = changed_inputs(pictures, everyone, spec, params, 1)
+    order = Strategy().order(pictures, np.random.default_rng([params.seed, 1]))
+    left_out = sorted(set(range(9)) - set(order.tolist()))
+    assert left_out and [row for row in everyone if shown[row] is None] == left_out
+
+
+def test_the_stage_writes_the_sheet_with_a_column_an_epoch(cohort, train_params, monkeypatch):
+    caught = []
+    monkeypatch.setattr(
+        augmentation_sheet, "_figure", lambda *parts: caught.append(parts) or real(*parts)
+    )
+    result = stage.run(train_params(epochs=2), cohort)
+    path = cohort.figures / "augmentation.png"
+    assert path in result.artifacts and Image.open(path).size[0] == 1800
+    ((columns, heads, labels),) = caught
+    assert heads == ["crop", "input, 32 px", "epoch 1", "epoch 2"]
+    assert labels == ["anger", "happiness", "neutral"] and [len(c) for c in columns] == [3] * 4
+
+
+real = augmentation_sheet._figure
+
+
+def test_where_nothing_is_trained_the_figure_says_so(cohort, train_params):
+    stage.run(train_params(epochs=1), cohort)
+    kept = cohort.root / "kept"
+    cohort.model("base").rename(kept)
+    cohort.figures.joinpath("augmentation.png").unlink()
+    stage.run(train_params(weights="kept"), cohort)
+    assert Image.open(cohort.figures / "augmentation.png").size == (1800, 300)
+
+
+def test_the_ranges_are_said_in_words(train_params):
+    said = in_words(train_params().augmentation)
+    assert "flip p = 0.5, turn ±15°, slant ±0°, size × 0.9 to 1.1, shift ±6 %" in said

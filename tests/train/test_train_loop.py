@@ -1,0 +1,359 @@
+"""The loop under stress: too little memory, losses that are no numbers, stops and restarts."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tasks.core.errors import ModelError
+from tasks.core.files import sha256_of
+from tasks.core.models.backbones import build_module
+from tasks.core.models.spec import ModelSpec
+from tasks.train import loop, steps, trainer
+from tasks.train.loop import Fitted, fit
+from tasks.train.loss_watch import LossWatch
+from tasks.train.memory import is_out_of_memory
+from tasks.train.pictures import Pictures
+from tasks.train.strategy import Strategy
+
+ROOT = Path(__file__).parents[2]
+NO_ROOM = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you "
+    "tried to allocate 4000000000000000 bytes. Error code 12 (Cannot allocate memory)"
+)
+
+
+@pytest.fixture
+def pictures(pictures_of) -> Pictures:
+    """Twenty-four pictures of three labels, each with its own bright stripe."""
+    rng = np.random.default_rng(0)
+    targets = np.arange(24) % 3
+    pixels = rng.integers(60, 120, (24, 32, 32, 3), dtype=np.uint8)
+    for pixel, target in zip(pixels, targets, strict=True):
+        pixel[4 + 9 * target : 10 + 9 * target] = 230
+    return pictures_of(pixels, targets)
+
+
+@pytest.fixture
+def fitted(pictures, train_params, tmp_path) -> Callable[..., Fitted]:
+    """Fit a network to the pictures; `work` is the folder for progress."""
+
+    def make(work: str = "work", until: int | None = None, **changed: object) -> Fitted:
+        params = train_params(**{"epochs": 2, "batch_size": 8, **changed})
+        torch.manual_seed(0)
+        module = build_module(params.backbone, 3, 3, 32)
+        spec = ModelSpec(
+            architecture=params.backbone,
+            labels=("anger", "fear", "neutral"),
+            input_size_px=32,
+            colour="rgb",
+            mean=(0.5,) * 3,
+            std=(0.25,) * 3,
+            version="",
+            source="",
+        )
+        how = (params, Strategy(), tmp_path / work, False)
+        return fit(module, spec, pictures, pictures, *how, until=until)
+
+    return make
+
+
+def bits(fitted: Fitted) -> bytes:
+    return b"".join(tensor.numpy().tobytes() for tensor in fitted.module.state_dict().values())
+
+
+def close(one: Fitted, other: Fitted) -> bool:
+    pairs = zip(one.module.parameters(), other.module.parameters(), strict=True)
+    return all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
+
+
+def fail_above(n_pictures: int, monkeypatch, error: Exception = NO_ROOM) -> list[int]:
+    """Let memory hold so many pictures in training and no more; returns what was tried."""
+    tried: list[int] = []
+    real = steps.Network.train_logits
+
+    def train_logits(network, pixels, changes):
+        tried.append(len(pixels))
+        if len(pixels) > n_pictures:
+            raise error
+        return real(network, pixels, changes)
+
+    monkeypatch.setattr(steps.Network, "train_logits", train_logits)
+    return tried
+
+
+def test_pieces_give_the_gradients_of_the_whole_batch(fitted, monkeypatch, capsys):
+    whole = fitted("whole", backbone="lenet5")  # without batch normalisation
+    tried = fail_above(2, monkeypatch)
+    pieces = fitted("pieces", backbone="lenet5")
+    assert tried[:3] == [8, 4, 2]  # then two pictures at a time, to the end
+    assert set(tried[3:]) == {2}
+    assert (whole.pieces, pieces.pieces) == (1, 4)
+    assert close(whole, pieces)
+    assert np.allclose(whole.history, pieces.history, atol=1e-5)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert len(said) == 2
+    assert "a batch of 8 now goes through in pieces of at most 2 pictures" in said[1]
+
+
+def test_the_epoch_in_which_memory_ran_out_is_trained_from_its_start(fitted, monkeypatch):
+    """Later steps of an epoch may need more than the first: nothing of the attempt may stay."""
+    fitted("at once", backbone="compact", until=1)
+    tried = fail_above(4, monkeypatch)
+    at_once = fitted("at once", backbone="compact")
+    assert tried == [8, *[4] * 6]
+    monkeypatch.undo()
+
+    real, sizes = steps.Network.train_logits, []
+
+    def fail_in_the_fifth_step(network, pixels, changes):
+        sizes.append(len(pixels))
+        if len(sizes) == 5:
+            raise NO_ROOM
+        return real(network, pixels, changes)
+
+    monkeypatch.setattr(steps.Network, "train_logits", fail_in_the_fifth_step)
+    later = fitted("later", backbone="compact")
+    assert sizes == [*[8] * 5, *[4] * 6]  # three steps an epoch; the second begins anew
+    assert bits(later) == bits(at_once)
+
+
+def test_no_room_for_one_picture_is_one_line(fitted, monkeypatch, capsys):
+    fail_above(0, monkeypatch)
+    with pytest.raises(ModelError, match="out of memory with one picture at a time") as error:
+        fitted(backbone="lenet5")
+    assert "\n" not in str(error.value)
+
+
+def test_pieces_are_remembered_when_a_training_goes_on(fitted, monkeypatch):
+    tried = fail_above(4, monkeypatch)
+    fitted(backbone="lenet5", until=1)
+    tried.clear()
+    assert fitted(backbone="lenet5").pieces == 2
+    assert set(tried) == {4}
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (NO_ROOM, True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (MemoryError(), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("shape '[2]' is invalid for input of size 3"), False),
+        (ModelError("out of memory"), False),
+    ],
+)
+def test_which_errors_mean_that_memory_is_too_small(error, expected):
+    assert is_out_of_memory(error) is expected
+
+
+def test_torch_still_says_it_so():
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(10**15)
+    assert is_out_of_memory(error.value)
+
+
+def test_other_errors_are_not_taken_for_memory(fitted, monkeypatch):
+    fail_above(0, monkeypatch, RuntimeError("a fault"))
+    with pytest.raises(RuntimeError, match="a fault"):
+        fitted(backbone="lenet5")
+
+
+def test_a_loss_that_is_no_number_names_epoch_and_step(fitted, monkeypatch, tmp_path):
+    real, n_steps = trainer.take_step, []
+
+    def take_step(*arguments):
+        n_steps.append(1)
+        loss = real(*arguments)
+        return loss * float("nan") if len(n_steps) == 5 else loss
+
+    monkeypatch.setattr(trainer, "take_step", take_step)
+    with pytest.raises(ModelError, match=r"epoch 2 at step 2 of 3 .*below 0\.001$") as error:
+        fitted(backbone="lenet5")
+    assert "\n" not in str(error.value)
+    assert len(n_steps) == 5  # and stops there
+    monkeypatch.undo()
+    goes_on = fitted(backbone="lenet5")  # the first epoch is kept
+    assert list(goes_on.history["epoch"]) == [1, 2]
+
+
+def test_losses_that_are_looked_at_seldom_still_name_the_first_bad_step(monkeypatch):
+    watch = LossWatch(loop.Group(0, 1, torch.device("cpu")), epoch=3, n_steps=9, learning_rate=0.1)
+    watch._every = 50
+    for loss in (1.0, 2.0, float("inf"), float("nan")):
+        watch.add(torch.tensor(loss))
+    with pytest.raises(ModelError, match="epoch 3 at step 3 of 9"):
+        watch.mean(4)
+
+
+def test_until_stops_and_a_later_call_goes_on_to_the_same_bits(fitted):
+    whole = fitted("whole", backbone="compact", epochs=4)
+    first = fitted("parts", backbone="compact", epochs=4, until=2)
+    assert list(first.history["epoch"]) == [1, 2]
+    assert first.seconds > 0
+    second = fitted("parts", backbone="compact", epochs=4)
+    assert bits(second) == bits(whole) != bits(first)
+    assert second.history.equals(whole.history)
+    assert second.seconds > first.seconds
+    assert second.pictures_per_second == pytest.approx(4 * 24 / second.seconds)
+
+
+def test_progress_that_is_too_far_is_not_used(fitted):
+    first = fitted("fresh", backbone="lenet5", epochs=3, until=1)
+    fitted("used", backbone="lenet5", epochs=3)
+    assert bits(fitted("used", backbone="lenet5", epochs=3, until=1)) == bits(first)
+
+
+def test_what_is_found_is_what_the_kept_weights_say(fitted, pictures, monkeypatch):
+    """Also where the kept epoch was validated by an earlier call."""
+    recalls = iter([0.9, 0.1, 0.2, 0.3])
+    real, found = trainer.Trainer.validate, []
+
+    def validate(own, shown):
+        outcome = real(own, shown)
+        found.append(outcome.found)
+        return trainer.Validated(1.0, next(recalls), outcome.accuracy, outcome.found)
+
+    monkeypatch.setattr(trainer.Trainer, "validate", validate)
+    how = {"backbone": "compact", "learning_rate": 0.01, "schedule": "constant", "epochs": 3}
+    fitted(until=1, **how)
+    later = fitted(**how)
+    assert later.best_epoch == 1
+    assert np.array_equal(later.found, found[0])
+    assert not np.array_equal(found[0], found[2])
+
+
+def test_keep_last_keeps_the_last_epoch_whatever_it_is_like(fitted, monkeypatch, validated):
+    recalls = iter([0.9, 0.5, 0.1])
+    monkeypatch.setattr(trainer.Trainer, "validate", lambda *_: validated(next(recalls)))
+    assert fitted(backbone="lenet5", epochs=3, keep="last").best_epoch == 3
+
+
+def test_accuracy_and_loss_of_validation_are_over_all_pictures(fitted, pictures):
+    done = fitted(backbone="compact", epochs=3, loss={"name": "mse", "smoothing": 0, "beta": 0})
+    row = done.history.set_index("epoch").loc[done.best_epoch]
+    assert row["valid_accuracy_score"] == (done.found == pictures.targets).mean()
+    assert 0 < row["valid_loss"] < 1  # the squares' mean, no cross-entropy
+
+
+def test_compiled_networks_keep_their_names_and_a_failing_compiler_is_one_line(
+    fitted, monkeypatch, capsys
+):
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    passes = []
+
+    def compiled(module):
+        def forward(x):
+            passes.append(len(x))
+            return module(x)
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    plain = fitted("never", backbone="lenet5", compile="never")
+    fitted("auto", backbone="lenet5", compile="auto")  # on a CPU: no
+    assert not passes
+    always = fitted("always", backbone="lenet5", compile="always")
+    assert passes == [8] * 6
+    assert list(always.module.state_dict()) == list(plain.module.state_dict())
+    assert close(always, plain)
+
+    def broken(module):
+        def forward(x):
+            raise BackendCompilerFailed(lambda: None, RuntimeError("no compiler here"), None)
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(ModelError, match=r"torch\.compile cannot .*set compile: never") as error:
+        fitted("broken", backbone="lenet5", compile="always")
+    assert "\n" not in str(error.value)
+    monkeypatch.setattr(trainer, "wants_compiling", lambda *_: True)
+    without = fitted("without", backbone="lenet5", compile="auto")
+    assert "it is trained without" in capsys.readouterr().out
+    assert bits(without) == bits(plain)
+
+
+TRAIN = """
+import json, sys, time
+from pathlib import Path
+from tasks.core.paths import Paths
+from tasks.train import stage, trainer
+
+def take_step(*arguments):
+    steps.append(1)
+    if len(steps) == stop_at:
+        print("in the middle", flush=True)
+        time.sleep(600)
+    return real(*arguments)
+
+root, params, stop_at = Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
+real, steps = trainer.take_step, []
+trainer.take_step = take_step
+stage.run(stage.Params.model_validate(params), Paths(root))
+"""
+
+
+@pytest.mark.slow
+def test_training_killed_in_the_middle_of_an_epoch_ends_with_the_same_bits(cohort, train_params):
+    # Batch normalisation, drop-out and an optimiser with a memory: all must come back.
+    how = {"backbone": "mobilenet_v3_small", "optimiser": {"name": "ranger", "momentum": 0.9}}
+    params = train_params(epochs=4, **how)
+
+    def command(stop_at: int) -> list[str]:
+        text = params.model_dump_json()
+        return [sys.executable, "-c", TRAIN, str(cohort.root), text, str(stop_at)]
+
+    def outcome() -> tuple[str, bytes]:
+        folder = cohort.model("base")
+        return sha256_of(folder / "model.safetensors"), (folder / "history.csv").read_bytes()
+
+    subprocess.run(command(0), cwd=ROOT, check=True)
+    undisturbed = outcome()
+    for stop_at in (4, 2):  # two steps an epoch: in the second, then in the third (or second)
+        process = subprocess.Popen(command(stop_at), cwd=ROOT, stdout=subprocess.PIPE)
+        assert process.stdout and process.stdout.readline() == b"in the middle\n"
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    progress = list(cohort.at("work/train").glob("*/progress.safetensors"))
+    assert len(progress) == 1
+    subprocess.run(command(0), cwd=ROOT, check=True)
+    assert outcome() == undisturbed
+
+
+@pytest.mark.slow
+def test_a_machine_with_too_little_memory_trains_in_pieces(cohort, train_params):
+    """The real thing: a process may take 100 MB more than it had with a small batch."""
+    code = """
+import json, os, resource, sys
+from pathlib import Path
+from tasks.core.paths import Paths
+from tasks.train import stage
+
+small, large = (stage.Params.model_validate(json.loads(text)) for text in sys.argv[2:])
+stage.run(small, Paths(Path(sys.argv[1])))
+taken = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+resource.setrlimit(resource.RLIMIT_AS, (taken + 100 * 2**20,) * 2)
+print(stage.run(large, Paths(Path(sys.argv[1]))).metrics)
+"""
+    how = {"epochs": 1, "backbone": "compact", "group": {}, "input_size_px": 160}
+    texts = [train_params(**how, batch_size=size).model_dump_json() for size in (4, 36)]
+    environment = {**os.environ, "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(cohort.root), *texts],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "note: out of memory: a batch of 36 now goes through in pieces of at most" in done.stdout
