@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from flows.predict_figure import PredictFigure
 from tasks.core.errors import ModelError, UserError
 from tasks.core.files import write_bytes
 from tasks.core.images import BadImageError, read_picture
@@ -35,13 +36,15 @@ class Request:
     """What is asked: pictures, a model (a name of `EVALUATED`, or a folder), what to draw where.
 
     `out` is a folder for pictures with boxes and probabilities, and with `explain` for what the
-    model looks at in each face; None draws nothing.
+    model looks at in each face; `figure` is a PNG with each picture, its crops and a bar a class.
+    None draws nothing.
     """
 
     images: tuple[Path, ...]
     model: str
     explain: bool
     out: Path | None
+    figure: Path | None = None
 
 
 def predict_faces(paths: Paths, request: Request) -> Iterator[dict[str, Any]]:
@@ -58,13 +61,14 @@ def predict_faces(paths: Paths, request: Request) -> Iterator[dict[str, Any]]:
     ------
     dict
         `image, face, box_xyxy_px, detector_score, emotion, probabilities, model, model_version,
-        model_source` and, where drawn, `drawn` and `explained`; a picture without a face has
-        `face: null` and `note`; one that cannot be read has `error`.
+        model_source` and, where drawn, `drawn`, `explained` and `figure`; a picture without a face
+        has `face: null` and `note`; one that cannot be read has `error`.
 
     Raises
     ------
     UserError
-        For a model that is not there or was skipped, or `explain` without a folder to draw into.
+        For a model that is not there or was skipped, `explain` without a folder to draw into, or
+        a `figure` that is no PNG.
     """
     if request.explain and request.out is None:
         raise UserError("--explain draws pictures; say where with --out DIR")
@@ -74,6 +78,8 @@ def predict_faces(paths: Paths, request: Request) -> Iterator[dict[str, Any]]:
     asker = _Asker(paths, recogniser, settings_of_model(folder), request)
     for image in track(request.images, len(request.images), "predict"):
         yield from asker.ask(image)
+    if asker.figure is not None:
+        asker.figure.finish()
 
 
 def _folder(paths: Paths, model: str) -> Path:
@@ -97,17 +103,24 @@ class _Asker:
         self.recogniser = recogniser
         self.request = request
         self.taken: set[Path] = set()  # two pictures may have one name
+        self.figure = _figure(recogniser, request)
 
     def ask(self, image: Path) -> list[dict[str, Any]]:
         """Answer one picture: a line a face, or one line that says why there is none."""
         try:
             picture = read_picture(image, self.max_pixels)
         except BadImageError as error:
-            return [{"image": str(image), "error": f"{error.reason}: {error.detail}"}]
+            line = {"image": str(image), "error": f"{error.reason}: {error.detail}"}
+            if self.figure is not None:
+                self.figure.add_unreadable(image, line)
+            return [line]
         turn = picture.exif_orientation
         found = detect_either_way(picture.rgb, turn, self.crop)
         if not found.faces:
-            return [{"image": str(image), "face": None, "note": "no face found"}]
+            faceless = {"image": str(image), "face": None, "note": "no face found"}
+            if self.figure is not None:
+                self.figure.add_faceless(image, picture.rgb, faceless)
+            return [faceless]
         crops = np.stack([self._cut(found, face.box_xyxy_px) for face in found.faces])
         lines = self._lines(image, found, self.recogniser.predict(crops))
         if found.turn_taken_back:  # boxes are told in the picture as its flag turns it
@@ -116,6 +129,8 @@ class _Asker:
                 line["box_xyxy_px"] = list(box)
         if self.request.out is not None:
             self._draw(self.request.out, image, picture.rgb, crops, lines)
+        if self.figure is not None:
+            self.figure.add_faces(image, picture.rgb, crops, lines)
         return lines
 
     def _cut(self, found: Detection, box: tuple[float, float, float, float]) -> np.ndarray:
@@ -169,6 +184,14 @@ class _Asker:
         free = next(name for name in names if name not in self.taken)
         self.taken.add(free)
         return free
+
+
+def _figure(recogniser: Recogniser, request: Request) -> PredictFigure | None:
+    if request.figure is None:
+        return None
+    spec = recogniser.spec
+    model = f"{request.model}, version {spec.version}"
+    return PredictFigure(request.figure, model, spec.source)
 
 
 def _with_boxes(rgb: np.ndarray, lines: list[dict[str, Any]]) -> np.ndarray:

@@ -272,7 +272,11 @@ def make_project(root, dataset="drawn", optional=True, **audit):
     paths.crop_shards.mkdir(parents=True)
     members = [(f"{name}.png", grey) for name in pictures["image_id"]]
     places = pd.DataFrame([vars(p) for p in write_shards(members, paths.crop_shards, 100)])
-    write_table(pd.concat([pictures, places], axis=1), paths.crops)
+    boxes = pd.Series([[8.0, 16.0, 40.0, 48.0]] * len(pictures), name="box_xyxy_px")
+    write_table(pd.concat([pictures, places, boxes], axis=1), paths.crops)
+    for person, path in enumerate(dict.fromkeys(pictures["path"])):
+        (paths.raw / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), (10 * person, 100, 200)).save(paths.raw / path)
     for index, model in enumerate(MODELS):
         frame = pictures.assign(model=model, y_pred=LABELS[index], p_happiness=0.6, p_neutral=0.4)
         frame["seen_in_training"] = frame["split"] != "test"

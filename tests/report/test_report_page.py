@@ -12,7 +12,7 @@ from tasks.core.errors import DataError
 from tasks.core.labels import DRAWN_NOTICE
 from tasks.core.paths import STAGE_OUTS
 from tasks.report.embed import embed
-from tasks.report.figures import choose_pictures
+from tasks.report.random_pictures import choose_pictures
 
 CREDIT = "Face Research Lab London Set (DeBruine &amp; Jones 2017), CC BY 4.0"
 
