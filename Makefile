@@ -9,6 +9,8 @@ export DO_NOT_TRACK = true
 export DVC_NO_ANALYTICS = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
+# Threads that wait by spinning slow down whatever runs beside them many times.
+export OMP_WAIT_POLICY = passive
 
 .PHONY: run test slow check bench ui setup
 

@@ -81,6 +81,41 @@ def run(
 
 
 @app.command()
+def study(quiet: Quiet = False) -> None:
+    """Choose a network, then its loss, then its optimiser, and say why; section `study` says how.
+
+    What was chosen is in study/chosen.yaml, for `affectgap use`.
+
+    Example: affectgap study
+    """
+    paths = _project()
+    _need_git(paths.root)
+    from flows.dvc_graph import changed_stages, mend_after_a_crash
+    from flows.study_state import StudyState
+
+    state = StudyState(paths)
+    console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
+    for line in mend_after_a_crash(paths.root):
+        console.print(f"mended: {line}", highlight=False)
+    changed = changed_stages(paths.root, "split")
+    if not changed:
+        state.look()
+    if changed or not state.is_up_to_date(state.progress()):
+        from flows.study import carry_out_study, check
+        from tasks.core import tracking
+
+        check(state)
+        tracking.close_dead_runs(paths)
+        carry_out_study(paths, state, changed, console, quiet)
+    else:
+        console.print("The study is up to date (DVC); nothing to do.")
+    from flows.study_headline import study_lines
+
+    for line in study_lines(paths, state):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 def use(preset: Annotated[str, typer.Argument(help="A name in presets/, or a YAML file.")]) -> None:
     """Make a preset the params.yaml.
 
@@ -117,14 +152,18 @@ def predict(
         bool, typer.Option("--explain", help="Draw what the model looks at.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Draw boxes and probabilities here.")] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(help="A PNG: each picture with its box, the crop and a bar a class."),
+    ] = None,
 ) -> None:
     """Print one JSON line a face: box, probabilities, model version.
 
-    Example: affectgap predict photo.jpg --out drawn/
+    Example: affectgap predict photo.jpg --figure faces.png
     """
     from flows.predict import Request, predict_faces
 
-    request = Request(tuple(images), model, explain, out)
+    request = Request(tuple(images), model, explain, out, figure)
     failures = 0
     for line in predict_faces(_project(), request):
         failures += "error" in line

@@ -9,6 +9,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from tasks.core import progress
 
+NAME_WIDTH = 21  # characters of the longest stage's name, and a little
+
 
 class StageDisplay:
     """Shows stages at work; safe to call from several threads.
@@ -19,10 +21,13 @@ class StageDisplay:
         Where to write.
     quiet
         True: plain lines without bars, for logs.
+    width
+        Characters that the stages' names take.
     """
 
-    def __init__(self, console: Console, quiet: bool) -> None:
+    def __init__(self, console: Console, quiet: bool, width: int = NAME_WIDTH) -> None:
         self._console = console
+        self._width = width
         self._lock = threading.Lock()
         self._started: dict[str, float] = {}
         self._bars: dict[str, TaskID] = {}
@@ -30,7 +35,7 @@ class StageDisplay:
         if not quiet and console.is_terminal:
             self._live = Progress(
                 SpinnerColumn(),
-                TextColumn("{task.description:<20}"),
+                TextColumn(f"{{task.description:<{width - 1}}}"),
                 BarColumn(),
                 TextColumn("{task.fields[what]}"),
                 TimeElapsedColumn(),
@@ -60,11 +65,15 @@ class StageDisplay:
                 self._bars[stage] = self._live.add_task(stage, total=None, what="")
 
     def line(self, stage: str, text: str) -> None:
-        """Take a line that the stage printed: progress moves its bar, other lines are not shown."""
+        """Take a line that the stage printed: progress moves its bar, and notes are shown."""
         step = progress.parse(text)
         if step and self._live:
             what, done, total = step
             self._live.update(self._bars[stage], completed=done, total=total, what=what)
+        if text.startswith(progress.NOTE):
+            self._console.print(
+                f"{stage:<{self._width}}{text}", highlight=False, markup=False, soft_wrap=True
+            )
 
     def end(self, stage: str, outcome: str) -> None:
         """Show how a stage ended."""
@@ -73,5 +82,12 @@ class StageDisplay:
             if self._live:
                 self._live.remove_task(self._bars.pop(stage))
             self._console.print(
-                f"{stage:<21}{outcome}  [dim]{seconds:.0f} s[/dim]", highlight=False, soft_wrap=True
+                f"{stage:<{self._width}}{outcome}  [dim]{seconds:.0f} s[/dim]",
+                highlight=False,
+                soft_wrap=True,
             )
+
+    def say(self, line: str) -> None:
+        """Show a line between those of the stages."""
+        with self._lock:
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)

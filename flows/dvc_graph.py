@@ -1,5 +1,8 @@
 """DVC's graph and DVC's processes: the DAG is written once, in dvc.yaml, and read from there.
 
+The stages of a study stand in study/dvc.yaml (flows/study_stages.py); what is asked about the
+project's own stages never looks there.
+
 DVC's `Repo` is not thread-safe, so whatever runs or asks DVC does so in a process of its own, which
 dies with the one that started it.
 """
@@ -8,12 +11,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tasks.core.errors import UserError
 from tasks.core.process import STARTER_VARIABLE, die_with_parent
+
+MAIN = "dvc.yaml"
 
 
 def stage_graph(root: Path, target: str | None) -> dict[str, list[str]]:
@@ -45,27 +50,37 @@ def stage_graph(root: Path, target: str | None) -> dict[str, list[str]]:
             graph = repo.index.graph
     except DvcException as error:
         raise UserError(f"{root}: DVC cannot read the project: {error}") from None
-    runnable = [stage for stage in graph if stage.cmd]  # a .dvc file has none: data as given
+    # A .dvc file has no command: data as given.
+    runnable = [stage for stage in graph if stage.cmd and stage.path_in_repo == MAIN]
     order = networkx.DiGraph()
     order.add_nodes_from(stage.name for stage in runnable)
     order.add_edges_from(
         (stage.name, upstream.name)
         for stage in runnable
         for upstream in graph.successors(stage)
-        if upstream.cmd
+        if upstream in runnable
     )
     wanted = set(order) if target is None else _with_ancestors(order, target)
     in_order = list(networkx.lexicographical_topological_sort(order.reverse()))
     return {name: sorted(order.successors(name)) for name in in_order if name in wanted}
 
 
-def changed_stages(root: Path, target: str | None) -> dict[str, Any]:
+def changed_stages(root: Path, target: str | None, file: str = MAIN) -> dict[str, Any]:
     """Ask DVC what is not up to date; an empty dict means that there is nothing to do.
 
     A stage is not in it when only what it depends on is, nor are data sets (`.dvc` files): a stage
     that reads a changed one is.
+
+    Parameters
+    ----------
+    root
+        The project's folder.
+    target
+        A stage of dvc.yaml, with what it depends on; None for every stage of `file`.
+    file
+        Which dvc.yaml; stages of another one than the main one are named `<file>:<stage>`.
     """
-    arguments = ["status", "--json", *(["--with-deps", target] if target else [])]
+    arguments = ["status", "--json", *(["--with-deps", target] if target else [file])]
     done = subprocess.run(
         dvc_command(*arguments), cwd=root, capture_output=True, text=True, check=False
     )
@@ -76,10 +91,13 @@ def changed_stages(root: Path, target: str | None) -> dict[str, Any]:
     return {name: what for name, what in changed.items() if not name.endswith(".dvc")}
 
 
-def run_dvc(root: Path, *arguments: str) -> Iterator[str]:
+def run_dvc(
+    root: Path, *arguments: str, environment: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """Run DVC and yield its lines as they come; the last item is `exit N`.
 
-    Call it from a thread that lives until the iterator ends (see `die_with_parent`).
+    `environment` is added to this process's own. Call it from a thread that lives until the
+    iterator ends (see `die_with_parent`).
     """
     process = subprocess.Popen(
         dvc_command(*arguments),
@@ -89,7 +107,7 @@ def run_dvc(root: Path, *arguments: str) -> Iterator[str]:
         stdin=subprocess.DEVNULL,
         text=True,
         errors="replace",
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
     )
     assert process.stdout is not None
     with process.stdout:
@@ -125,11 +143,12 @@ def mend_after_a_crash(root: Path) -> list[str]:
     if rwlock.is_file() and not _is_json(rwlock):
         rwlock.unlink()
         mended.append(".dvc/tmp/rwlock was torn and is removed")
-    lock = root / "dvc.lock"
-    if lock.is_file() and not _is_mapping(lock):
-        kept = lock.with_name("dvc.lock.torn")
-        lock.replace(kept)
-        mended.append(f"dvc.lock was torn; it is kept as {kept.name} and made again")
+    for name in ("dvc.lock", "study/dvc.lock"):
+        lock = root / name
+        if lock.is_file() and not _is_mapping(lock):
+            kept = lock.with_name("dvc.lock.torn")
+            lock.replace(kept)
+            mended.append(f"{name} was torn; it is kept as {kept.name} and made again")
     return mended
 
 

@@ -54,6 +54,9 @@ def prefect_server(root: Path) -> Iterator[str]:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             cwd=root,
+            # Ctrl-C reaches a whole group of processes: the flow still says to the server that it
+            # ends, and would try for minutes if that were gone.
+            start_new_session=True,
         )
     url = f"http://127.0.0.1:{port}/api"
     try:

@@ -2,52 +2,75 @@
 
 Loads the stage's params, opens its MLflow run, calls it and logs what it returns; so the same
 stage logs the same whether DVC or Prefect started it. Leaves with 0, with 2 after a user's mistake
-(one line, no traceback) and with 1 after a failure.
+(one line, no traceback) and with 1 after a failure. Under `torchrun` the first process does all
+that, and the others help it to train.
 """
 
 import importlib
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
-from tasks.core import tracking
+from tasks.core import ranks, tracking
 from tasks.core.digests import input_digests
 from tasks.core.errors import AffectGapError, UserError
 from tasks.core.locks import alone
-from tasks.core.params import load_section
-from tasks.core.paths import STAGE_OUTS, Paths, find_root
+from tasks.core.params import Section, load_section
+from tasks.core.paths import STAGE_OUTS, STUDY_OUTS, STUDY_RUN, Paths, find_root
 from tasks.core.process import die_with_parent, starter_pid
+from tasks.core.stages import MODULES, TRAINING, is_stage, section_of
 
-# The module of each stage; most live in the room of the same name.
-MODULES = {name: f"tasks.{name}.stage" for name in {full.split("@")[0] for full in STAGE_OUTS}}
-MODULES |= {name: f"tasks.train.{name}" for name in ("finetune", "interpolate", "choose")}
+# What the first process says, the others need not say too: torchrun ends them when it leaves.
+_FIRST_SPEAKS_S = 60
 
 
 def main(argv: list[str]) -> int:
     """Run the stage named on the command line and return the exit code."""
-    die_with_parent(starter_pid())
+    die_with_parent(None if ranks.under_torchrun() else starter_pid())
     # Threads that wait by spinning slow down the stage beside this one many times; read by OpenMP
     # when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     name, items = (argv[0], argv[1:]) if argv else ("", [])
     stage = "@".join([name, *items])
     try:
-        if stage not in STAGE_OUTS:
-            raise UserError(f"no stage '{stage}'; there are {', '.join(STAGE_OUTS)}")
-        _run(name, items, stage, Paths(find_root(Path.cwd())))
+        if not is_stage(name, items):
+            known = ", ".join([*STAGE_OUTS, f"{STUDY_RUN} KEY", *STUDY_OUTS])
+            raise UserError(f"no stage '{stage}'; there are {known}")
+        return _in_its_part(name, items, stage)
     except AffectGapError as error:
+        if ranks.rank() > 0:
+            time.sleep(_FIRST_SPEAKS_S)
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         return error.exit_code
     except tracking.KilledError:
         return 143
+    except KeyboardInterrupt:
+        return 130
+
+
+def _in_its_part(name: str, items: list[str], stage: str) -> int:
+    """Be one process alone, the one that starts several, the first of these, or a further one."""
+    options = os.environ.get(ranks.TORCHRUN_VARIABLE, "").strip()
+    if options and name in TRAINING and not ranks.under_torchrun():
+        from tasks.train.launch import launch
+
+        return launch(options, [name, *items])
+    paths = Paths(find_root(Path.cwd()))
+    if ranks.rank() == 0:
+        _run(name, items, stage, paths)
+        return 0
+    with suppress(ranks.PartDone):
+        _help(name, items, paths)
     return 0
 
 
 def _run(name: str, items: list[str], stage: str, paths: Paths) -> None:
     module = importlib.import_module(MODULES[name])
-    params = load_section(paths.params, name, module.Params)
+    params = _params(name, items, module, paths)
     lock, busy = (
         paths.at("work/locks") / stage,
         f"stage {stage} is already running here; wait for it",
@@ -61,6 +84,23 @@ def _run(name: str, items: list[str], stage: str, paths: Paths) -> None:
         tracking.write_run_record(paths, stage, run)
     if result.summary:
         print(f"{stage}: {result.summary} ({time.monotonic() - started:.0f} s)", flush=True)
+
+
+def _help(name: str, items: list[str], paths: Paths) -> None:
+    """Train with the first process, which alone locks, tracks and writes."""
+    os.environ["AFFECTGAP_PROGRESS"] = "off"
+    module = importlib.import_module(MODULES[name])
+    module.run(_params(name, items, module, paths), paths, *items)
+
+
+def _params(name: str, items: list[str], module: ModuleType, paths: Paths) -> Section:
+    """Load the stage's section of params.yaml; a run of a study has a file of its own."""
+    params: Section
+    if name == STUDY_RUN:
+        params = module.load_run(paths, *items)
+    else:
+        params = load_section(paths.params, section_of(name), module.Params)
+    return params
 
 
 if __name__ == "__main__":

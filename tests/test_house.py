@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from tasks.core.params import load_yaml
-from tasks.core.paths import STAGE_OUTS
+from tasks.core.paths import STAGE_OUTS, STUDY_OUTS, STUDY_RUN
+from tasks.core.stages import MODULES, section_of
 
 ROOT = Path(__file__).resolve().parent.parent
 HOMES = {  # library: modules (or rooms) that may import it
@@ -20,6 +21,8 @@ HOMES = {  # library: modules (or rooms) that may import it
     "onnxruntime": ("tasks.core.models.onnx_network",),
     "timm": ("tasks.core.models.timm_network",),
     "mlflow": ("tasks.core.tracking", "tasks.register"),
+    "optuna": ("tasks.study.halving",),
+    "pytorch_optimizer": ("tasks.train.optimisers",),
 }
 COMMAND_LINES = ("tasks.__main__", "flows.cli")
 DVC_YAML = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
@@ -39,8 +42,6 @@ def filled(values: list[str], item: str) -> list[str]:
 
 
 def module_of(stage: str) -> str:
-    from tasks.__main__ import MODULES
-
     return MODULES[stage.split("@")[0]]
 
 
@@ -124,10 +125,11 @@ def test_every_preset_fits_every_stage(path):
     from tasks.core.params import parse_section
 
     content = load_yaml(path)
-    names = {stage.split("@")[0] for stage in STAGE_OUTS}
-    assert set(content) == names
+    names = {stage.split("@")[0] for stage in (*STAGE_OUTS, *STUDY_OUTS)}
+    assert set(content) == {section_of(name) for name in names}
     for name in names:
-        parse_section(name, content, importlib.import_module(module_of(name)).Params, path)
+        params = importlib.import_module(module_of(name)).Params
+        parse_section(section_of(name), content, params, path)
 
 
 def test_params_have_no_defaults_in_code():
@@ -140,7 +142,7 @@ def test_params_have_no_defaults_in_code():
 
     import importlib
 
-    for stage in STAGE_OUTS:
+    for stage in (*STAGE_OUTS, STUDY_RUN, *STUDY_OUTS):
         importlib.import_module(module_of(stage))
     for section in set(subclasses(Section)):
         if section.__module__.startswith("tasks."):

@@ -6,9 +6,10 @@ from typing import Any
 
 import yaml
 
-from tasks.core.paths import Paths
+from tasks.core.paths import STUDY_OUTS, STUDY_RUN, Paths
 
-_DATA_FOLDERS = ("data", "models", "reports")  # the rest of a stage's deps is code
+_DATA_FOLDERS = ("data", "models", "reports", "study")  # the rest of a stage's deps is code
+_PIPELINES = (".", "study")  # the folders with a dvc.yaml
 
 
 def input_digests(paths: Paths, stage: str) -> dict[str, str]:
@@ -27,12 +28,11 @@ def input_digests(paths: Paths, stage: str) -> dict[str, str]:
         Path below the root to DVC's digest. A folder that is no output itself stands with what is
         tracked in it: `data/raw` with every data set.
     """
-    name, _, item = stage.partition("@")
-    entry = yaml.safe_load(paths.at("dvc.yaml").read_text(encoding="utf-8"))["stages"][name]
-    known = _locked_outs(paths.at("dvc.lock"))
+    known = {
+        path: md5 for folder in _PIPELINES for path, md5 in _locked_outs(paths.at(folder)).items()
+    }
     digests = {}
-    for dep in entry.get("deps", []):
-        relative = dep.replace("${item.model}", item)
+    for relative in _deps(paths, stage):
         if relative.split("/")[0] not in _DATA_FOLDERS:
             continue
         digest = known.get(relative) or _md5_of_file(paths.at(relative))
@@ -55,7 +55,27 @@ def _tracked_below(paths: Paths, folder: str) -> dict[str, str]:
     return outs
 
 
-def _locked_outs(lock: Path) -> dict[str, str]:
+def _deps(paths: Paths, stage: str) -> list[str]:
+    """Return what a stage depends on, as its dvc.yaml says."""
+    name, _, item = stage.partition("@")
+    folder = "study" if name in (STUDY_RUN, *STUDY_OUTS) else "."
+    text = paths.at(folder).joinpath("dvc.yaml").read_text(encoding="utf-8")
+    entry = yaml.safe_load(text)["stages"][name]
+    filled = {"${item.model}": item, "${key}": item}
+    if "foreach" in entry:
+        values = entry["foreach"].get(item, {})
+        filled |= {f"${{item.{key}}}": value for key, value in values.items()}
+        entry = entry["do"]
+    deps = []
+    for dep in entry.get("deps", []):
+        for placeholder, value in filled.items():
+            dep = dep.replace(placeholder, value)
+        deps.append(dep)
+    return deps
+
+
+def _locked_outs(folder: Path) -> dict[str, str]:
+    lock = folder / "dvc.lock"
     if not lock.is_file():
         return {}
     content: dict[str, Any] = yaml.safe_load(lock.read_text(encoding="utf-8")) or {}

@@ -25,7 +25,7 @@ COLOURS: tuple[str, ...] = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00
 INK, FAINT, GRID = "#1f2933", "#68737f", "#dfe4ea"
 CREDIT = "#8a1c1c"  # notices and credits stand out
 WIDTH_INCHES = 12
-_DPI = 150
+DPI = 150
 # For names of groups in other scripts than the first font has; those that are installed are used.
 _FONTS = ("DejaVu Sans", "Noto Sans CJK KR", "Noto Sans CJK JP", "NanumGothic", "Malgun Gothic")
 _MISSING_GLYPH = re.compile(r"Glyph (\d+) ")
@@ -91,7 +91,7 @@ def write_png(figure: Figure, path: Path, credit: str) -> None:
     figure.text(0.012, 0.1 / height, credit, fontsize=9, va="bottom", color=CREDIT)
     FigureCanvasAgg(figure)
     with _every_script(figure, path.name), atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=_DPI, metadata={"Software": None})
+        figure.savefig(temporary, dpi=DPI, metadata={"Software": None})
 
 
 def empty_figure(path: Path, text: str, credit: str) -> None:

@@ -13,6 +13,12 @@ MODELS: tuple[str, ...] = ("base", "finetuned")  # the models of one run, in the
 TRAINED: tuple[str, ...] = ("naive", "head", "replay", "distill")  # ways to fine-tune by training
 STRATEGIES: tuple[str, ...] = (*TRAINED, "interpolate")  # what `finetuned` is chosen from
 EVALUATED: tuple[str, ...] = (*MODELS, *STRATEGIES)  # every model that predicts
+STUDY_RUN = "study_run"  # the stage of a study that trains; its item is the run's key
+STUDY_OUTS: dict[str, tuple[str, ...]] = {  # the stages that follow the runs of a study
+    "study_choose": ("study/tables", "study/chosen.yaml"),
+    "study_test": ("study/test.csv",),
+    "study_report": ("reports/study.html", "reports/study"),
+}
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,20 @@ class Paths:
 
     def run_record(self, stage: str) -> Path:
         """Return the file that names the tracking run which made a stage's outputs."""
+        name, _, key = stage.partition("@")
+        if name == STUDY_RUN:
+            return self.study_result(key) / "run.json"
+        if name in STUDY_OUTS:
+            return self.at(f"study/run_records/{name}.json")
         return self.at(f"data/runs/{stage.replace('@', '-')}.json")
+
+    def study_run(self, key: str) -> Path:
+        """Return the file that says what one run of a study trains, and how."""
+        return self.at(f"study/runs/{key}.yaml")
+
+    def study_result(self, key: str) -> Path:
+        """Return the folder of what came out of one run of a study."""
+        return self.at(f"study/results/{key}")
 
     def work(self, stage: str, digest: str) -> Path:
         """Return a folder for resumable progress, outside every output."""
@@ -142,7 +161,7 @@ def _outs() -> dict[str, tuple[str, ...]]:
             "reports/figures/crops.png",
         ),
         "split": ("data/split.parquet", "reports/tables/splits.csv"),
-        "train": ("models/base",),
+        "train": ("models/base", "reports/figures/augmentation.png"),
     }
     for name in TRAINED:
         outs[f"finetune@{name}"] = (f"models/{name}",)

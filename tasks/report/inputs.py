@@ -21,6 +21,7 @@ FIGURES: tuple[str, ...] = (
     "calibration",
     "confusion",
     "crops",
+    "augmentation",
     *(f"lime_{name}" for name in MODELS),
 )
 REJECTING: tuple[str, ...] = ("ingest", "check", "crop")

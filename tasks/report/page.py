@@ -23,6 +23,7 @@ from tasks.report.provenance import provenance
 from tasks.report.strategies_section import (
     chosen_strategy,
     figure_caption,
+    last_kept,
     strategies_section,
     worst_group_models,
 )
@@ -71,6 +72,7 @@ def context(
         "split_by_image": _split_by(inputs) == "image",
         "untrained": [_untrained(inputs, name) for name in MODELS if inputs.histories[name].empty],
         "kept_by": _kept_by(inputs),
+        "losses": _losses(inputs),
         "strategies_caption": figure_caption(inputs),
         "lime": [_lime(inputs, name, figures[f"lime_{name}"]) for name in MODELS],
         "figures": figures,
@@ -152,14 +154,24 @@ def _untrained(inputs: Inputs, name: str) -> str:
 
 
 def _kept_by(inputs: Inputs) -> str:
-    """Say by which figure of the training curve an epoch was kept."""
+    """Say which epoch of a training was kept, by which figure of its curve."""
+    if set(last_kept(inputs)) == set(MODELS):
+        return "the last one"
     said = "the highest mean recall on validation pictures"
-    if not worst_group_models(inputs):
-        return said
-    return (
-        f"{said} (for the fine-tuned model, which is {chosen_strategy(inputs)}, mean recall of the "
-        "worst group among the fine-tuned and the replayed ones)"
-    )
+    if worst_group_models(inputs):
+        said += (
+            f" (for the fine-tuned model, which is {chosen_strategy(inputs)}, mean recall of the "
+            "worst group among the fine-tuned and the replayed ones)"
+        )
+    said += ", of equal ones the lowest loss"
+    return said + "".join(f"; of the {model_word(name)} the last" for name in last_kept(inputs))
+
+
+def _losses(inputs: Inputs) -> str:
+    """Name the losses that the two trainings went by."""
+    sections = [inputs.params.get(name) or {} for name in ("train", "finetune")]
+    names = [str((part.get("loss") or {}).get("name", "cross_entropy")) for part in sections]
+    return listed([name.replace("_", " ") for name in dict.fromkeys(names)])
 
 
 def _split_by(inputs: Inputs) -> str:

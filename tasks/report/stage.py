@@ -1,16 +1,15 @@
 """Stage `report`: one self-contained page over everything that the other stages found.
 
 Reads the manifest, predictions, audit tables, figures, rejects, check results, training histories
-and run records; writes `reports/report.html`, `reports/metrics.json` and the two figures that no
-other stage draws. What an optional input lacks is said in the page, in a sentence.
+and run records, and of the random test pictures the files in data/raw; writes
+`reports/report.html`, `reports/metrics.json` and the two figures that no other stage draws. What
+an optional input lacks is said in the page, in a sentence.
 """
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
-import pandas as pd
 from pydantic import Field
 
 from tasks.core.files import write_text
@@ -19,13 +18,12 @@ from tasks.core.labels import credit_line
 from tasks.core.params import Section
 from tasks.core.paths import MODELS, Paths
 from tasks.core.result import StageResult
-from tasks.core.shards import read_crops
-from tasks.core.tables import read_table
-from tasks.report.figures import choose_pictures, test_pictures_figure, training_figure
+from tasks.report.figures import training_figure
 from tasks.report.findings import metrics
 from tasks.report.inputs import Inputs, load
 from tasks.report.page import context, render
-from tasks.report.strategies_section import worst_group_models
+from tasks.report.random_pictures import choose_pictures, pictures_figure
+from tasks.report.strategies_section import last_kept, worst_group_models
 
 
 class Params(Section):
@@ -64,28 +62,11 @@ def _draw(params: Params, paths: Paths, inputs: Inputs) -> dict[str, Path]:
     credit = credit_line(inputs.datasets)
     figures = {name: paths.figures / f"{name}.png" for name in ("test_pictures", "training")}
     chosen = choose_pictures(inputs.predictions, params.test_pictures, params.seed)
-    pictures = _crops(paths, chosen)
-    answers = _answers(inputs.predictions, chosen)
-    test_pictures_figure(pictures, answers, credit, figures["test_pictures"])
-    training_figure(inputs.histories, worst_group_models(inputs), credit, figures["training"])
+    pictures_figure(paths, inputs.predictions, chosen, credit, figures["test_pictures"])
+    training_figure(
+        inputs.histories, worst_group_models(inputs), last_kept(inputs), credit, figures["training"]
+    )
     return figures
-
-
-def _crops(paths: Paths, image_ids: list[str]) -> list[np.ndarray]:
-    """Read crops in the order of `image_ids`; nothing is read where there are none."""
-    if not image_ids:
-        return []
-    columns = ["image_id", "shard", "offset_bytes", "size_bytes"]
-    places = read_table(paths.crops, columns).set_index("image_id").loc[image_ids]
-    return list(read_crops(places, paths.crop_shards))
-
-
-def _answers(predictions: Any, image_ids: list[str]) -> list[dict[str, dict[str, Any]]]:
-    """Return, for each picture, every model's row of predictions."""
-    by_id: dict[str, pd.DataFrame] = {
-        name: predictions[name].set_index("image_id") for name in MODELS
-    }
-    return [{name: by_id[name].loc[key].to_dict() for name in MODELS} for key in image_ids]
 
 
 def _tracked(inputs: Inputs) -> dict[str, float]:

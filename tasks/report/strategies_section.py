@@ -64,6 +64,16 @@ def worst_group_models(inputs: Inputs) -> list[str]:
     return ["finetuned"] if chosen_strategy(inputs) in _BY_WORST_GROUP else []
 
 
+def last_kept(inputs: Inputs) -> list[str]:
+    """Name the models of whose training the last epoch was kept, as params say."""
+    sections = {"base": "train", "finetuned": "finetune"}
+    return [
+        name
+        for name, section in sections.items()
+        if (inputs.params.get(section) or {}).get("keep") == "last"
+    ]
+
+
 def sides(table: pd.DataFrame) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """Return the groups that fine-tuning was on, and the others that are compared.
 

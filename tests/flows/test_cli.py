@@ -10,7 +10,7 @@ from flows.presets import preset_names, use_preset
 from tasks.core.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
-COMMANDS = ["run", "use", "intake", "predict", "audit", "datasets"]
+COMMANDS = ["run", "study", "use", "intake", "predict", "audit", "datasets"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -147,9 +147,9 @@ def test_predict_answers_every_face_of_every_picture(affectgap, tmp_path):
     model = str(london_model(tmp_path))
     images = [str(tmp_path / name) for name in ("두 사람.png", "text.jpg", "empty.png")]
     out = tmp_path / "out"
-    done = affectgap(
-        REPOSITORY, "predict", *images, "--model", model, "--explain", "--out", str(out)
-    )
+    sheet = tmp_path / "faces.png"
+    options = ["--explain", "--out", str(out), "--figure", str(sheet)]
+    done = affectgap(REPOSITORY, "predict", *images, "--model", model, *options)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     faces = [line for line in lines if line.get("face") is not None]
     assert len(faces) == 2
@@ -160,6 +160,7 @@ def test_predict_answers_every_face_of_every_picture(affectgap, tmp_path):
         assert face["model_version"]
         assert Image.open(face["drawn"]).size == (1600, 800)
         assert Path(face["explained"]).is_file()
+    assert {line["figure"] for line in lines} == {str(sheet)} and Image.open(sheet).width == 1800
     assert [line["error"].split(":")[0] for line in lines if "error" in line] == ["not_an_image"]
     assert [line["note"] for line in lines if "note" in line] == ["no face found"]
     assert done.returncode == 2

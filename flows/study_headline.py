@@ -1,0 +1,34 @@
+"""The few lines that `affectgap study` ends with: what was chosen, why, and how it did in test."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from flows.headline import notices
+from flows.study_state import StudyState
+from tasks.core.labels import ALL
+from tasks.core.paths import Paths
+
+
+def study_lines(paths: Paths, state: StudyState) -> Iterator[str]:
+    """Yield the lines about a finished study.
+
+    Parameters
+    ----------
+    paths
+        The project's paths.
+    state
+        The study; it knows its results.
+    """
+    for decision in state.progress().decisions:
+        yield f"{decision.round}: {decision.chosen.name}. {decision.why}"
+    test = pd.read_csv(paths.at("study/test.csv"), keep_default_na=False)
+    for row in test[test["dimension"] == ALL].to_dict("records"):
+        yield (
+            f"test pictures, {str(row['measure']).replace('_', ' ')}: {float(row['value']):.2f} "
+            f"({float(row['ci_low']):.2f}–{float(row['ci_high']):.2f}) n={row['pictures']}"
+        )
+    yield from notices(paths)
+    yield "the winner as params: affectgap use study/chosen.yaml"
+    yield f"report: {paths.at('reports/study.html')}"
+    yield f"runs:   {paths.mlruns / 'mlflow.db'} (`make ui` shows them)"

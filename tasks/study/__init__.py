@@ -1,0 +1,1 @@
+"""Choosing a backbone, a loss and an optimiser, round by round."""

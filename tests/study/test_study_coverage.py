@@ -1,0 +1,50 @@
+"""How often the interval of a score holds the truth, with people and seeds that differ."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from study_world import settings
+
+from tasks.study.scores import mean_recall_score
+
+EMOTIONS = 6
+
+
+def studies(people, seeds, seed_sd, number):
+    """Yield pictures and right answers of studies with their own people, pictures and seeds."""
+    emotion = np.tile(np.arange(EMOTIONS), 2 * people)
+    person = np.repeat(np.arange(people), 2 * EMOTIONS)
+    columns = {"emotion": emotion.astype(str), "subject_id": person, "subject_known": True}
+    pictures = pd.DataFrame({**columns, "image_id": np.arange(len(emotion))})
+    for study in range(number):
+        rng = np.random.default_rng(study)
+        ease = np.linspace(-0.5, 1.5, EMOTIONS)[emotion] + rng.normal(0, 0.7, len(emotion))
+        ease = ease + rng.normal(0, 0.8, people)[person]
+        own = rng.normal(0, seed_sd, seeds) + rng.normal(0, seed_sd, (EMOTIONS, seeds))[emotion]
+        yield pictures, ease[:, None] + own + rng.normal(0, 0.8, (len(emotion), seeds)) > 0
+
+
+def coverage(people, seeds, seed_sd, number):
+    """Return how often the interval, and one that knows of people alone, hold the truth."""
+    truth = np.mean([right.mean() for _, right in studies(400, 3, seed_sd, 100)])
+    held, of_people = [], []
+    for pictures, right in studies(people, seeds, seed_sd, number):
+        score = mean_recall_score(pictures, right, settings(resamples=300))
+        held.append(score.ci_low <= truth <= score.ci_high)
+        of_people.append(abs(score.mean - truth) <= 1.96 * score.people_se)
+    return np.mean(held), np.mean(of_people)
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says():
+    held, of_people = coverage(people=20, seeds=3, seed_sd=0.3, number=150)
+    assert 0.88 <= held <= 0.99, held
+    assert of_people < held - 0.05, "seeds are part of what an interval has to know"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("people", "seeds", "seed_sd"), [(15, 3, 0.3), (34, 3, 0.05), (34, 5, 0.3)]
+)
+def test_coverage_of_more_designs(people, seeds, seed_sd):
+    held, _ = coverage(people, seeds, seed_sd, number=400)
+    assert 0.92 <= held <= 0.98, held

@@ -1,0 +1,132 @@
+"""Scores, intervals, the one-standard-error rule and halving."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from study_world import TRAIN, World, settings
+
+from tasks.core.errors import DataError
+from tasks.study.halving import rungs_of, survivors
+from tasks.study.one_standard_error import choose
+from tasks.study.plan import next_runs
+from tasks.study.results import read_results
+from tasks.study.scores import Score, accuracy_score, mean_recall_score, score_of
+from tasks.study.settings import Params
+
+
+def pictures(emotions, people, known=True):
+    ids = [str(number) for number in range(len(emotions))]
+    columns = {"emotion": emotions, "subject_id": people, "subject_known": known, "image_id": ids}
+    return pd.DataFrame(columns)
+
+
+def stand(mean, se, parameters=10):
+    by_seed, method = (mean,), "made up"
+    ends = (mean - 2 * se, mean + 2 * se)
+    return Score(mean, se, se, 0.0, *ends, by_seed, 30, 100, parameters, method)
+
+
+def test_mean_recall_weighs_emotions_alike_and_accuracy_pictures():
+    table = pictures(["fear"] * 8 + ["anger"] * 2, list("abcdefghij"))
+    right = np.array([[True] * 8 + [False] * 2, [True] * 6 + [False] * 4]).T
+    score = mean_recall_score(table, right, settings())
+    assert score.by_seed == pytest.approx((0.5, 0.375)) and score.mean == pytest.approx(0.4375)
+    assert accuracy_score(table, right, settings()).mean == pytest.approx(0.7)
+    assert score.ci_low < score.mean < score.ci_high
+
+
+def test_people_and_seeds_are_both_in_the_standard_error():
+    rng = np.random.default_rng(3)
+    table = pictures(["fear", "anger"] * 60, np.repeat(np.arange(20), 6))
+    alike = np.repeat(rng.random((120, 1)) < 0.6, 3, axis=1)
+    same = mean_recall_score(table, alike, settings())
+    assert same.seeds_se == 0 and same.se == same.people_se > 0
+    apart = rng.random((120, 3)) < np.array([0.4, 0.6, 0.8])
+    differ = mean_recall_score(table, apart, settings())
+    assert differ.se == pytest.approx(np.hypot(differ.people_se, differ.seeds_se))
+    assert differ.seeds_se == pytest.approx(np.std(differ.by_seed, ddof=1) / np.sqrt(3))
+    one = mean_recall_score(table, alike[:, :1], settings())
+    assert np.isnan(one.seeds_se) and "people alone" in one.method
+
+
+def test_pictures_of_one_person_are_not_independent():
+    rng = np.random.default_rng(4)
+    of_person = rng.random(20) < 0.5
+    right = np.repeat(of_person, 6)[:, None]
+    clustered = mean_recall_score(
+        pictures(["fear"] * 120, np.repeat(range(20), 6)), right, settings()
+    )
+    unknown = mean_recall_score(
+        pictures(["fear"] * 120, np.repeat(range(20), 6), known=False), right, settings()
+    )
+    assert clustered.people == 20 and unknown.people == 120
+    assert clustered.people_se > 2 * unknown.people_se
+
+
+def test_all_right_is_not_without_doubt():
+    table = pictures(["fear"] * 12, np.repeat(range(6), 2))
+    score = mean_recall_score(table, np.ones((12, 3), dtype=bool), settings())
+    assert score.mean == 1 and 0.5 < score.ci_low < 0.8 and score.se > 0
+
+
+def test_the_smaller_network_within_one_standard_error_is_preferred():
+    scores = {"large": stand(0.70, 0.03, 50), "small": stand(0.68, 0.02, 5)}
+    choice = choose(scores, "better", "")
+    assert (choice.name, choice.best) == ("small", "large") and "10\u202f%" in choice.why
+    far = {**scores, "small": stand(0.66, 0.2, 5)}  # its own error is of no matter
+    assert choose(far, "better", "").name == "large"
+    assert choose(scores, "published", "").name == "large"
+
+
+def test_of_one_size_what_was_used_before_stays_and_then_the_higher_mean_wins():
+    scores = {"a": stand(0.69, 0.02), "b": stand(0.70, 0.02), "c": stand(0.695, 0.02)}
+    assert choose(scores, "better", "a").name == "a"
+    assert choose(scores, "better", "").name == "b"
+    assert choose({**scores, "a": stand(0.67, 0.02)}, "better", "a").name == "b"
+
+
+def test_one_arm_in_three_survives_and_at_least_one():
+    scores = {"a": 0.1, "b": 0.5, "c": 0.5, "d": 0.2, "e": 0.3, "f": 0.4, "g": 0.1}
+    assert survivors(scores, 2, settings()) == ["b", "c"]
+    assert survivors({"a": 0.5, "b": 0.5, "c": 0.5}, 2, settings()) == ["a"]  # equals: in order
+    assert survivors({"a": 0.0}, 2, settings()) == ["a"]
+    half = settings(halving={"first_epochs": 2, "reduction": 2, "first_seeds": 1})
+    assert survivors(scores, 2, half) == ["b", "c", "f"]
+
+
+def test_rungs_multiply_until_the_last_which_has_all_seeds():
+    rungs = [(rung.until, rung.seeds) for rung in rungs_of(settings(epochs=30))]
+    assert rungs == [(3, (1,)), (9, (1,)), (27, (1,)), (30, (1, 2, 3))]
+    assert [rung.until for rung in rungs_of(settings(halving=None))] == [12]
+    assert [rung.seeds for rung in rungs_of(settings(protocol="published"))] == [(1,)]
+
+
+def test_seeds_that_saw_other_pictures_are_refused():
+    runs = next_runs(settings(halving=None), TRAIN, {})[:2]
+    one, other = (World({}).result(run) for run in runs)
+    with pytest.raises(DataError, match="validated on other pictures"):
+        score_of([one, replace(other, validation=other.validation[1:])], settings())
+
+
+def test_results_that_are_torn_are_told_in_one_line(tmp_path):
+    (tmp_path / "a-s1-e2").mkdir()
+    (tmp_path / "a-s1-e2" / "result.json").write_text("{")
+    with pytest.raises(DataError, match="a-s1-e2: is no finished run"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"learning_rates": {}}, "learning_rates has none for adam"),
+        ({"seeds": [1, 1]}, "names something twice"),
+        ({"halving": {"first_epochs": 2, "reduction": 3, "first_seeds": 4}}, "more than there are"),
+        ({"learning_rates": {**settings().learning_rates, "adam": [0.1, 0.1]}}, "rate of adam"),
+        ({"backbones": []}, "at least 1 item"),
+    ],
+)
+def test_impossible_settings_are_refused(changed, said):
+    with pytest.raises(ValueError, match=said):
+        Params.model_validate({**settings().model_dump(), **changed})

@@ -1,0 +1,159 @@
+"""The stages study_choose and study_test: tables, the winner's params, and the test split."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from study_world import TRAIN, World, make_project, settings
+
+from tasks.core.errors import DataError
+from tasks.core.paths import Paths
+from tasks.study import stage, test
+from tasks.study.chosen_params import chosen_text
+from tasks.study.plan import progress
+from tasks.study.scores import mean_recall_score
+
+SKILLS = {"lenet5": -1.0, "compact": 1.1, "mobilenet_v3_small": 0.95, "mse": -0.9, "sgd": -1.0}
+TEXT = """\
+train:
+  group: {age_band: [adult]}  # which pictures
+  backbone: compact       # a network
+  loss:
+    name: cross_entropy   # a loss
+    smoothing: 0.1        # its smoothing
+  learning_rate: 0.001    # of Adam
+  weights: some/model     # or null
+evaluate:
+  backbone: other         # not this one
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    root = tmp_path_factory.mktemp("study")
+    params = settings()
+    results = make_project(root, params, World(SKILLS))
+    result = stage.run(stage.Params.model_validate(params.model_dump()), Paths(root))
+    return root, params, results, result
+
+
+def table(made, name):
+    return pd.read_csv(made[0] / f"study/tables/{name}.csv", keep_default_na=False)
+
+
+def test_the_tables_say_what_the_plan_decided(made):
+    root, params, results, result = made
+    found = progress(params, TRAIN, results)
+    assert table(made, "choices")["chosen"].to_list() == [d.choice.name for d in found.decisions]
+    runs = table(made, "runs")
+    assert runs["key"].to_list() == [run.key for run in found.runs]
+    assert runs["new_epochs"].sum() == result.metrics["epochs"]
+    arms = table(made, "arms").query("last")
+    assert arms["chosen"].sum() == 3 and len(arms) == 3 + 6 + 12
+    shown = arms[(arms["round"] == "optimisers") & arms["best_rate"]]
+    assert sorted(shown["optimiser"]) == sorted(params.optimisers)
+    whole = json.loads((root / "study/tables/study.json").read_text())
+    assert whole["winners"] == [f"backbones-compact-s{seed}-e12" for seed in (1, 2, 3)]
+
+
+def test_every_arm_has_its_longest_curve_in_every_round_that_it_stands_in(made):
+    curves = table(made, "curves")
+    longest = curves.groupby(["round", "arm", "seed"])["epoch"].agg(["max", "size"])
+    assert (longest["max"] == longest["size"]).all()
+    assert longest.loc[("losses", "cross_entropy", 2), "max"] == 12
+    assert longest.loc[("backbones", "lenet5", 1), "max"] == 3
+    assert ("backbones", "lenet5", 2) not in longest.index
+
+
+def test_chosen_params_are_the_winners_and_parse(made):
+    root, params, _, _ = made
+    chosen = yaml.safe_load((root / "study/chosen.yaml").read_text())
+    assert chosen["study"] == params.model_dump()
+    changed = {"weights": None, "group": {}, "epochs": 12, "keep": "last", "seed": 1}
+    assert chosen["train"] == {**TRAIN, **changed}
+
+
+def test_comments_of_the_params_stay():
+    recipe = {
+        "group": {},
+        "backbone": "timm/resnet18",
+        "loss": {"name": "mse", "smoothing": 0.1},
+        "learning_rate": 1e-05,
+        "weights": None,
+    }
+    text = chosen_text(TEXT, recipe)
+    assert yaml.safe_load(text)["train"] == recipe
+    assert yaml.safe_load(text)["evaluate"] == {"backbone": "other"}
+    lines = text.splitlines()
+    assert (
+        "  learning_rate: 1.0e-05  # of Adam" in lines
+        and "    name: mse             # a loss" in lines
+    )
+    assert "    smoothing: 0.1        # its smoothing" in lines
+
+
+def test_params_that_stand_in_several_lines_are_written_anew():
+    several = "train:\n  group:\n    age_band: [adult]\n"
+    assert yaml.safe_load(chosen_text(several, {"group": {}})) == {"train": {"group": {}}}
+
+
+def test_runs_that_are_missing_are_named(tmp_path):
+    params = settings()
+    make_project(tmp_path, params, World(SKILLS))
+    (tmp_path / "study/results/backbones-compact-s2-e12/result.json").unlink()
+    with pytest.raises(DataError, match="not trained yet: backbones-compact-s2-e12"):
+        stage.run(stage.Params.model_validate(params.model_dump()), Paths(tmp_path))
+
+
+class Fixed:
+    """A recogniser that answers by a rule and counts what it was shown."""
+
+    def __init__(self, wrong):
+        self.labels, self.device, self.wrong, self.shown = ("anger", "fear"), None, wrong, 0
+
+    def predict(self, crops):
+        self.shown += len(crops)
+        fear = crops[:, 0, 0, 0] > 0
+        flip = crops[:, 0, 0, 1] < self.wrong
+        return np.column_stack([fear == flip, fear != flip]).astype(float)
+
+
+def test_the_test_split_is_asked_once_a_model_and_nothing_else_is(tmp_path, monkeypatch):
+    rows, crops = [], []
+    for place in range(200):
+        split, emotion = ("train", "test")[place % 2], ("anger", "fear", "pain")[place % 10 // 4]
+        person, band = f"s{place // 4}", ("child", "adult")[place // 4 % 2]
+        rows.append((f"{place}", person, True, emotion, band, "female", split))
+        crops.append(np.full((2, 2, 3), (emotion == "fear", place, 0), dtype=np.uint8))
+    columns = ["image_id", "subject_id", "subject_known", "emotion", "age_band", "gender", "split"]
+    split = pd.DataFrame(rows, columns=columns)
+    models = [Fixed(40), Fixed(80)]
+    given = iter(models)
+    monkeypatch.setattr(test.Recogniser, "load", lambda *_: next(given))
+    monkeypatch.setattr(test, "make_repeatable", lambda device: None)
+    monkeypatch.setattr(test, "read_table", lambda path: split)
+    read = lambda part, folder: iter([crops[int(i)] for i in part["image_id"]])  # noqa: E731
+    monkeypatch.setattr(test, "read_crops", read)
+    seen = pd.DataFrame({"subject_id": ["s0", "s1"]})
+    monkeypatch.setattr(test, "load_seen", lambda folder: seen)
+    (tmp_path / "study/tables").mkdir(parents=True)
+    (tmp_path / "study/tables/study.json").write_text(json.dumps({"winners": ["a", "b"]}))
+    (tmp_path / "params.yaml").write_text("train: {device: cpu}")
+    params = settings(seeds=[1, 2], halving=None)
+    result = test.run(test.Params.model_validate(params.model_dump()), Paths(tmp_path))
+
+    part = split[(split["split"] == "test") & (split["emotion"] != "pain")].reset_index(drop=True)
+    assert [model.shown for model in models] == [len(part)] * 2
+    right = np.array([[int(i) >= wrong for wrong in (40, 80)] for i in part["image_id"]])
+    expected = mean_recall_score(part, right, params)
+    found = pd.read_csv(tmp_path / "study/test.csv").set_index(["dimension", "group", "measure"])
+    row = found.loc[("all", "all", "mean_recall")]
+    assert row["value"] == pytest.approx(expected.mean, rel=1e-5)
+    assert row["ci_low"] == pytest.approx(expected.ci_low, rel=1e-5)
+    assert result.metrics["test_accuracy"] == pytest.approx(right.mean())
+    also = int(part["subject_id"].isin(seen["subject_id"]).sum())
+    assert row["also_trained_on"] == also > 0
+    assert row["left_out"] == (split["split"] == "test").sum() - len(part)
+    assert {("age_band", "child"), ("gender", "female")} <= {key[:2] for key in found.index}
