@@ -6,6 +6,7 @@ The report shows random test pictures so, and `affectgap predict --figure` a use
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -144,15 +145,17 @@ def _draw_cell(figure: Figure, cell: Shown, names: Sequence[str], left: float, t
 
     x, y = left / WIDTH_INCHES, top / height
     heading = _shortened(cell.heading)
-    figure.text(x, y, heading, fontsize=10.5, fontweight="bold", color=INK, va="top")
+    # A file's name is no formula, whatever dollars it has.
+    plain: dict[str, Any] = {"va": "top", "parse_math": False}
+    figure.text(x, y, heading, fontsize=10.5, fontweight="bold", color=INK, **plain)
     second = y - 0.2 / height
-    figure.text(x, second, cell.detail, fontsize=9, color=FAINT, va="top")
+    figure.text(x, second, cell.detail, fontsize=9, color=FAINT, **plain)
     if cell.picture is not None:
         _draw_picture(axes(left, _SIDE), cell)
     crop = axes(left + _SIDE + _GAP, _SIDE)
     crop.axis("off")
     if cell.crop is None:
-        crop.text(0, 1, cell.note, fontsize=10, color=FAINT, va="top")
+        crop.text(0, 1, cell.note, fontsize=10, color=FAINT, **plain)
         return
     crop.imshow(cell.crop)
     bars = left + 2 * (_SIDE + _GAP) + _NAMES

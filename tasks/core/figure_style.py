@@ -88,7 +88,10 @@ def write_png(figure: Figure, path: Path, credit: str) -> None:
     """Write a figure that is laid out already, with its credit at the foot."""
     height = figure.get_size_inches()[1]
     figure.set_facecolor("white")
-    figure.text(0.012, 0.1 / height, credit, fontsize=9, va="bottom", color=CREDIT)
+    # Names of files and data sets are no formulas.
+    figure.text(
+        0.012, 0.1 / height, credit, fontsize=9, va="bottom", color=CREDIT, parse_math=False
+    )
     FigureCanvasAgg(figure)
     with _every_script(figure, path.name), atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=DPI, metadata={"Software": None})

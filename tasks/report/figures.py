@@ -24,7 +24,7 @@ from tasks.report.words import model_word
 def training_figure(
     histories: Mapping[str, pd.DataFrame],
     worst_group: Container[str],
-    last_kept: Container[str],
+    kept: Mapping[str, str],
     credit: str,
     path: Path,
 ) -> None:
@@ -37,8 +37,8 @@ def training_figure(
         model that was not trained here, and the figure says so.
     worst_group
         Models whose `valid_recall_score` is the worst group's; the others' is of all pictures.
-    last_kept
-        Models whose last epoch was kept; of the others it was the best.
+    kept
+        Model name to which epoch was kept: `best`, `best_accuracy` or `last`.
     credit
         Notices and credits of the data sets.
     path
@@ -54,7 +54,7 @@ def training_figure(
             _untrained(axes[0, column], axes[1, column])
             continue
         _loss(axes[0, column], history)
-        _recall(axes[1, column], history, name in worst_group, name in last_kept)
+        _recall(axes[1, column], history, name in worst_group, kept[name])
     FigureCanvasAgg(figure)
     figure.tight_layout(rect=(0, 0.05, 1, 1), h_pad=1.6, w_pad=2.5)
     write_png(figure, path, credit)
@@ -73,14 +73,13 @@ def _loss(axis: Axes, history: pd.DataFrame) -> None:
     _axes_style(axis)
 
 
-def _recall(axis: Axes, history: pd.DataFrame, of_worst: bool, last: bool) -> None:
+def _recall(axis: Axes, history: pd.DataFrame, of_worst: bool, keep: str) -> None:
     shares = 100 * history["valid_recall_score"]
     axis.plot(history["epoch"], shares, "o-", ms=3.5, color=COLOURS[2])
-    # The best epoch: the highest recall, of equal ones the lowest loss, then the earliest.
-    ranked = history.sort_values(
-        ["valid_recall_score", "valid_loss", "epoch"], ascending=[False, True, True]
-    )
-    kept = history.index[-1] if last else ranked.index[0]
+    # The best epoch: the highest score, of equal ones the lowest loss, then the earliest.
+    score = "valid_accuracy_score" if keep == "best_accuracy" else "valid_recall_score"
+    ranked = history.sort_values([score, "valid_loss", "epoch"], ascending=[False, True, True])
+    kept = history.index[-1] if keep == "last" else ranked.index[0]
     epoch, share = history["epoch"].loc[kept], shares.loc[kept]
     axis.plot([epoch], [share], "o", ms=9, mfc="none", mec=INK)
     axis.text(

@@ -23,7 +23,7 @@ from tasks.report.provenance import provenance
 from tasks.report.strategies_section import (
     chosen_strategy,
     figure_caption,
-    last_kept,
+    kept_epochs,
     strategies_section,
     worst_group_models,
 )
@@ -155,7 +155,8 @@ def _untrained(inputs: Inputs, name: str) -> str:
 
 def _kept_by(inputs: Inputs) -> str:
     """Say which epoch of a training was kept, by which figure of its curve."""
-    if set(last_kept(inputs)) == set(MODELS):
+    kept = kept_epochs(inputs)
+    if set(kept.values()) == {"last"}:
         return "the last one"
     said = "the highest mean recall on validation pictures"
     if worst_group_models(inputs):
@@ -164,7 +165,10 @@ def _kept_by(inputs: Inputs) -> str:
             "worst group among the fine-tuned and the replayed ones)"
         )
     said += ", of equal ones the lowest loss"
-    return said + "".join(f"; of the {model_word(name)} the last" for name in last_kept(inputs))
+    others = {"last": "the last", "best_accuracy": "that of the highest validation accuracy"}
+    return said + "".join(
+        f"; of the {model_word(name)} {others[how]}" for name, how in kept.items() if how in others
+    )
 
 
 def _losses(inputs: Inputs) -> str:

@@ -23,7 +23,7 @@ from tasks.report.findings import metrics
 from tasks.report.inputs import Inputs, load
 from tasks.report.page import context, render
 from tasks.report.random_pictures import choose_pictures, pictures_figure
-from tasks.report.strategies_section import last_kept, worst_group_models
+from tasks.report.strategies_section import kept_epochs, worst_group_models
 
 
 class Params(Section):
@@ -64,7 +64,11 @@ def _draw(params: Params, paths: Paths, inputs: Inputs) -> dict[str, Path]:
     chosen = choose_pictures(inputs.predictions, params.test_pictures, params.seed)
     pictures_figure(paths, inputs.predictions, chosen, credit, figures["test_pictures"])
     training_figure(
-        inputs.histories, worst_group_models(inputs), last_kept(inputs), credit, figures["training"]
+        inputs.histories,
+        worst_group_models(inputs),
+        kept_epochs(inputs),
+        credit,
+        figures["training"],
     )
     return figures
 

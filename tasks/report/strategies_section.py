@@ -64,14 +64,13 @@ def worst_group_models(inputs: Inputs) -> list[str]:
     return ["finetuned"] if chosen_strategy(inputs) in _BY_WORST_GROUP else []
 
 
-def last_kept(inputs: Inputs) -> list[str]:
-    """Name the models of whose training the last epoch was kept, as params say."""
+def kept_epochs(inputs: Inputs) -> dict[str, str]:
+    """Say of each model which epoch of its training was kept: params' `keep`."""
     sections = {"base": "train", "finetuned": "finetune"}
-    return [
-        name
+    return {
+        name: str((inputs.params.get(section) or {}).get("keep", "best"))
         for name, section in sections.items()
-        if (inputs.params.get(section) or {}).get("keep") == "last"
-    ]
+    }
 
 
 def sides(table: pd.DataFrame) -> tuple[list[dict[str, str]], list[dict[str, str]]]:

@@ -14,6 +14,7 @@ from torch import nn
 from tasks.core.models.recogniser import Normalisation
 from tasks.core.models.spec import ModelSpec
 from tasks.train.losses import LabelLoss
+from tasks.train.memory import in_parts_that_fit
 from tasks.train.pictures import Pictures
 from tasks.train.replay import Replay
 from tasks.train.strategy import Objective
@@ -67,11 +68,15 @@ class Distill(Replay):
         self, module: nn.Module, spec: ModelSpec, train: Pictures, device: torch.device
     ) -> torch.Tensor:
         """Return `(replayed pictures, K)` logits of the network as it is, in evaluation mode."""
-        normalise, parts = Normalisation(spec, device), []
+        normalise = Normalisation(spec, device)
         module.eval()
+
+        def ask(rows: np.ndarray) -> torch.Tensor:
+            logits: torch.Tensor = module(normalise(torch.from_numpy(train.batch(rows)).to(device)))
+            return logits.float()
+
+        replayed = np.arange(self.n_own, len(train))
         with torch.no_grad():
-            for start in range(self.n_own, len(train), _AT_ONCE):
-                rows = np.arange(start, min(start + _AT_ONCE, len(train)))
-                pixels = torch.from_numpy(train.batch(rows)).to(device)
-                parts.append(module(normalise(pixels)).float())
-        return torch.cat(parts)
+            return torch.cat(
+                [logits for _, logits in in_parts_that_fit(ask, replayed, _AT_ONCE, device)]
+            )

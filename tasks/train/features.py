@@ -28,6 +28,7 @@ from tasks.core.progress import track
 from tasks.train.distributed import device_of_rank
 from tasks.train.head_only import HeadOnly
 from tasks.train.loop import Fitted, fit
+from tasks.train.memory import in_parts_that_fit
 from tasks.train.pictures import Pictures
 from tasks.train.pixel_cache import RowFile, RowWriter
 from tasks.train.recipe import Augmentation, Recipe
@@ -169,10 +170,14 @@ def _features(
 
 def _write(handle: BinaryIO, backbone: Backbone, pictures: Pictures) -> None:
     writer: RowWriter | None = None
-    parts = list(pictures.in_parts(_AT_ONCE))
-    for rows in track(parts, len(parts), "features"):
+
+    def ask(rows: np.ndarray) -> np.ndarray:
         features, _ = backbone(torch.from_numpy(pictures.batch(rows)))
-        flat = features.flatten(1).cpu().numpy()  # (B, F)
+        flat: np.ndarray = features.flatten(1).cpu().numpy()  # (B, F)
+        return flat
+
+    answers = in_parts_that_fit(ask, np.arange(len(pictures)), _AT_ONCE, backbone.device)
+    for rows, flat in track(answers, -(-len(pictures) // _AT_ONCE), "features"):
         writer = writer or RowWriter(handle, np.float32, (len(pictures), flat.shape[1]))
         writer.write(int(rows[0]), flat)
 

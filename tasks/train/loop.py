@@ -3,8 +3,8 @@
 The best epoch has the highest mean recall over the emotions of the validation pictures, of the
 worst group where they are of several; among equals, the lowest validation loss. Where the network
 comes already trained, its untouched weights (epoch 0) compete too, so that fine-tuning never ends
-with a model that validates worse than it began. Or, where the recipe says so, the last epoch is
-kept, whatever it is like.
+with a model that validates worse than it began. Or, where the recipe says so, the epoch with the
+highest validation accuracy is kept, or the last, whatever it is like.
 
 After each epoch everything is on the disk, so that a training which was killed goes on there. With
 `torchrun` several processes train together; all but the first end here.
@@ -21,9 +21,10 @@ from typing import TypeVar
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import nn
 
-from tasks.core import ranks
+from tasks.core import models, ranks
 from tasks.core.errors import DivergedError
 from tasks.core.models.spec import ModelSpec
 from tasks.core.progress import say, track
@@ -146,12 +147,9 @@ def fit(
     )
 
 
-def best_epoch(history: list[dict[str, float | None]]) -> int:
-    """Name the best epoch: highest mean recall, then lowest loss, then the earliest."""
-    best = min(
-        history,
-        key=lambda row: (-_number(row["valid_recall_score"]), _number(row["valid_loss"])),
-    )
+def best_epoch(history: list[dict[str, float | None]], score: str = "valid_recall_score") -> int:
+    """Name the best epoch: highest score, then lowest loss, then the earliest."""
+    best = min(history, key=lambda row: (-_number(row[score]), _number(row["valid_loss"])))
     return int(_number(best["epoch"]))
 
 
@@ -200,7 +198,9 @@ class _Run:
         """Add a line to the history and keep the weights if they are to be kept."""
         epoch = progress.epoch
         progress.history.append(_row(epoch, train_loss, validated))
-        if self._recipe.keep == "last" or best_epoch(progress.history) == epoch:
+        by_accuracy = self._recipe.keep == "best_accuracy"
+        score = "valid_accuracy_score" if by_accuracy else "valid_recall_score"
+        if self._recipe.keep == "last" or best_epoch(progress.history, score) == epoch:
             progress.best_epoch, progress.best_weights = epoch, progress.weights
             self._found = epoch, validated.found
 
@@ -234,6 +234,13 @@ def _say(line: str, group: Group) -> None:
         say(line)
 
 
+def _code() -> str:
+    """Digest the code that trains: progress that other code made is not gone on from."""
+    places = (Path(__file__).parent, Path(models.__file__).parent)
+    files = sorted(file for place in places for file in place.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
 def _row(epoch: int, train_loss: float | None, validated: Validated) -> dict[str, float | None]:
     values = (epoch, train_loss, validated.loss, validated.recall, validated.accuracy)
     return dict(zip(HISTORY_COLUMNS, values, strict=True))
@@ -246,8 +253,8 @@ def _number(value: float | None) -> float:
 def _fingerprint(
     module: nn.Module, train: Pictures, validation: Pictures, recipe: Recipe, strategy: Strategy
 ) -> str:
-    """Digest everything that the outcome follows from, but the code."""
-    how = [strategy.name, recipe.model_dump(mode="json")]
+    """Digest everything that the outcome follows from."""
+    how = [strategy.name, recipe.model_dump(mode="json"), torch.__version__, _code()]
     digest = hashlib.sha256(json.dumps(how, sort_keys=True).encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())

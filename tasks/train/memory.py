@@ -5,10 +5,20 @@ normalisation alone then goes by the pictures of a piece.
 """
 
 import gc
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
+import numpy as np
 import torch
 
 from tasks.core.errors import ModelError
+from tasks.core.progress import say
+
+Answer = TypeVar("Answer")
+_TOO_SMALL = (
+    "out of memory with one picture at a time; choose a smaller input_size_px or backbone, or a "
+    "device with more memory"
+)
 
 _SIGNS = (
     "can't allocate memory",  # torch's CPU allocator
@@ -48,10 +58,7 @@ def more_pieces(pieces: int, batch_size: int, n_processes: int) -> int:
         Where a piece was one picture already.
     """
     if batch_size // n_processes <= pieces:
-        raise ModelError(
-            "out of memory with one picture at a time; choose a smaller input_size_px or backbone, "
-            "or a device with more memory"
-        )
+        raise ModelError(_TOO_SMALL)
     return 2 * pieces
 
 
@@ -62,3 +69,48 @@ def said(pieces: int, batch_size: int, n_processes: int) -> str:
         f"out of memory: a batch of {batch_size} now goes through in pieces of at most {at_once} "
         "pictures, whose gradients are added up"
     )
+
+
+def in_parts_that_fit(
+    ask: Callable[[np.ndarray], Answer], rows: np.ndarray, at_once: int, device: torch.device
+) -> Iterator[tuple[np.ndarray, Answer]]:
+    """Ask a network about pictures, fewer at once where memory does not suffice.
+
+    Parameters
+    ----------
+    ask
+        From `(B,)` rows to what the network makes of these pictures.
+    rows
+        `(N,)`: about which.
+    at_once
+        How many at first.
+    device
+        Where the network is.
+
+    Yields
+    ------
+    tuple
+        Rows, and the answer about them, in order.
+
+    Raises
+    ------
+    ModelError
+        Where memory does not hold one picture.
+    """
+    done = 0
+    while done < len(rows):
+        part = rows[done : done + at_once]
+        try:
+            answer = ask(part)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            yield part, answer
+            done += len(part)
+            continue
+        if len(part) == 1:
+            raise ModelError(_TOO_SMALL)
+        at_once = len(part) // 2
+        clear_up(device)
+        say(f"out of memory: the network is now asked about {at_once} pictures at once")

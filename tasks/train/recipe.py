@@ -131,7 +131,7 @@ class Recipe(Section):
     schedule: Literal["cosine", "linear", "step", "constant"]
     weight_decay: Annotated[float, Field(ge=0)]
     balance: list[str]
-    keep: Literal["best", "last"]
+    keep: Literal["best", "best_accuracy", "last"]
     seed: Annotated[int, Field(ge=0)]
     device: str
     precision: Precision

@@ -12,10 +12,10 @@ from tasks.core.params import parse_section
 from tasks.core.paths import Paths
 from tasks.core.selection import select_rows
 from tasks.core.tables import read_table
-from tasks.train import stage
 from tasks.train.pictures import choose_rows
 from tasks.train.recipe import LossName, OptimiserName
 from tasks.train.study_run import GROUP
+from tasks.train.untrained import TrainParams, labels_of, untrained
 
 
 def check_names(losses: Sequence[str], optimisers: Sequence[str]) -> None:
@@ -29,9 +29,9 @@ def check_names(losses: Sequence[str], optimisers: Sequence[str]) -> None:
                 )
 
 
-def check_recipe(train: Mapping[str, Any], paths: Paths) -> stage.Params:
+def check_recipe(train: Mapping[str, Any], paths: Paths) -> TrainParams:
     """Make sure that a section `train` can be one; raises ParamsError."""
-    return parse_section("train", {"train": train}, stage.Params, paths.params)
+    return parse_section("train", {"train": train}, TrainParams, paths.params)
 
 
 def check_trainable(recipes: Sequence[Mapping[str, Any]], paths: Paths) -> None:
@@ -53,11 +53,11 @@ def check_trainable(recipes: Sequence[Mapping[str, Any]], paths: Paths) -> None:
     for recipe in recipes:
         params = check_recipe(recipe, paths)
         rows = choose_rows(table, params.group, GROUP, labels=None)
-        labels = stage.labels_of(rows, GROUP)
+        labels = labels_of(rows, GROUP)
         tested = select_rows(table[table["split"] == "test"], params.group, f"{GROUP} (test split)")
         if not tested["emotion"].isin(labels).any():
             raise DataError(f"{GROUP}: no test picture shows {', '.join(labels)}")
         try:
-            stage.untrained(params, labels, rows.train["dataset"], paths)
+            untrained(params, labels, rows.train["dataset"], paths)
         except (ModelError, ParamsError, DownloadError) as error:
             raise type(error)(f"study.backbones, {params.backbone}: {error}") from None

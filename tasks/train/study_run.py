@@ -31,11 +31,11 @@ from tasks.core.params import Section, load_yaml, parse_section
 from tasks.core.paths import Paths
 from tasks.core.result import StageResult
 from tasks.core.tables import read_table, write_csv
-from tasks.train import stage
 from tasks.train.loop import HISTORY_COLUMNS, Fitted, fit
 from tasks.train.outcome import HISTORY, load_both, whole_folder, write_model
 from tasks.train.pictures import Rows, choose_rows
 from tasks.train.strategy import Strategy
+from tasks.train.untrained import TrainParams, Untrained, labels_of, untrained
 
 RESULT, VALIDATION, MODEL = "result.json", "validation.csv", "model"
 GROUP = "study.group"  # the params key that the rows come from, for messages
@@ -67,7 +67,7 @@ class Params(Section):
     arm: str
     seed: Annotated[int, Field(ge=0)]
     until: Annotated[int, Field(ge=1)]
-    train: stage.Params
+    train: TrainParams
 
     @model_validator(mode="after")
     def _ends(self) -> "Params":
@@ -92,8 +92,8 @@ def load_run(paths: Paths, key: str) -> Params:
 def run(params: Params, paths: Paths, key: str) -> StageResult:
     """Train until the run's epoch and write study/results/KEY."""
     rows = choose_rows(read_table(paths.split), params.train.group, GROUP, labels=None)
-    labels = stage.labels_of(rows, GROUP)
-    first = stage.untrained(params.train, labels, rows.train["dataset"], paths)
+    labels = labels_of(rows, GROUP)
+    first = untrained(params.train, labels, rows.train["dataset"], paths)
     work = _work(paths, key)
     facts = _facts(params, first.module, rows)
     try:
@@ -122,7 +122,7 @@ def _work(paths: Paths, key: str) -> Path:
     return paths.at(f"work/study/{found['home']}")
 
 
-def _fit(params: Params, first: stage.Untrained, rows: Rows, paths: Paths, work: Path) -> Fitted:
+def _fit(params: Params, first: Untrained, rows: Rows, paths: Paths, work: Path) -> Fitted:
     train, validation = load_both(rows, params.train, paths, first.spec)
     return fit(
         first.module,

@@ -124,6 +124,8 @@ def test_the_drawing_has_the_same_bytes_again_and_grows_with_the_lines(tmp_path)
     cells = [Shown(f"{n}.png", "", grey, ((5, 5, 20, 20),), 0, note="none") for n in range(3)]
     for name in ("a.png", "b.png"):
         faces_figure(cells, ["base"], "notice", tmp_path / name)
+    formula = Shown("a$_$b.jpg", "$^$", None, note="cannot be read: $_$")  # no formula at all
+    faces_figure([formula], ["base"], "weights $_$ of others", tmp_path / "dollars.png")
     faces_figure(cells[:2], ["base"], "notice", tmp_path / "c.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     three, two = (Image.open(tmp_path / name) for name in ("a.png", "c.png"))

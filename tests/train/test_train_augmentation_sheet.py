@@ -14,6 +14,7 @@ from tasks.train.distributed import Group
 from tasks.train.outcome import load_both
 from tasks.train.pictures import choose_rows
 from tasks.train.strategy import Strategy
+from tasks.train.untrained import untrained
 
 CPU = torch.device("cpu")
 
@@ -21,7 +22,7 @@ CPU = torch.device("cpu")
 def prepared(paths, params):
     rows = choose_rows(read_table(paths.split), params.group, "train.group", None)
     labels = ("anger", "happiness", "neutral")
-    spec = stage.untrained(params, labels, rows.train["dataset"], paths).spec
+    spec = untrained(params, labels, rows.train["dataset"], paths).spec
     return load_both(rows, params, paths, spec)[0], rows.train, spec
 
 

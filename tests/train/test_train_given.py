@@ -28,6 +28,7 @@ from tasks.core.paths import Paths
 from tasks.core.tables import read_table
 from tasks.evaluate.in_batches import predict_crops
 from tasks.train import stage
+from tasks.train.untrained import Untrained, untrained
 
 LABELS = ("anger", "happiness", "neutral")
 
@@ -173,7 +174,7 @@ def test_training_from_imagenet_keeps_its_normalisation_and_says_so(cut, train_p
         module = build_module(backbone, n_classes, channels, input_size_px)
         return Start(module, (0.4, 0.5, 0.6), (0.2, 0.2, 0.2), "timm made_in1k, mit")
 
-    monkeypatch.setattr(stage, "imagenet_start", start)
+    monkeypatch.setattr("tasks.train.untrained.imagenet_start", start)
     params = {"start": "imagenet", "backbone": "timm/test_efficientnet", "epochs": 1}
     stage.run(train_params(**params), cut)
     _, spec = load_model(cut.model("base"))
@@ -187,8 +188,8 @@ def body_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: t for name, t in module.state_dict().items() if name not in names}
 
 
-def begin(params: stage.Params, paths: Paths, *labels: str) -> stage.Untrained:
-    return stage.untrained(params, labels, pd.Series(["drawn"]), paths)
+def begin(params: stage.Params, paths: Paths, *labels: str) -> Untrained:
+    return untrained(params, labels, pd.Series(["drawn"]), paths)
 
 
 def test_a_model_of_ours_is_trained_on_with_a_fresh_head(cut, train_params, ours):

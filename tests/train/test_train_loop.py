@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from tasks.core.models.spec import ModelSpec
 from tasks.train import loop, steps, trainer
 from tasks.train.loop import Fitted, fit
 from tasks.train.loss_watch import LossWatch
-from tasks.train.memory import is_out_of_memory
+from tasks.train.memory import in_parts_that_fit, is_out_of_memory
 from tasks.train.pictures import Pictures
 from tasks.train.strategy import Strategy
 
@@ -228,6 +229,47 @@ def test_what_is_found_is_what_the_kept_weights_say(fitted, pictures, monkeypatc
     assert later.best_epoch == 1
     assert np.array_equal(later.found, found[0])
     assert not np.array_equal(found[0], found[2])
+
+
+def test_progress_of_other_code_is_not_gone_on_from(fitted, monkeypatch):
+    saved = []
+    real = loop.save_progress
+    monkeypatch.setattr(loop, "save_progress", lambda *a: (saved.append(a[1].epoch), real(*a)))
+    fitted("work", backbone="lenet5", epochs=2, until=1)
+    fitted("work", backbone="lenet5", epochs=2, until=1)
+    assert saved == [1]  # the same code has nothing left to do
+    monkeypatch.setattr(loop, "_code", lambda: "edited")
+    fitted("work", backbone="lenet5", epochs=2, until=1)
+    assert saved == [1, 1]
+
+
+def test_keep_best_accuracy_goes_by_accuracy_and_not_by_recall(fitted, monkeypatch, validated):
+    scores = iter([(0.9, 0.5), (0.8, 0.7), (0.7, 0.6)])
+
+    def validate(*_):
+        recall, accuracy = next(scores)
+        return replace(validated(recall), accuracy=accuracy)
+
+    monkeypatch.setattr(trainer.Trainer, "validate", validate)
+    assert fitted(backbone="lenet5", epochs=3, keep="best_accuracy").best_epoch == 2
+
+
+def test_asking_about_pictures_goes_on_with_fewer_at_once_and_says_so(capsys):
+    asked = []
+
+    def ask(rows):
+        asked.append(len(rows))
+        if len(rows) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return rows.sum()
+
+    device = torch.device("cpu")
+    answers = list(in_parts_that_fit(ask, np.arange(8), 8, device))
+    assert asked == [8, 4, 2, 2, 2, 2]
+    assert [(list(rows), int(total)) for rows, total in answers][-1] == ([6, 7], 13)
+    assert "2 pictures at once" in capsys.readouterr().out
+    with pytest.raises(ModelError, match="one picture at a time"):
+        list(in_parts_that_fit(lambda rows: ask(np.arange(9)), np.arange(8), 8, device))
 
 
 def test_keep_last_keeps_the_last_epoch_whatever_it_is_like(fitted, monkeypatch, validated):
