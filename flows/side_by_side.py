@@ -38,7 +38,6 @@ class Places:
     """Places for runs side by side; safe to use from several threads."""
 
     def __init__(self, places: list[Place]) -> None:
-        self.size = len(places)
         self._free: queue.SimpleQueue[Place] = queue.SimpleQueue()
         for place in places:
             self._free.put(place)
@@ -65,7 +64,14 @@ def places_here(side_by_side: int, device: str) -> list[Place]:
     """
     if os.environ.get(ranks.TORCHRUN_VARIABLE, "").strip():
         return [Place(None, None)] * (side_by_side or 1)  # torchrun shares devices and cores out
+    if _names_one(device):
+        side_by_side = side_by_side or 1
     return find_places(side_by_side, usable_gpus(device), usable_cores())
+
+
+def _names_one(device: str) -> bool:
+    """Whether `train.device` is one certain accelerator, such as `cuda:1` or `mps`."""
+    return device not in ("auto", "cuda") and device.partition(":")[0] != "cpu"
 
 
 def find_places(side_by_side: int, gpus: list[str], cores: int) -> list[Place]:

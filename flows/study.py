@@ -75,8 +75,11 @@ def carry_out_study(
 
 def check(state: StudyState) -> None:
     """Make sure that nothing that params say will stop a study later; needs no pictures."""
+    from tasks.study.published import read_study
     from tasks.train.study_check import check_names, check_recipe
 
+    if state.settings.published is not None:
+        read_study(state.settings.published)
     check_names(state.settings.losses, state.settings.optimisers)
     first = None
     for name in ROUNDS:

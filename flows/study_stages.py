@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from flows.imported_files import imported_files
+from tasks.core.errors import UserError
 from tasks.core.files import write_text
 from tasks.core.params import load_yaml
 from tasks.core.paths import STUDY_OUTS, STUDY_RUN, Paths
@@ -26,6 +27,8 @@ _HEADING = """\
 """
 _RUN_HEADING = "# Written by `affectgap study`: what one run trains, and how. Do not edit.\n"
 _PICTURES = ["data/split.parquet", "data/crops"]
+# What the test reads of section `study`.
+TEST_KEYS = ("group", "confidence", "resamples", "resampling_seed")
 _WHOLE_ROOMS = ("tasks/study", "tasks/report")  # they read files beside their code
 
 
@@ -69,16 +72,27 @@ def known_runs(paths: Paths) -> set[str]:
 
     Where the code has come to import other files, the file is brought up to date first, so that DVC
     can be asked which results hold.
+
+    Raises
+    ------
+    UserError
+        Where the file has no runs to read: somebody changed it by hand.
     """
     if not paths.at(FILE).is_file():
         return set()
-    stages = load_yaml(paths.at(FILE))["stages"]
-    runs = stages[STUDY_RUN]
+    try:
+        runs = load_yaml(paths.at(FILE))["stages"][STUDY_RUN]
+        written, known = runs["do"], set(runs["foreach"])
+    except (KeyError, TypeError):
+        raise UserError(
+            f"{FILE}: is not as `affectgap study` wrote it; delete it and run `affectgap study` "
+            "(results stay)"
+        ) from None
     how = _how_to_run(paths.root)
-    if runs["do"] != how:
+    if written != how:
         stages = {STUDY_RUN: {"foreach": runs["foreach"], "do": how}}
         write_text(paths.at(FILE), _HEADING + _dump({"stages": stages}))
-    return set(runs["foreach"])
+    return known
 
 
 def remove_leftovers(paths: Paths, runs: Sequence[Run]) -> None:
@@ -124,7 +138,7 @@ def _how_to_run(root: Path) -> dict[str, Any]:
         "wdir": "..",
         "cmd": f"exec .venv/bin/python -m tasks {STUDY_RUN} ${{key}}",
         "deps": [
-            "study/runs/${key}.yaml",
+            _file("${key}"),
             "${item.after}",
             *_PICTURES,
             "given",
@@ -138,25 +152,29 @@ def _after(run: Run) -> str:
     # The history alone: unlike result.json it is the same when the same run is made again.
     if run.before:
         return f"study/results/{run.before}/history.csv"
-    return f"study/runs/{run.key}.yaml"
+    return _file(run.key)
+
+
+def _file(key: str) -> str:
+    return f"study/runs/{key}.yaml"
 
 
 def _following_inputs(
     runs: Sequence[Run], winners: Iterable[str]
 ) -> tuple[dict[str, list[str]], dict[str, list[Any]]]:
     """Return the data and the params that the stages after the runs depend on."""
-    chosen = list(STUDY_OUTS["study_choose"])
     models = [f"study/results/{key}/model" for key in winners]
+    results = [file for run in runs for file in (_file(run.key), f"study/results/{run.key}")]
     deps = {
-        "study_choose": [f"study/results/{run.key}" for run in runs],
-        "study_test": [*chosen, *models, *_PICTURES],
-        "study_report": [*chosen, *STUDY_OUTS["study_test"], "data/split.parquet"],
+        "study_choose": results,
+        "study_test": ["study/tables/winners.json", *models, *_PICTURES],
+        "study_report": ["study/tables", *STUDY_OUTS["study_test"], "data/split.parquet"],
     }
-    params: dict[str, list[Any]] = {name: ["study"] for name in deps}
-    # All of it: the one writes a params.yaml with the winner, the other shows every setting.
-    params["study_choose"] = [{"params.yaml": None}]
-    params["study_report"] = [{"params.yaml": None}]
-    return deps, params
+    # All of it: the one writes a params.yaml with the winner, the other shows every setting. The
+    # test split is asked again for what changes the answer alone.
+    whole: list[Any] = [{"params.yaml": None}]
+    tested = [f"study.{key}" for key in TEST_KEYS]
+    return deps, {"study_choose": whole, "study_test": tested, "study_report": whole}
 
 
 def _code(root: Path, stage: str) -> list[str]:

@@ -70,16 +70,12 @@ class StudyState:
 
     def progress(self) -> Progress:
         """Play the plan as far as results hold."""
-        while True:
-            found = progress(self.settings, self.train, self._results)
-            doubtful = [run.key for run in found.runs if self._is_doubtful(run)]
-            if not doubtful:
-                return found
-            for key in doubtful:
-                del self._results[key]
+        return progress(self.settings, self.train, self._results, self._holds)
 
     def write(self, found: Progress) -> None:
         """Write the stages of all runs so far."""
+        for run in found.wanted:  # an old result is not to be taken for what its new file asks for
+            self._results.pop(run.key, None)
         write_stages(self.paths, found.runs, self._winners(found))
 
     def is_up_to_date(self, found: Progress) -> bool:
@@ -95,12 +91,12 @@ class StudyState:
             return None
         return [run.key for run in winning_runs(self.settings, found.decisions)]
 
-    def _is_doubtful(self, run: Run) -> bool:
-        """Whether a result is another run's, by what its file says or what it goes on from."""
-        if run.key not in self._results or run.key in self._accepted:
-            return False
+    def _holds(self, run: Run) -> bool:
+        """Whether a result is this run's, by what its file says and what it goes on from."""
+        if run.key in self._accepted:
+            return True
         path = self.paths.study_run(run.key)
-        return run.before in self._trained or not says(path, run_text(run))
+        return run.before not in self._trained and says(path, run_text(run))
 
 
 def _can_be_planned(train: object) -> bool:

@@ -161,6 +161,10 @@ def make_project(root: Path, params: Params, world: World) -> dict[str, Result]:
     results: dict[str, Result] = {}
     while wanted := progress(params, TRAIN, results).wanted:
         results |= world.results(wanted)
+        for run in wanted:
+            file = root / f"study/runs/{run.key}.yaml"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(yaml.safe_dump(run.content()))
     write_results(results.values(), root / "study/results")
     content = {"train": TRAIN, "study": params.model_dump()}
     (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))

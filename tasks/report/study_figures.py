@@ -300,6 +300,7 @@ def _curves(axis: Axes, inputs: StudyInputs, name: str) -> None:
         handles.insert(0, Line2D([], [], color=_STOPPED, linewidth=2, label="stopped early"))
     axis.set_title(name, loc="left", fontsize=11, fontweight="bold", color=INK)
     axis.set_xlabel("epoch", fontsize=9.5, color=FAINT)
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_xlim(0.5, inputs.settings["epochs"] + 0.5)
     quiet_axes(axis, "y")
     axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")

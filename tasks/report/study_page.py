@@ -212,7 +212,8 @@ def cost_words(inputs: StudyInputs) -> list[str]:
         said.append(
             f"Successive halving: every arm is trained for {halving['first_epochs']} epochs with "
             f"{halving['first_seeds']} of {len(inputs.settings['seeds'])} seeds; of those, one in "
-            f"{halving['reduction']} goes on, and so does the arm that the rule would choose then. "
+            f"{halving['reduction']} goes on, and so does one more: the backbone that the rule "
+            "would choose then, and later what the round before ended with. "
             "At least two arms of a round are trained to the end with every seed. So "
             f"{count(done)} epochs were trained instead of {count(grid)} ("
             f"{100 * done / grid:.0f}\u202f%). "

@@ -151,7 +151,7 @@ def _first(backbone: str, settings: Params, train: Recipe) -> Recipe:
         "backbone": backbone,
         "start": settings.starts.get(backbone, train["start"]),
         "epochs": settings.epochs,
-        "keep": "best" if settings.protocol == PUBLISHED else "last",
+        "keep": "best_accuracy" if settings.protocol == PUBLISHED else "last",
     }
     return {**deepcopy(dict(train)), **changed}
 

@@ -43,7 +43,10 @@ def rungs_of(settings: Params) -> list[Rung]:
 
 
 def survivors(scores: Mapping[str, float], until: int, settings: Params) -> list[str]:
-    """Return the arms that go on: one in `reduction`, at least one.
+    """Return which of the arms the pruner lets go on: one in `reduction`, at least one.
+
+    The plan adds the arm that the rule would choose, or what the round before ended with, which is
+    not among those asked about.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ Three rounds, each starting from the winner before. A round trains its arms in r
 study that was stopped goes on, and one that is finished is replayed without training.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tasks.core.errors import UserError
@@ -99,8 +99,13 @@ class Progress:
     runs: tuple[Run, ...]
 
 
-def next_runs(settings: Params, train: Recipe, results: Mapping[str, Result]) -> list[Run]:
-    """Return the runs that have to be trained before anything more can be decided.
+def progress(
+    settings: Params,
+    train: Recipe,
+    results: Mapping[str, Result],
+    holds: Callable[[Run], bool] = lambda run: True,
+) -> Progress:
+    """Play the rounds as far as the results go.
 
     Parameters
     ----------
@@ -108,36 +113,27 @@ def next_runs(settings: Params, train: Recipe, results: Mapping[str, Result]) ->
         Sections `study` and `train` of params.yaml.
     results
         What finished runs found, by key; runs that the plan does not ask for are of no matter.
+    holds
+        Whether the result of that key is this very run's: one of another recipe has the same key.
+        Asked before a result is looked at; what does not hold is wanted again.
 
     Returns
     -------
-    list of Run
-        In the order of params, none of which is in `results`; empty when the study is finished.
+    Progress
+        With the runs that have to be trained before anything more can be decided, in the order of
+        params; none when the study is finished.
 
     Raises
     ------
     UserError
         Where every arm of a round failed.
     """
-    return list(progress(settings, train, results).wanted)
-
-
-def decide(settings: Params, train: Recipe, results: Mapping[str, Result]) -> list[Decision]:
-    """Return the rounds that are decided so far; three when the study is finished."""
-    return list(progress(settings, train, results).decisions)
-
-
-def progress(settings: Params, train: Recipe, results: Mapping[str, Result]) -> Progress:
-    """Play the rounds as far as the results go; see `next_runs`."""
     decisions: list[Decision] = []
     runs: dict[str, Run] = {}
     before: Arm | None = None
     for name in ROUNDS:
         arms = arms_of(name, settings, train, before)
-        played = _Round(name, arms, before, settings, results)
-        outcome = played.play()
-        for run in played.runs:  # what an earlier round trained stays as that one asked for it
-            runs.setdefault(run.key, run)
+        outcome = _Round(name, arms, before, settings, _Known(results, holds, runs)).play()
         if not isinstance(outcome, Decision):
             return Progress(tuple(decisions), tuple(outcome), tuple(runs.values()))
         decisions.append(outcome)
@@ -166,6 +162,19 @@ def epochs_of_grid(settings: Params, decisions: Iterable[Decision]) -> int:
     return len(slugs) * len(settings.used_seeds) * settings.epochs
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What a round is told: results, whether they hold, and the runs that were asked for so far."""
+
+    results: Mapping[str, Result]
+    holds: Callable[[Run], bool]
+    runs: dict[str, Run]
+
+    def lacks(self, run: Run) -> bool:
+        """Whether a run has no result, or one that does not hold."""
+        return run.key not in self.results or not self.holds(run)
+
+
 class _Round:
     """One round, played rung by rung as far as the results go."""
 
@@ -175,13 +184,13 @@ class _Round:
         arms: list[Arm],
         before: Arm | None,
         settings: Params,
-        results: Mapping[str, Result],
+        known: _Known,
     ) -> None:
         self.name = name
         self.arms = arms
         self.held = "" if before is None else _name_of(before, arms)
         self.settings = settings
-        self.results = results
+        self.known = known
         self.runs: list[Run] = []
         self.failed: dict[str, str] = {}
         self.stands: list[Stand] = []
@@ -205,8 +214,10 @@ class _Round:
     def _missing(self, arms: list[Arm], rung: Rung) -> list[Run]:
         """Note a rung's runs, and return those without a result."""
         runs = [self._run(arm, seed, rung.until) for arm in arms for seed in rung.seeds]
+        # What an earlier round trained stays as that one asked for it.
+        runs = [self.known.runs.setdefault(run.key, run) for run in runs]
         self.runs += runs
-        return [run for run in runs if run.key not in self.results]
+        return [run for run in runs if self.known.lacks(run)]
 
     def _run(self, arm: Arm, seed: int, until: int) -> Run:
         """Return a run that goes on from the longest of this arm and seed so far."""
@@ -219,7 +230,7 @@ class _Round:
         """Score the arms whose training went on; the others are noted."""
         scores = {}
         for arm in arms:
-            found = [self.results[key_of(arm, seed, rung.until)] for seed in rung.seeds]
+            found = [self.known.results[key_of(arm, seed, rung.until)] for seed in rung.seeds]
             reasons = [result.failed for result in found if result.failed]
             if reasons:
                 self.failed[arm.name] = reasons[0]

@@ -41,6 +41,8 @@ BEST_EPOCH = (
     "counted as independent: optimistic"
 )
 
+_DRAWN_AT_ONCE = 1_000_000  # people in all draws held at once: 16 MB
+
 
 @dataclass(frozen=True)
 class Score:
@@ -169,16 +171,29 @@ def _people_se(
     """Return the standard deviation of the score between draws of people."""
     if people < 2:
         return float("nan")
-    belongs = np.zeros((people, len(person)))
-    belongs[person, np.arange(len(person))] = 1.0
-    there, correct = belongs @ cells, belongs @ (cells * right[:, None])  # (people, K) each
+    there, correct = np.zeros((2, people, cells.shape[1]))
+    np.add.at(there, person, cells)
+    np.add.at(correct, person, cells * right[:, None])
     rng = np.random.default_rng(settings.resampling_seed)
-    draws = rng.multinomial(people, np.full(people, 1 / people), size=settings.resamples)
+    at_once = max(1, _DRAWN_AT_ONCE // people)  # the same draws, however many at once
+    sizes = [
+        min(at_once, settings.resamples - done) for done in range(0, settings.resamples, at_once)
+    ]
+    drawn = np.concatenate([_drawn(rng, size, there, correct) for size in sizes])
+    # Draws vary by (people - 1) / people of what samples do.
+    return float(drawn.std(ddof=1) * np.sqrt(people / (people - 1)))
+
+
+def _drawn(
+    rng: np.random.Generator, size: int, there: np.ndarray, correct: np.ndarray
+) -> np.ndarray:
+    """Score `size` draws of people from what each has in the cells, `(people, K)` each."""
+    people = len(there)
+    draws = rng.multinomial(people, np.full(people, 1 / people), size=size).astype(np.float64)
     counted = draws @ there
     shares = np.full(counted.shape, np.nan)
     np.divide(draws @ correct, counted, out=shares, where=counted > 0)
-    # Draws vary by (people - 1) / people of what samples do.
-    return float(np.nanmean(shares, axis=1).std(ddof=1) * np.sqrt(people / (people - 1)))
+    return np.nanmean(shares, axis=1)
 
 
 def _wilson(share: float, n: int, confidence: float) -> tuple[float, float]:

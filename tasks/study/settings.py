@@ -26,7 +26,9 @@ class Halving(Section):
         Epochs after which the first arms are stopped; each later rung has `reduction` times as
         many.
     reduction
-        Of the arms that a rung judges, one in `reduction` goes on, at least one.
+        Of the arms that a rung judges, one in `reduction` goes on, at least one; and so does one
+        that is not counted among them: in the first round the arm that the rule would choose at
+        that rung, later what the round before ended with.
     first_seeds
         Seeds with which the rungs before the last are trained; the last has all of them.
     """
@@ -44,7 +46,8 @@ class Params(Section):
     protocol
         `better`: several seeds, a learning rate of its own for each optimiser, the last epoch's
         score, the one-standard-error rule. `published`: one seed, the best epoch's validation
-        accuracy, one learning rate for all optimisers, the highest wins.
+        accuracy (of which epoch the model is kept), one learning rate for all optimisers, the
+        highest wins.
     group
         Which pictures of every split take part: columns to values; {}: all.
     seeds
@@ -52,7 +55,7 @@ class Params(Section):
     backbones, losses, optimisers
         What the three rounds compare.
     starts
-        First weights of a backbone that is not to start as `train.start` says.
+        First weights of those of `backbones` that are not to start as `train.start` says.
     learning_rates
         For each optimiser the rates that `better` tries.
     published_learning_rate
@@ -60,7 +63,8 @@ class Params(Section):
     halving
         How arms are stopped early in `better`; None: every run goes to the end.
     side_by_side
-        Runs at once; 0: one a GPU, or one a core where there is none.
+        Runs at once; 0: one a GPU, or one a core where there is none; one where `train.device`
+        names a certain accelerator (`cuda:1`).
     confidence
         Level of every interval.
     resamples, resampling_seed
@@ -108,6 +112,9 @@ class Params(Section):
             raise ValueError(f"learning_rates has none for {', '.join(without)}")
         if self.halving and self.halving.first_seeds > len(self.seeds):
             raise ValueError("halving.first_seeds is more than there are seeds")
+        unknown = [name for name in self.starts if name not in self.backbones]
+        if unknown:
+            raise ValueError(f"starts names {', '.join(unknown)}, which backbones does not")
         return self
 
     @property

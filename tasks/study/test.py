@@ -1,6 +1,6 @@
 """Stage `study_test`: the winner on the test split, once.
 
-Reads study/tables/study.json, the winner's models of every seed below study/results,
+Reads study/tables/winners.json, the winner's models of every seed below study/results,
 data/split.parquet and the crops; writes study/test.csv: mean recall over emotions and accuracy, of
 all test pictures and by age band and gender, with intervals for other people and other seeds. No
 other stage of a study reads a picture of the test split, and nothing is chosen after it.
@@ -49,8 +49,8 @@ def run(params: Params, paths: Paths) -> StageResult:
     DataError
         Where the test split has no picture of the study's group with a label that is known.
     """
-    whole = json.loads(paths.at("study/tables/study.json").read_text(encoding="utf-8"))
-    folders = [paths.at(f"study/results/{key}/{MODEL}") for key in whole["winners"]]
+    winners = json.loads(paths.at("study/tables/winners.json").read_text(encoding="utf-8"))
+    folders = [paths.at(f"study/results/{key}/{MODEL}") for key in winners]
     device = str(load_yaml(paths.params)["train"]["device"])
     recognisers = [Recogniser.load(folder, device, _BATCH) for folder in folders]
     for recogniser in recognisers:

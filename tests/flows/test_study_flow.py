@@ -43,6 +43,7 @@ SMALLER = {
         "seeds": [1, 2],
         "epochs": 2,
         "backbones": ["lenet5", "compact", "mini_xception"],
+        "starts": {},
         "losses": ["cross_entropy", "mse"],
         "optimisers": ["sgd"],
         "learning_rates": {"sgd": [0.01]},
@@ -154,13 +155,13 @@ def test_a_killed_study_goes_on_and_ends_with_its_report(clone):
 
 
 def test_the_winner_is_the_models_that_were_tested(clone):
-    whole = json.loads((clone / "study" / "tables" / "study.json").read_text())
+    winners = json.loads((clone / "study" / "tables" / "winners.json").read_text())
     test = pd.read_csv(clone / "study" / "test.csv", keep_default_na=False)
     split = pd.read_parquet(clone / "data" / "split.parquet")
     everyone = test[test["dimension"] == "all"]
     assert set(everyone["pictures"]) == {int((split["split"] == "test").sum())}
-    assert len(whole["winners"]) == 2
-    assert all((clone / "study/results" / key / "model").is_dir() for key in whole["winners"])
+    assert len(winners) == 2
+    assert all((clone / "study/results" / key / "model").is_dir() for key in winners)
 
 
 def test_a_second_study_trains_nothing_and_says_so(clone):

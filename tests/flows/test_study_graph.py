@@ -13,6 +13,7 @@ from flows.dvc_graph import changed_stages, mend_after_a_crash, stage_graph
 from flows.imported_files import imported_files
 from flows.study_stages import FILE, known_runs, remove_leftovers, stages_text, write_stages
 from tasks.core.digests import input_digests
+from tasks.core.errors import UserError
 from tasks.core.paths import STUDY_OUTS, STUDY_RUN, Paths
 from tasks.core.stages import MODULES
 from tasks.study.arms import Run
@@ -103,6 +104,37 @@ def test_until_the_plan_is_finished_nothing_is_chosen_or_tested(tmp_path):
     before = paths.at(FILE).stat().st_mtime_ns
     write_stages(paths, [SHORT], None)
     assert paths.at(FILE).stat().st_mtime_ns == before  # the same text is not written again
+
+
+def test_the_test_split_is_asked_again_for_what_changes_the_answer_alone():
+    stages = yaml.safe_load(stages_text(REPOSITORY, RUNS, [LONG.key]))["stages"]
+    tested = stages["study_test"]
+    data = [dep for dep in tested["deps"] if not dep.startswith("tasks/")]
+    models = f"study/results/{LONG.key}/model"
+    assert data == ["study/tables/winners.json", models, "data/split.parquet", "data/crops"]
+    keys = ["study.group", "study.confidence", "study.resamples", "study.resampling_seed"]
+    assert tested["params"] == keys
+    chosen = set(stages["study_choose"]["deps"])
+    assert {f"study/runs/{one.key}.yaml" for one in RUNS} <= chosen
+    assert "study/chosen.yaml" not in stages["study_report"]["deps"]
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        {},
+        {"stages": {}},
+        {"stages": {STUDY_RUN: {}}},
+        {"stages": {STUDY_RUN: {"do": {}}}},
+        {"stages": 3},
+    ],
+)
+def test_a_file_that_was_changed_by_hand_is_told_in_one_line(tmp_path, stages):
+    paths = Paths(tmp_path)
+    write_stages(paths, RUNS, None)
+    paths.at(FILE).write_text(yaml.safe_dump(stages))
+    with pytest.raises(UserError, match=r"study/dvc\.yaml: is not as .* wrote it; delete it and"):
+        known_runs(paths)
 
 
 def test_a_file_that_names_other_code_is_brought_up_to_date(tmp_path):

@@ -4,12 +4,12 @@ import pytest
 import yaml
 from study_world import TRAIN, World, settings, write_results
 
-from flows import study_state
+from flows import side_by_side, study_state
 from flows.side_by_side import Place, Places, find_places, places_here, usable_gpus
 from flows.study import check
 from flows.study_stages import FILE, run_stage, target_of
 from flows.study_state import StudyState
-from tasks.core.errors import ParamsError
+from tasks.core.errors import ParamsError, UserError
 from tasks.core.params import load_yaml
 from tasks.core.paths import STUDY_OUTS, Paths
 
@@ -94,6 +94,25 @@ def test_another_recipe_under_the_same_key_is_another_run(paths, changed):
     assert finish(paths, world) == before
 
 
+def test_a_study_whose_trainings_all_failed_is_mended_by_params(paths, changed):
+    with pytest.raises(UserError, match="no training went to the end"):
+        finish(paths, World({}, failing=small().backbones))
+    with pytest.raises(UserError, match="no training went to the end"):
+        finish(paths, World({}))  # the same params: the same end
+    write_params(paths.root, {**TRAIN, "learning_rate": 0.0001}, small())
+    assert len(finish(paths, World({"compact": 0.8}))) > 3
+
+
+def test_an_old_result_is_not_taken_for_the_run_whose_file_was_written(paths, changed):
+    finish(paths, World({"compact": 0.8}))
+    write_params(paths.root, {**TRAIN, "batch_size": 8}, small())
+    state = StudyState(paths)
+    state.look()
+    found = state.progress()
+    state.write(found)
+    assert found.wanted and state.progress().wanted == found.wanted
+
+
 def test_results_that_no_stage_stands_for_are_not_believed(paths, changed):
     world = World({"compact": 0.8})
     first, *_ = finish(paths, world)
@@ -119,6 +138,7 @@ def test_a_rung_is_looked_at_again_when_the_one_before_was_trained_anew(paths, c
     [
         ({"losses": ["cross_entropy", "focal"]}, {}, r"study\.losses: there is no 'focal'"),
         ({}, {"epochs": 0}, r"train\."),
+        ({"published": "nobody"}, {}, r"study\.published: no study 'nobody'"),
         ({}, {"loss": "cross_entropy"}, r"train\.loss"),
     ],
 )
@@ -136,6 +156,14 @@ def test_a_machine_is_shared_out():
     assert Place("3", 8).environment() == {"CUDA_VISIBLE_DEVICES": "3", "OMP_NUM_THREADS": "8"}
     assert Place(None, 1).environment() == {"OMP_NUM_THREADS": "1"}
     assert usable_gpus("cpu") == usable_gpus("cuda:1") == []
+
+
+@pytest.mark.parametrize("device", ["cuda:1", "mps"])
+def test_a_certain_accelerator_is_one_place(monkeypatch, device):
+    monkeypatch.setattr(side_by_side, "usable_cores", lambda: 8)
+    assert places_here(0, device) == [Place(None, 8)]
+    assert len(places_here(2, device)) == 2  # who asks for more gets more
+    assert len(places_here(0, "cpu")) == 8
 
 
 def test_torchrun_shares_devices_and_cores_out_itself(monkeypatch):

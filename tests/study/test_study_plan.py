@@ -8,7 +8,6 @@ from tasks.study.arms import OPTIMISERS, arms_of
 from tasks.study.plan import (
     epochs_of_grid,
     epochs_trained,
-    next_runs,
     progress,
     winning_runs,
 )
@@ -23,7 +22,7 @@ GOOD_LOSS = {**SKILLS, "cross_entropy": -2.0, "multi_margin": 0.4}
 def play(params, world):
     """Train what the plan asks for until it asks for nothing."""
     results, batches = {}, []
-    while wanted := next_runs(params, TRAIN, results):
+    while wanted := progress(params, TRAIN, results).wanted:
         batches.append([run.key for run in wanted])
         assert len(batches) < 20
         results |= world.results(wanted)
@@ -82,7 +81,7 @@ def test_a_study_that_was_stopped_goes_on_and_a_finished_one_is_replayed():
     assert not again.wanted and len(again.decisions) == 3
     lost = "backbones-compact-s2-e12"
     rest = {key: value for key, value in results.items() if key != lost}
-    assert [run.key for run in next_runs(settings(), TRAIN, rest)] == [lost]
+    assert [run.key for run in progress(settings(), TRAIN, rest).wanted] == [lost]
 
 
 def test_the_order_in_which_runs_finish_is_of_no_matter():
@@ -104,11 +103,30 @@ def test_where_every_training_fails_one_line_says_so():
         play(settings(), World(SKILLS, failing=settings().backbones))
 
 
+def test_a_result_that_does_not_hold_is_wanted_again_and_never_looked_at():
+    world = World(SKILLS, failing=settings().backbones)
+    first = progress(settings(), TRAIN, {}).wanted
+    failed = world.results(first)
+    again = progress(settings(), TRAIN, failed, lambda run: False)
+    assert again.wanted == first and not again.decisions
+    one = first[1].key
+    found = progress(settings(), TRAIN, failed, lambda run: run.key != one)
+    assert [run.key for run in found.wanted] == [one]
+
+
+def test_a_later_round_asks_whether_the_first_rounds_own_run_holds():
+    asked = []
+    _, results, _ = play(settings(), World(SKILLS))
+    found = progress(settings(), TRAIN, results, lambda run: asked.append(run) or True)
+    assert {run.key: run for run in asked} == {run.key: run for run in found.runs}
+    assert all(run in found.runs for run in asked)
+
+
 def test_the_published_protocol_is_one_seed_the_best_epoch_and_one_rate():
     params = settings(protocol="published", seeds=[5, 6])
     found, results, _ = play(params, World(SKILLS))
     assert {run.seed for run in found.runs} == {5} and {run.until for run in found.runs} == {12}
-    assert {run.train["keep"] for run in found.runs} == {"best"}
+    assert {run.train["keep"] for run in found.runs} == {"best_accuracy"}
     names = [arm.name for arm in found.decisions[2].arms]
     assert names == [f"{name}@1e-05" for name in params.optimisers]
     assert found.decisions[2].before == ""  # the rate of the rounds before does not compete
@@ -129,12 +147,12 @@ def test_what_was_used_before_competes_though_params_do_not_name_it():
 def test_names_that_would_share_a_file_are_refused():
     params = settings(backbones=["timm/x", "timm_x"])
     with pytest.raises(ParamsError, match="both be called backbones-timm_x"):
-        next_runs(params, TRAIN, {})
+        progress(params, TRAIN, {})
 
 
 def test_keys_are_safe_in_files():
     params = settings(backbones=["timm/resnet18.a1_in1k"])
-    assert next_runs(params, TRAIN, {})[0].key == "backbones-timm_resnet18.a1_in1k-s1-e12"
+    assert progress(params, TRAIN, {}).wanted[0].key == "backbones-timm_resnet18.a1_in1k-s1-e12"
     before = arms_of("backbones", settings(), TRAIN, None)[0]
     slugs = [arm.slug for arm in arms_of(OPTIMISERS, settings(), TRAIN, before)]
     assert "optimisers-adam_0.0003" in slugs and "backbones-lenet5" in slugs

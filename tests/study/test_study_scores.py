@@ -1,5 +1,6 @@
 """Scores, intervals, the one-standard-error rule and halving."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -8,11 +9,12 @@ import pytest
 from study_world import TRAIN, World, settings
 
 from tasks.core.errors import DataError
+from tasks.study import scores
 from tasks.study.halving import rungs_of, survivors
 from tasks.study.one_standard_error import choose
-from tasks.study.plan import next_runs
+from tasks.study.plan import progress
 from tasks.study.results import read_results
-from tasks.study.scores import Score, accuracy_score, mean_recall_score, score_of
+from tasks.study.scores import Score, accuracy_score, mean_recall_score, people_of, score_of
 from tasks.study.settings import Params
 
 
@@ -49,6 +51,38 @@ def test_people_and_seeds_are_both_in_the_standard_error():
     assert differ.seeds_se == pytest.approx(np.std(differ.by_seed, ddof=1) / np.sqrt(3))
     one = mean_recall_score(table, alike[:, :1], settings())
     assert np.isnan(one.seeds_se) and "people alone" in one.method
+
+
+def test_the_error_of_people_is_that_of_the_draws_however_many_at_once(monkeypatch):
+    rng = np.random.default_rng(4)
+    table = pictures(
+        np.array(["fear", "anger", "sadness"])[rng.integers(3, size=120)],
+        rng.integers(25, size=120),
+    )
+    right = rng.random((120, 3)) < 0.6
+    found = mean_recall_score(table, right, settings())
+    belongs = np.eye(25)[people_of(table)]
+    cells = np.eye(3)[np.unique(table["emotion"], return_inverse=True)[1]]
+    drawn = np.random.default_rng(6).multinomial(25, np.full(25, 1 / 25), size=400) @ belongs.T
+    shares = drawn @ (cells * right.mean(axis=1)[:, None]) / (drawn @ cells)
+    expected = shares.mean(axis=1).std(ddof=1) * np.sqrt(25 / 24)
+    assert found.people_se == pytest.approx(expected, rel=1e-9)
+    monkeypatch.setattr(scores, "_DRAWN_AT_ONCE", 70)
+    assert mean_recall_score(table, right, settings()).people_se == pytest.approx(expected, 1e-9)
+
+
+def test_many_pictures_of_unknown_people_need_little_memory():
+    table = pictures(["fear", "anger"] * 10_000, "", known=False)
+    right = np.random.default_rng(5).random((20_000, 1)) < 0.7
+    tracemalloc.start()
+    try:
+        score = accuracy_score(table, right, settings(resamples=100))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert score.people == 20_000
+    assert score.people_se == pytest.approx(np.sqrt(0.7 * 0.3 / 20_000), rel=0.3)
+    assert most < 80e6
 
 
 def test_pictures_of_one_person_are_not_independent():
@@ -104,7 +138,7 @@ def test_rungs_multiply_until_the_last_which_has_all_seeds():
 
 
 def test_seeds_that_saw_other_pictures_are_refused():
-    runs = next_runs(settings(halving=None), TRAIN, {})[:2]
+    runs = progress(settings(halving=None), TRAIN, {}).wanted[:2]
     one, other = (World({}).result(run) for run in runs)
     with pytest.raises(DataError, match="validated on other pictures"):
         score_of([one, replace(other, validation=other.validation[1:])], settings())
@@ -125,6 +159,7 @@ def test_results_that_are_torn_are_told_in_one_line(tmp_path):
         ({"halving": {"first_epochs": 2, "reduction": 3, "first_seeds": 4}}, "more than there are"),
         ({"learning_rates": {**settings().learning_rates, "adam": [0.1, 0.1]}}, "rate of adam"),
         ({"backbones": []}, "at least 1 item"),
+        ({"starts": {"lenet": "random"}}, "starts names lenet, which backbones does not"),
     ],
 )
 def test_impossible_settings_are_refused(changed, said):

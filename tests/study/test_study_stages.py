@@ -8,6 +8,7 @@ import pytest
 import yaml
 from study_world import TRAIN, World, make_project, settings
 
+from flows.study_stages import TEST_KEYS
 from tasks.core.errors import DataError
 from tasks.core.paths import Paths
 from tasks.study import stage, test
@@ -54,8 +55,13 @@ def test_the_tables_say_what_the_plan_decided(made):
     assert arms["chosen"].sum() == 3 and len(arms) == 3 + 6 + 12
     shown = arms[(arms["round"] == "optimisers") & arms["best_rate"]]
     assert sorted(shown["optimiser"]) == sorted(params.optimisers)
-    whole = json.loads((root / "study/tables/study.json").read_text())
-    assert whole["winners"] == [f"backbones-compact-s{seed}-e12" for seed in (1, 2, 3)]
+    winners = json.loads((root / "study/tables/winners.json").read_text())
+    assert winners == [f"backbones-compact-s{seed}-e12" for seed in (1, 2, 3)]
+
+
+def test_what_a_machine_needs_is_not_among_what_a_study_says(made):
+    said = json.loads((made[0] / "study/tables/study.json").read_text())["settings"]
+    assert "side_by_side" not in said and said["epochs"] == 12
 
 
 def test_every_arm_has_its_longest_curve_in_every_round_that_it_stands_in(made):
@@ -107,6 +113,18 @@ def test_runs_that_are_missing_are_named(tmp_path):
         stage.run(stage.Params.model_validate(params.model_dump()), Paths(tmp_path))
 
 
+def test_runs_of_another_recipe_choose_nothing(tmp_path):
+    params = settings()
+    make_project(tmp_path, params, World(SKILLS))
+    before = tmp_path / "params.yaml"
+    content = yaml.safe_load(before.read_text())
+    content["train"]["batch_size"] = 8
+    before.write_text(yaml.safe_dump(content))
+    with pytest.raises(DataError, match="backbones-lenet5-s1-e3 was trained with another recipe"):
+        stage.run(stage.Params.model_validate(params.model_dump()), Paths(tmp_path))
+    assert not (tmp_path / "study/chosen.yaml").exists()
+
+
 class Fixed:
     """A recogniser that answers by a rule and counts what it was shown."""
 
@@ -139,10 +157,12 @@ def test_the_test_split_is_asked_once_a_model_and_nothing_else_is(tmp_path, monk
     seen = pd.DataFrame({"subject_id": ["s0", "s1"]})
     monkeypatch.setattr(test, "load_seen", lambda folder: seen)
     (tmp_path / "study/tables").mkdir(parents=True)
-    (tmp_path / "study/tables/study.json").write_text(json.dumps({"winners": ["a", "b"]}))
+    (tmp_path / "study/tables/winners.json").write_text(json.dumps(["a", "b"]))
     (tmp_path / "params.yaml").write_text("train: {device: cpu}")
     params = settings(seeds=[1, 2], halving=None)
-    result = test.run(test.Params.model_validate(params.model_dump()), Paths(tmp_path))
+    # Nothing else of the section is there to be read: DVC looks at these keys alone.
+    read = {key: getattr(params, key) for key in TEST_KEYS}
+    result = test.run(test.Params.model_construct(**read), Paths(tmp_path))
 
     part = split[(split["split"] == "test") & (split["emotion"] != "pain")].reset_index(drop=True)
     assert [model.shown for model in models] == [len(part)] * 2
