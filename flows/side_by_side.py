@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tasks.core import ranks
+from tasks.core.execution import cpu_count
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def places_here(side_by_side: int, device: str) -> list[Place]:
         return [Place(None, None)] * (side_by_side or 1)  # torchrun shares devices and cores out
     if _names_one(device):
         side_by_side = side_by_side or 1
-    return find_places(side_by_side, usable_gpus(device), usable_cores())
+    return find_places(side_by_side, usable_gpus(device), cpu_count())
 
 
 def _names_one(device: str) -> bool:
@@ -104,10 +105,3 @@ def usable_gpus(device: str) -> list[str]:
         if given
         else [str(number) for number in range(n)]
     )
-
-
-def usable_cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

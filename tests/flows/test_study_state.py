@@ -160,7 +160,7 @@ def test_a_machine_is_shared_out():
 
 @pytest.mark.parametrize("device", ["cuda:1", "mps"])
 def test_a_certain_accelerator_is_one_place(monkeypatch, device):
-    monkeypatch.setattr(side_by_side, "usable_cores", lambda: 8)
+    monkeypatch.setattr(side_by_side, "cpu_count", lambda: 8)
     assert places_here(0, device) == [Place(None, 8)]
     assert len(places_here(2, device)) == 2  # who asks for more gets more
     assert len(places_here(0, "cpu")) == 8
