@@ -13,12 +13,16 @@ _LIBRARIES = (
     "matplotlib",
     "mlflow",
     "numpy",
+    "optuna",
     "pandas",
     "pillow",
     "prefect",
+    "pytorch-optimizer",
     "scikit-image",
     "statsmodels",
+    "timm",
     "torch",
+    "torchvision",
 )
 
 

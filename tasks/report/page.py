@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from tasks.core.labels import DRAWN_DATASET, DRAWN_NOTICE, credit_line
 from tasks.core.paths import MODELS, Paths
 from tasks.report import data_section, recall_section
@@ -29,8 +27,6 @@ from tasks.report.strategies_section import (
 )
 from tasks.report.study_section import pretraining_section, study_section
 from tasks.report.words import count, listed, methods, model_word
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def context(
@@ -79,18 +75,6 @@ def context(
         "made": provenance(inputs, paths),
         "limits": limits(inputs),
     }
-
-
-def render(values: dict[str, Any]) -> str:
-    """Fill the template; a name that the context lacks is an error, not an empty place."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(values) + "\n"
 
 
 def _recalls(inputs: Inputs) -> dict[str, Any]:

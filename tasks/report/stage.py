@@ -21,8 +21,9 @@ from tasks.core.result import StageResult
 from tasks.report.figures import training_figure
 from tasks.report.findings import metrics
 from tasks.report.inputs import Inputs, load
-from tasks.report.page import context, render
+from tasks.report.page import context
 from tasks.report.random_pictures import choose_pictures, pictures_figure
+from tasks.report.render import render
 from tasks.report.strategies_section import kept_epochs, worst_group_models
 
 
@@ -46,7 +47,7 @@ def run(params: Params, paths: Paths) -> StageResult:
     inputs = load(paths)
     figures = _draw(params, paths, inputs)
     values = context(inputs, paths, params.title, params.question, figures)
-    write_text(paths.report, render(values))
+    write_text(paths.report, render("report.html.j2", values))
     numbers = metrics(inputs)
     text = json.dumps(numbers, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(paths.metrics, text + "\n")

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tasks.core.headline import percent, points
 from tasks.core.labels import ALL, DRAWN_DATASET, DRAWN_NOTICE, credit_line
@@ -18,7 +17,6 @@ from tasks.report.study_published import order_block
 from tasks.report.study_rounds import round_block, runs_table
 from tasks.report.words import count, level, listed, span
 
-TEMPLATES = Path(__file__).parent / "templates"
 TITLES = {
     "backbones": "Round 1: backbones",
     "losses": "Round 2: losses",
@@ -67,18 +65,6 @@ def study_context(inputs: StudyInputs, paths: Paths, figures: dict[str, Path]) -
             "params": inputs.params_text,
         },
     }
-
-
-def render_study(values: dict[str, Any]) -> str:
-    """Fill the template; a name that the context lacks is an error, not an empty place."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("study.html.j2").render(values) + "\n"
 
 
 def test_row(inputs: StudyInputs, measure: str = "mean_recall") -> pd.Series:

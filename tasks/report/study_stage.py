@@ -14,9 +14,10 @@ from tasks.core.labels import credit_line
 from tasks.core.params import Section
 from tasks.core.paths import Paths
 from tasks.core.result import StageResult
+from tasks.report.render import render
 from tasks.report.study_figures import draw_study
 from tasks.report.study_inputs import load_study
-from tasks.report.study_page import render_study, study_context, test_row
+from tasks.report.study_page import study_context, test_row
 
 PAGE, FOLDER = "reports/study.html", "reports/study"
 
@@ -48,7 +49,7 @@ def run(params: Params, paths: Paths) -> StageResult:
     for name in (*inputs.tables, "test"):
         source = paths.at("study/test.csv" if name == "test" else f"study/tables/{name}.csv")
         shutil.copyfile(source, folder / f"{name}.csv")
-    page = render_study(study_context(inputs, paths, figures))
+    page = render("study.html.j2", study_context(inputs, paths, figures))
     write_text(paths.at(PAGE), page)
     tested = test_row(inputs)
     return StageResult(
