@@ -20,13 +20,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tasks.core.execution import process_pool
 from tasks.core.paths import Paths
 from tasks.study.arms import Run
 from tasks.study.halving import rungs_of
@@ -76,7 +75,7 @@ class Grid:
     def _carry_out(self, runs: Sequence[Run]) -> None:
         """Train runs to their end, side by side, and keep what they tell at each rung."""
         asked = [(self.folder, content) for content in self._contents(runs)]
-        with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+        with process_pool(0) as pool:  # its processes die with this one
             for told in pool.map(train_run, asked):
                 self.results |= {result.key: result for result in told}
                 self.epochs += self.settings.epochs

@@ -181,7 +181,7 @@ def in_words(ranges: Augmentation) -> str:
         [
             f"flip p = {ranges.flip:g}",
             f"turn ±{ranges.rotation_deg:g}°",
-            f"slant ±{ranges.shear_deg:g}°",
+            f"shear ±{ranges.shear_deg:g}°",
             f"size × {low:g} to {high:g}",
             f"shift ±{100 * ranges.shift:g} %",
             f"brightness ±{100 * ranges.brightness:g} %",

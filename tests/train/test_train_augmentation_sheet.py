@@ -110,4 +110,4 @@ def test_where_nothing_is_trained_the_figure_says_so(cohort, train_params):
 
 def test_the_ranges_are_said_in_words(train_params):
     said = in_words(train_params().augmentation)
-    assert "flip p = 0.5, turn ±15°, slant ±0°, size × 0.9 to 1.1, shift ±6 %" in said
+    assert "flip p = 0.5, turn ±15°, shear ±0°, size × 0.9 to 1.1, shift ±6 %" in said
