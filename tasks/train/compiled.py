@@ -2,7 +2,8 @@
 
 The compiled function shares the network's weights: their names, and what is written to disk, stay
 those of the plain network. On a CPU it takes a minute or two before the first step and then saves
-mobilenet_v3_small about a tenth of each step and a small network nothing, so `auto` means CUDA alone.
+mobilenet_v3_small about a tenth of each step and a small network nothing; so `auto` means CUDA
+alone.
 """
 
 from collections.abc import Callable
