@@ -25,6 +25,12 @@ HOMES = {  # library: modules (or rooms) that may import it
     "pytorch_optimizer": ("tasks.train.optimisers",),
 }
 COMMAND_LINES = ("tasks.__main__", "flows.cli")
+OTHER_SECTIONS = {  # of params.yaml, beside those of stages: where their classes are
+    "intake": "tasks.ingest.inbox.settings",
+    "drift": "tasks.drift.settings",
+    "retrain": "flows.policy",
+    "promote": "tasks.gate.settings",
+}
 DVC_YAML = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 
 
@@ -126,10 +132,10 @@ def test_every_preset_fits_every_stage(path):
 
     content = load_yaml(path)
     names = {stage.split("@")[0] for stage in (*STAGE_OUTS, *STUDY_OUTS)}
-    assert set(content) == {section_of(name) for name in names}
-    for name in names:
-        params = importlib.import_module(module_of(name)).Params
-        parse_section(section_of(name), content, params, path)
+    homes = {section_of(name): module_of(name) for name in names} | OTHER_SECTIONS
+    assert set(content) == set(homes)
+    for section, module in homes.items():
+        parse_section(section, content, importlib.import_module(module).Params, path)
 
 
 def test_params_have_no_defaults_in_code():
@@ -144,8 +150,10 @@ def test_params_have_no_defaults_in_code():
 
     for stage in (*STAGE_OUTS, STUDY_RUN, *STUDY_OUTS):
         importlib.import_module(module_of(stage))
+    for module in OTHER_SECTIONS.values():
+        importlib.import_module(module)
     for section in set(subclasses(Section)):
-        if section.__module__.startswith("tasks."):
+        if section.__module__.startswith(("tasks.", "flows.")):
             optional = [k for k, field in section.model_fields.items() if not field.is_required()]
             assert not optional, f"{section.__module__}.{section.__name__}: {optional}"
 

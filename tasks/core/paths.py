@@ -111,6 +111,35 @@ class Paths:
         """Return the folder of the tracking store."""
         return self.at("mlruns")
 
+    @property
+    def inbox(self) -> Path:
+        """Return the folder where others put batches of new pictures."""
+        return self.at("data/inbox")
+
+    @property
+    def quarantine(self) -> Path:
+        """Return the folder of batches that were not taken in, each whole and with its reasons."""
+        return self.at("data/quarantine")
+
+    @property
+    def ledger(self) -> Path:
+        """Return the database of every batch, picture and pass there ever was."""
+        return self.at("data/ledger.db")
+
+    @property
+    def registry(self) -> Path:
+        """Return the folder of what was decided about models: small text files, kept in git."""
+        return self.at("registry")
+
+    @property
+    def promotions(self) -> Path:
+        """Return the table of decisions, which only ever grows."""
+        return self.at("registry/promotions.csv")
+
+    def decision(self, version: int) -> Path:
+        """Return the folder of the gate's decision about a version of the model."""
+        return self.at(f"registry/decisions/{version}")
+
     def rejects(self, stage: str) -> Path:
         """Return the table of what a stage left out."""
         return self.at(f"data/rejects/{stage}.csv")

@@ -65,6 +65,7 @@ class Params(Section):
     datasets: dict[
         Annotated[str, StringConstraints(pattern=f"^{DATASET_NAME.pattern}$")], Source
     ] = Field(min_length=1)
+    may_be_empty: list[str]
     age_bands: Annotated[AgeBands, AfterValidator(_check_bands)]
     max_pixels: int = Field(gt=0)
     workers: int = Field(ge=0)
@@ -75,8 +76,11 @@ def run(params: Params, paths: Paths) -> StageResult:
     entries: list[Entry] = []
     rejects: list[Reject] = []
     notes: list[str] = []
-    require_folders(sorted(params.datasets), paths)
-    for dataset, source in sorted(params.datasets.items()):
+    filled = {
+        name: source for name, source in params.datasets.items() if _is_read(name, params, paths)
+    }
+    require_folders(sorted(filled), paths)
+    for dataset, source in sorted(filled.items()):
         found = read_source(dataset, source.adapter, paths)
         entries += found.entries
         rejects += found.refused
@@ -90,9 +94,15 @@ def run(params: Params, paths: Paths) -> StageResult:
     rejects = sorted(rejects + faulty, key=Reject.order)
     check_conservation("ingest", seen, len(rows), len(rejects))
     write_csv(rejects_table(rejects), paths.rejects("ingest"))
-    require_rows(params.datasets, rows, rejects, paths)
+    require_rows(filled, rows, rejects, paths)
     write_table(manifest_table(rows), paths.manifest, MANIFEST_SCHEMA)
     return _result(seen, rows, rejects, notes)
+
+
+def _is_read(dataset: str, params: Params, paths: Paths) -> bool:
+    """Whether a data set takes part: one that may be empty does once it holds something."""
+    folder = paths.raw / dataset
+    return dataset not in params.may_be_empty or (folder.is_dir() and any(folder.iterdir()))
 
 
 def _result(

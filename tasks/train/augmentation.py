@@ -111,7 +111,7 @@ def _by_torch(pixels: torch.Tensor, changes: Changes) -> torch.Tensor:
         changes.affine, [n_pictures, n_channels, side, side], align_corners=False
     )
     moved = functional.grid_sample(
-        batch, grid, mode="bilinear", padding_mode="border", align_corners=False
+        batch, grid, mode="bicubic", padding_mode="border", align_corners=False
     )
     channels = moved.reshape(n_pictures, n_channels, -1)  # (N, C, S * S)
     weights = _luma(n_channels).to(pixels.device, non_blocking=True)  # (1, C)
@@ -150,7 +150,7 @@ def _moved(picture: np.ndarray, affine: np.ndarray) -> np.ndarray:
         picture,
         affine,
         picture.shape[1::-1],
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
         hint=cv2.ALGO_HINT_APPROX,
     )

@@ -1,6 +1,5 @@
 """ONNX classifiers: the answers that the file gives, in whatever form its input and output are."""
 
-import builtins
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -217,18 +216,3 @@ def test_damaged_or_missing_files_are_one_line(
     with pytest.raises(ModelError, match=named) as error:
         read_onnx(file)
     assert "\n" not in str(error.value)
-
-
-def test_without_onnxruntime_one_line_says_how_to_get_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *rest: Any) -> Any:
-        if name == "onnxruntime":
-            raise ModuleNotFoundError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ModelError, match="uv sync --extra onnx"):
-        read_onnx(write(tmp_path))

@@ -237,6 +237,7 @@ def test_the_london_photographs(tmp_path: Path) -> None:
         {
             "datasets": {"london": {"adapter": "london"}},
             "age_bands": {"child": [0, 10], "adolescent": [10, 18], "adult": [18, 130]},
+            "may_be_empty": [],
             "max_pixels": 60_000_000,
             "workers": 0,
         }

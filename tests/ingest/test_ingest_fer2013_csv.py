@@ -84,6 +84,7 @@ def test_from_the_table_to_the_manifest(tmp_path, paths, monkeypatch) -> None:
     content = {
         "datasets": {"fer2013": {"adapter": "fer2013"}},
         "age_bands": {"child": [0, 10]},
+        "may_be_empty": [],
         "max_pixels": LIMIT,
         "workers": 1,
     }

@@ -21,6 +21,7 @@ def test_outputs_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
             {
                 "datasets": {"mine": {"adapter": "folder"}},
                 "age_bands": {"adult": [18, 130]},
+                "may_be_empty": [],
                 "max_pixels": 1_000_000,
                 "workers": workers,
             }

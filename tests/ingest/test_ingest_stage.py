@@ -47,6 +47,7 @@ def params(datasets: Mapping[str, str], /, **changes: object) -> stage.Params:
     content = {
         "datasets": {name: {"adapter": adapter} for name, adapter in datasets.items()},
         "age_bands": BANDS,
+        "may_be_empty": [],
         "max_pixels": 1_000_000,
         "workers": 1,
         **changes,

@@ -58,6 +58,7 @@ def ingest(root: Path, monkeypatch: pytest.MonkeyPatch, **adapters: str):
             name.replace("_", "-"): {"adapter": adapter} for name, adapter in adapters.items()
         },
         "age_bands": BANDS,
+        "may_be_empty": [],
         "max_pixels": 1_000_000,
         "workers": 1,
     }

@@ -2,7 +2,7 @@
 
 Beside `model.onnx` stands `model.yaml`, which says what the file itself does not: the labels in
 order, and how a picture becomes its input. Both are kept in the model's folder as they were given.
-onnxruntime is an extra of the project (`uv sync --extra onnx`) and runs on the CPU here.
+onnxruntime runs on the CPU here.
 """
 
 from pathlib import Path
@@ -232,12 +232,8 @@ def keep_onnx(network: OnnxNetwork, folder: Path) -> None:
 
 
 def _open(file: Path) -> tuple[bytes, Any]:
-    try:
-        import onnxruntime  # an extra
-    except ModuleNotFoundError:
-        raise ModelError(
-            f"{file}: onnxruntime is not installed; run `uv sync --extra onnx`"
-        ) from None
+    import onnxruntime  # slow to import, and seldom needed
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1

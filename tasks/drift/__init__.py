@@ -1,0 +1,1 @@
+"""Drift: how a batch of new pictures differs from what the model was trained on; advice."""

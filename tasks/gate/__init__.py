@@ -1,0 +1,1 @@
+"""The gate: may a new model replace the one in use? Rules on the same frozen test pictures."""
