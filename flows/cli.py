@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.environment import prepare_environment
+from flows.operations import operations_app
 from tasks.core.errors import AffectGapError, UserError
 from tasks.core.paths import EVALUATED, Paths, find_root
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 datasets_app = typer.Typer()
 app.add_typer(datasets_app, name="datasets")
+app.add_typer(operations_app)
 
 _LOG_WIDTH = 120  # characters a line, where the output is no terminal
 

@@ -1,0 +1,148 @@
+"""Commands for running affectgap for months: retraining, promotion, registry, lineage, repair."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from flows.environment import prepare_environment
+from tasks.core.paths import Paths, find_root
+
+operations_app = typer.Typer()
+
+_LOG_WIDTH = 120  # characters a line, where the output is no terminal
+
+By = Annotated[str, typer.Option(help="Who decides; kept with the decision.")]
+Why = Annotated[str, typer.Option(help="The reason; kept with the decision.")]
+
+
+@operations_app.command()
+def retrain(
+    now: Annotated[bool, typer.Option("--now", help="Train, whatever the policy says.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Plain lines without bars.")] = False,
+) -> None:
+    """Do one pass: take in the inbox, train where the policy says so, judge, promote.
+
+    Example: affectgap retrain
+    """
+    from flows.retrain import retrain as one_pass
+
+    paths = _project()
+    _say(one_pass(paths, _console(), quiet=quiet, now=now))
+
+
+@operations_app.command()
+def serve(
+    port: Annotated[int, typer.Option(help="Port of the Prefect server, on 127.0.0.1.")] = 4200,
+) -> None:
+    """Stand by: look into the inbox on a schedule, retrain, promote, audit; until Ctrl-C.
+
+    Example: affectgap serve
+    """
+    from flows.serve import serve as stand_by
+
+    stand_by(_project(), port, _console())
+
+
+@operations_app.command()
+def status() -> None:
+    """Show in one screen the model in use, its worst group, the inbox, last runs and the next.
+
+    Example: affectgap status
+    """
+    from flows.status import status_lines
+
+    _say(status_lines(_project()))
+
+
+@operations_app.command()
+def withdraw(batch: str, why: Why, by: By = "") -> None:
+    """Take a batch out of data/raw again; it goes to data/quarantine, whole, with the reason.
+
+    Example: affectgap withdraw 2026-11-site-3 --why "anger and disgust were mixed up"
+    """
+    from flows.intake import withdraw as take_out
+
+    _say([take_out(_project(), batch, why, by)])
+
+
+@operations_app.command()
+def promote(
+    approve: Annotated[int | None, typer.Option(help="A version that waits for approval.")] = None,
+    by: By = "",
+    why: Why = "",
+) -> None:
+    """Judge the challenger against the model in use; with --approve, let a waiting one through.
+
+    Example: affectgap promote --approve 4 --by "A. Weber" --why "table read, no group harmed"
+    """
+    from flows.promote import promote_command
+
+    _say(promote_command(_project(), approve, by, why))
+
+
+@operations_app.command()
+def rollback(why: Why = "", by: By = "") -> None:
+    """Put the previous model back into use.
+
+    Example: affectgap rollback --why "complaints from site 3"
+    """
+    from flows.registry import rollback_command
+
+    _say(rollback_command(_project(), why, by))
+
+
+@operations_app.command()
+def models() -> None:
+    """List the versions of the model: worst group, data, decision, which one is in use.
+
+    Example: affectgap models
+    """
+    from flows.registry import models_table
+
+    _console().print(models_table(_project()))
+
+
+@operations_app.command()
+def lineage(
+    what: Annotated[str, typer.Argument(help="An image_id or file, a subject_id, or a version.")],
+) -> None:
+    """Say which models saw a picture or person, or which pictures and people a model saw.
+
+    Example: affectgap lineage drawn/child-012
+    """
+    from flows.lineage import lineage_lines
+
+    _say(lineage_lines(_project(), what))
+
+
+@operations_app.command()
+def doctor() -> None:
+    """Find and mend what a crash left; leaves with 1 where something needs a person.
+
+    Example: affectgap doctor
+    """
+    from flows.doctor import examine
+
+    findings = examine(_project())
+    _say([str(finding) for finding in findings] or ["nothing to mend"])
+    if any(not finding.mended for finding in findings):
+        sys.exit(1)
+
+
+def _project() -> Paths:
+    paths = Paths(find_root(Path.cwd()))
+    prepare_environment(paths.root)
+    return paths
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
+
+
+def _say(lines: list[str]) -> None:
+    console = _console()
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
