@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tasks.core.models.device import make_repeatable, uses_bfloat16
+from tasks.core.models.device import make_repeatable, on_device, uses_bfloat16
 from tasks.core.models.head import head_parameters
 from tasks.core.models.recogniser import Normalisation
 from tasks.core.models.spec import ModelSpec
@@ -111,7 +111,7 @@ def fit_head(
     recipe = recipe.model_copy(update={"augmentation": _NONE})
     device = device_of_rank(recipe.device)
     make_repeatable(device)
-    module = module.to(device).to(memory_format=torch.channels_last).eval()
+    module = on_device(module, device).eval()
     bfloat16 = uses_bfloat16(recipe.precision, device, module)
     backbone = _backbone(module, Normalisation(spec, device), device, bfloat16)
     head = None if backbone is None else _head(backbone, train)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tasks.core.errors import ModelError
-from tasks.core.models.device import make_repeatable, uses_bfloat16
+from tasks.core.models.device import make_repeatable, on_device, uses_bfloat16
 from tasks.core.models.recogniser import Normalisation
 from tasks.core.models.spec import ModelSpec
 from tasks.train.batches import batches, draw_epoch, in_order
@@ -82,7 +82,7 @@ class Trainer:
         self.recipe, self.strategy, self.group = recipe, strategy, group
         self.pieces = 1
         make_repeatable(group.device)
-        self.module = module.to(group.device).to(memory_format=torch.channels_last)
+        self.module = on_device(module, group.device)
         counts = np.bincount(train.targets, minlength=len(spec.labels))
         self._label_loss = label_loss(recipe.loss, counts)
         self._objective = strategy.objective(

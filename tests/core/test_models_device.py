@@ -1,9 +1,10 @@
 import pytest
 import torch
 
+from tasks.core.errors import ModelError
 from tasks.core.models import device as device_module
 from tasks.core.models.backbones import build_module
-from tasks.core.models.device import uses_bfloat16
+from tasks.core.models.device import on_device, uses_bfloat16
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 GAINS = {
@@ -47,3 +48,13 @@ def test_repeatable_work_does_not_fill_memory_that_is_written_anyway():
     device_module.make_repeatable(CPU)
     assert torch.are_deterministic_algorithms_enabled()
     assert not torch.utils.deterministic.fill_uninitialized_memory
+
+
+def test_a_device_too_small_for_the_network_is_one_line(monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    module = build_module("lenet5", 7, 3, 32)
+    monkeypatch.setattr(module, "to", full)
+    with pytest.raises(ModelError, match="cpu: its memory is too small for the network alone"):
+        on_device(module, CPU)

@@ -67,6 +67,14 @@ def test_flip_share_is_near_its_probability(pictures):
     assert 0.22 < flipped.mean() < 0.38
 
 
+def test_fine_lines_keep_most_of_their_contrast():
+    """Training pictures must look as sharp as the validation pictures, which are not moved."""
+    fine = np.where(np.arange(64) % 4 < 2, 40, 215).astype(np.uint8)
+    pictures = np.broadcast_to(fine[None, None, :, None], (40, 64, 64, 3)).copy()
+    inside = augmented(pictures, shift=0.1)[:, :, 10:-10]
+    assert inside.std() > 0.9 * pictures[:, :, 10:-10].std()  # bilinear: .84
+
+
 def test_values_stay_in_range_whatever_is_drawn(pictures):
     wild = augmented(
         pictures, brightness=1, contrast=1, saturation=1, rotation_deg=180, shift=0.5, grey=0.5

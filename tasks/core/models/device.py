@@ -40,6 +40,24 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def on_device(module: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to a device, in channels-last layout.
+
+    Raises
+    ------
+    ModelError
+        Where the device's memory does not hold the network alone.
+    """
+    try:
+        moved: nn.Module = module.to(device).to(memory_format=torch.channels_last)
+    except torch.OutOfMemoryError:
+        raise ModelError(
+            f"{device}: its memory is too small for the network alone; choose a smaller backbone, "
+            "or a device with more memory free"
+        ) from None
+    return moved
+
+
 def uses_bfloat16(precision: Precision, device: torch.device, module: nn.Module) -> bool:
     """Say whether to compute in bf16; weights, losses and steps are float32 all the same.
 

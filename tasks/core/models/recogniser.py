@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from tasks.core.models.checkpoint import load_model
-from tasks.core.models.device import choose_device
+from tasks.core.models.device import choose_device, on_device
 from tasks.core.models.spec import ModelSpec
 
 _LUMA = (19595, 38470, 7471)  # ITU-R 601-2 in 65536ths, as Pillow's mode "L"
@@ -41,7 +41,7 @@ class Recogniser:
         self.spec = spec
         self.device = device
         self.batch_size = batch_size
-        self.module = module.to(device).to(memory_format=torch.channels_last).eval()
+        self.module = on_device(module, device).eval()
         self._normalise = Normalisation(spec, device)
 
     @classmethod
