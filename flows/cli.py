@@ -1,6 +1,7 @@
 """The `affectgap` command. Heavy libraries are imported by the commands that need them."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -130,18 +131,34 @@ def use(preset: Annotated[str, typer.Argument(help="A name in presets/, or a YAM
 
 @app.command()
 def intake(
-    source: Annotated[Path, typer.Argument(help="A folder of pictures, or FER2013's CSV.")],
-    dataset: Annotated[str, typer.Option(help="Name of the data set: its folder in data/raw.")],
+    source: Annotated[
+        Path | None, typer.Argument(help="A folder of pictures, or FER2013's CSV.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Name of the data set: its folder in data/raw.")
+    ] = None,
 ) -> None:
-    """Check a folder of pictures and copy it into data/raw, tracked by DVC; all or nothing.
+    """Check new pictures and make them part of data/raw, tracked by DVC.
+
+    Without SOURCE: every batch in data/inbox that is ready; one that cannot be taken in goes to
+    data/quarantine, with its reasons. With SOURCE: a whole data set, which is copied, all or
+    nothing.
+
+    Example: affectgap intake
 
     Example: affectgap intake ~/pictures --dataset mine
     """
-    from flows.intake import take_in
+    from flows.intake import take_in, take_in_inbox
 
     paths = _project()
     _need_git(paths.root)
-    print(take_in(paths, source, dataset))
+    if source is not None and dataset is not None:
+        print(take_in(paths, source, dataset))
+    elif source is None and dataset is None:
+        if not take_in_inbox(paths, print):
+            print(f"{paths.inbox}: holds no batch")
+    else:
+        raise UserError("give SOURCE and --dataset (a whole data set), or neither (the inbox)")
 
 
 @app.command()
@@ -294,8 +311,9 @@ def _print_headline(paths: Paths, console: Console) -> None:
     for line in notices(paths):
         console.print(line, style="bold", highlight=False, markup=False, soft_wrap=True)
     console.print(f"report: {paths.report}", highlight=False, markup=False, soft_wrap=True)
-    runs = f"runs:   {paths.mlruns / 'mlflow.db'} (`make ui` shows them)"
-    console.print(runs, highlight=False, markup=False, soft_wrap=True)
+    here = f"{paths.mlruns / 'mlflow.db'} (`make ui` shows them)"
+    runs = os.environ.get("MLFLOW_TRACKING_URI") or here
+    console.print(f"runs:   {runs}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _list_datasets() -> None:

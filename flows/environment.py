@@ -16,6 +16,8 @@ def prepare_environment(root: Path) -> None:
         "DO_NOT_TRACK": "true",
         "DVC_NO_ANALYTICS": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # a server's client tells of every run
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # it would stand among the lines of a log
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_HOME": str(root / ".prefect"),
         "PREFECT_LOGGING_LEVEL": "CRITICAL",

@@ -1,20 +1,157 @@
-"""`affectgap intake`: pictures into data/raw, then tracked by DVC; `affectgap datasets count`."""
+"""`affectgap intake` and `withdraw`: batches of the inbox, whole data sets, and back again.
 
+What is given becomes part of data/raw once, or goes to data/quarantine with its reasons; DVC tracks
+it, and the ledger knows of it.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
 
-from flows.dvc_graph import run_dvc
-from tasks.core.errors import AffectGapError
+import pandas as pd
+
+from flows import inbox_steps
+from flows.inbox_steps import Taken, add_to_dvc, finish, free_name, track
+from tasks.core.errors import UserError
+from tasks.core.ledger import Arrival, Ledger
+from tasks.core.locks import alone
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
 from tasks.core.tables import write_csv
 from tasks.ingest.catalogue import DATASETS
 from tasks.ingest.demographics import Demographics, count_demographics
+from tasks.ingest.inbox.faults import RefusedError
+from tasks.ingest.inbox.reading import HowToRead, digest_of, read_batch
 from tasks.ingest.intake import intake
-from tasks.ingest.stage import Params
+from tasks.ingest.label import shown
+from tasks.ingest.manifest import manifest_table
+from tasks.ingest.stage import KEPT, Params
+
+__all__ = ["Taken", "count", "mend", "take_in", "take_in_inbox", "withdraw"]
+
+# The same lock as `affectgap run`: data/raw must not change while stages read it.
+_LOCK = "work/run.lock"
+_BUSY = "another affectgap command is at work here; run this one again when it is done"
+
+
+def take_in_inbox(paths: Paths, say: Callable[[str], None]) -> list[Taken]:
+    """Take in every batch of the inbox that is ready, each by itself; DVC then tracks them.
+
+    Parameters
+    ----------
+    paths
+        The project's paths.
+    say
+        Told what became of each, and what an earlier crash left and was mended.
+
+    Returns
+    -------
+    list of Taken
+        First the batches that an earlier call had begun to take in, then one an entry of the
+        inbox, by name.
+
+    Raises
+    ------
+    UserError
+        Where another command is at work here.
+    """
+    from flows.inbox import Inbox
+    from tasks.ingest.inbox.found import find_batches
+
+    with alone(paths.at(_LOCK), f"{paths.root}: {_BUSY}"):
+        inbox = Inbox(paths)
+        before = set(_accepted(inbox.ledger)["batch"])
+        inbox_steps.mend(paths, say)
+        mended = _accepted(inbox.ledger)
+        taken = [
+            Taken(row.batch, row.dataset, "accepted", "an intake was killed here", row.n_pictures)
+            for row in mended[~mended["batch"].isin(before)].itertuples()
+        ]
+        for found in find_batches(paths.inbox):
+            taken.append(inbox.take(found))
+            say(str(taken[-1]))
+        track(paths, inbox.ledger)
+    return taken
+
+
+def mend(paths: Paths, say: Callable[[str], None]) -> list[str]:
+    """Finish or undo what a killed intake or withdrawal left; see `inbox_steps.mend`.
+
+    Where another command is at work here nothing is done, for the steps under way are its own.
+    """
+    try:
+        with alone(paths.at(_LOCK), _BUSY):
+            return inbox_steps.mend(paths, say)
+    except UserError as error:
+        if str(error) != _BUSY:
+            raise
+        return []
+
+
+def _accepted(ledger: Ledger) -> pd.DataFrame:
+    batches = ledger.batches()
+    return batches[batches["state"] == "accepted"]
+
+
+def withdraw(paths: Paths, batch: str, why: str, by: str) -> str:
+    """Take an accepted batch out of data/raw again, into the quarantine.
+
+    Parameters
+    ----------
+    paths
+        The project's paths.
+    batch
+        Its name in the ledger.
+    why, by
+        The reason and who gives it; kept with the batch.
+
+    Returns
+    -------
+    str
+        What was done, and what else to do where a model was trained with it.
+
+    Raises
+    ------
+    UserError
+        For a batch that is not part of the data, or a whole data set.
+    """
+    with alone(paths.at(_LOCK), f"{paths.root}: {_BUSY}"):
+        inbox_steps.mend(paths, lambda line: None)
+        ledger = Ledger(paths.ledger)
+        place = _place_of(batch, ledger, paths)
+        target = paths.quarantine / batch
+        number = 2
+        while target.exists():
+            target, number = paths.quarantine / f"{batch}.{number}", number + 1
+        where = target.relative_to(paths.root).as_posix()
+        ledger.begin_withdrawal(batch, where, [f"{why} ({by})" if by else why])
+        step = next(step for step in ledger.under_way() if step.batch == batch)
+        finish(paths, ledger, step, [place] if place.is_dir() else [])
+        track(paths, ledger)
+    trained = ledger.trainings()
+    models = trained[trained["batch"] == batch]
+    told = f"{batch}: withdrawn, now in {where}"
+    if models.empty:
+        return told
+    versions = ", ".join(str(number) for number in models["version"].dropna().unique())
+    saw = f"version {versions} of the model was" if versions else "a model was"
+    return f"{told}; {saw} trained with it: `affectgap retrain --now` trains without"
+
+
+def _place_of(batch: str, ledger: Ledger, paths: Paths) -> Path:
+    batches = ledger.batches().set_index("batch")
+    if batch not in batches.index or batches.loc[batch, "state"] != "accepted":
+        listed = ", ".join(_accepted(ledger)["batch"]) or "none"
+        raise UserError(f"batch '{batch}' is not part of the data; these are: {listed}")
+    place = paths.at(ledger.places()[batch])
+    if place.parent == paths.raw:
+        raise UserError(
+            f"'{batch}' is a whole data set; remove data/raw/{batch} and data/raw/{batch}.dvc"
+        )
+    return place
 
 
 def take_in(paths: Paths, source: Path, dataset: str) -> str:
-    """Check and copy a folder of pictures, then have DVC track it.
+    """Check and copy a whole data set, then have DVC track it and the ledger know of it.
 
     Parameters
     ----------
@@ -23,7 +160,7 @@ def take_in(paths: Paths, source: Path, dataset: str) -> str:
     source
         The folder that was given; it is read, never changed.
     dataset
-        Its name from now on: the folder below data/raw.
+        Its name from now on: the folder below data/raw, and the batch's name in the ledger.
 
     Returns
     -------
@@ -31,13 +168,46 @@ def take_in(paths: Paths, source: Path, dataset: str) -> str:
         What was done, in one line, and what else to do where params.yaml does not name it.
     """
     params = load_section(paths.params, "ingest", Params)
-    summary = intake(source, dataset, paths, params.max_pixels)
-    # Again after a crash between the two steps: `dvc add` of a tracked folder changes nothing.
-    *lines, code = run_dvc(paths.root, "--wait-for-lock", "add", "--quiet", f"data/raw/{dataset}")
-    if code != "exit 0":
-        said = " ".join(lines[-3:]).removeprefix("ERROR: ")
-        raise AffectGapError(f"data/raw/{dataset}: copied, but DVC could not track it: {said}")
-    return f"{summary}{_not_read_yet(dataset, params)}"
+    with alone(paths.at(_LOCK), f"{paths.root}: {_BUSY}"):
+        summary = intake(source, dataset, paths, params.max_pixels)
+        # Again after a crash between these steps: what was done is not done twice.
+        add_to_dvc(paths, dataset)
+        told = _tell_ledger(paths, source, dataset, params)
+    return f"{summary}{told}{_not_read_yet(dataset, params)}"
+
+
+def _tell_ledger(paths: Paths, source: Path, dataset: str, params: Params) -> str:
+    """Write a whole data set into the ledger; returns what could not be understood, or ""."""
+    ledger = Ledger(paths.ledger)
+    place = f"data/raw/{dataset}"
+    if place in ledger.places().values():
+        return ""
+    known = params.datasets.get(dataset)
+    adapter = known.adapter if known else _adapter_of(dataset)
+    how = HowToRead(
+        dataset, adapter, params.age_bands, params.max_pixels, params.workers, paths.at(KEPT)
+    )
+    folder = paths.raw / dataset
+    told, rows = "", manifest_table([])
+    try:
+        reading = read_batch(folder, "", how)
+        rows, digest, n_files = reading.rows, reading.digest, reading.n_files
+    except RefusedError as error:
+        told = f"; the adapter {adapter} cannot read it: {'; '.join(error.reasons)}"
+        digest, n_files = digest_of(folder), sum(path.is_file() for path in folder.rglob("*"))
+    name = dataset
+    if name in ledger.places():
+        name = free_name(name, paths, ledger)
+    arrival = Arrival(name, dataset, digest, shown(source), "", n_files, rows)
+    ledger.begin(arrival, "accepted", place, [])
+    ledger.decide(name, "accepted")
+    ledger.mark_tracked([name])
+    return told
+
+
+def _adapter_of(dataset: str) -> str:
+    known = DATASETS.get(dataset)
+    return known.adapter if known else "folder"
 
 
 def _not_read_yet(dataset: str, params: Params) -> str:
@@ -45,7 +215,7 @@ def _not_read_yet(dataset: str, params: Params) -> str:
     if dataset in params.datasets:
         return ""
     known = DATASETS.get(dataset)
-    adapter = known.adapter if known else "folder"
+    adapter = _adapter_of(dataset)
     remedy = f"`affectgap use PRESET`, or add it to ingest.datasets with the adapter {adapter}"
     if known and known.preset:
         remedy = f"`affectgap use {known.preset}`"

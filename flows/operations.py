@@ -107,15 +107,18 @@ def models() -> None:
 
 @operations_app.command()
 def lineage(
-    what: Annotated[str, typer.Argument(help="An image_id or file, a subject_id, or a version.")],
+    what: Annotated[
+        str, typer.Argument(help="An image_id or file, a subject_id, a batch, or a version.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Write the pictures here, as CSV.")] = None,
 ) -> None:
     """Say which models saw a picture or person, or which pictures and people a model saw.
 
-    Example: affectgap lineage drawn/child-012
+    Example: affectgap lineage drawn/D0012
     """
     from flows.lineage import lineage_lines
 
-    _say(lineage_lines(_project(), what))
+    _say(lineage_lines(_project(), what, out))
 
 
 @operations_app.command()

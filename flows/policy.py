@@ -1,7 +1,9 @@
-"""Section `retrain` of params.yaml: when training happens again, and what is kept in git of it."""
+"""Section `retrain` of params.yaml, and what follows from it: whether training is due, and why."""
 
+from datetime import datetime, timedelta
 from typing import Annotated
 
+import pandas as pd
 from pydantic import Field
 
 from tasks.core.params import Section
@@ -19,5 +21,64 @@ class Params(Section):
     cron: str | None
     full_audit_cron: str | None
     commit: bool
-    author: str
+    author: Annotated[str, Field(pattern=r"^[^<>\n]*[^<>\s][^<>\n]* <[^<>\s]*>$")]
     branch: str | None
+
+
+def due(
+    untrained: pd.DataFrame,
+    last_training: datetime | None,
+    now: datetime,
+    params: Params,
+    drift: float | None,
+    large_effect: float,
+) -> str:
+    """Tell whether training is due.
+
+    Parameters
+    ----------
+    untrained
+        Accepted pictures that no model has seen, one row each, with `age_band` and `subject_id`.
+    last_training
+        When a pass last trained; None where none ever did. With a time zone, as `now`.
+    now
+        The time.
+    params
+        The policy.
+    drift
+        The largest standardised difference between a batch of `untrained` and the training data;
+        None where nothing was compared.
+    large_effect
+        From where on such a difference counts (`drift.large_effect`).
+
+    Returns
+    -------
+    str
+        The reason, for a person; "" where training is not due.
+    """
+    if last_training is None:
+        return "no pass has trained yet"
+    pictures = len(untrained)
+    if not pictures:
+        return ""
+    children = count_children(untrained, params)
+    if pictures >= params.new_pictures:
+        return f"{pictures} new pictures (from {params.new_pictures} on)"
+    if children >= params.new_children:
+        return f"{children} new children (from {params.new_children} on)"
+    if params.on_drift and drift is not None and abs(drift) >= large_effect:
+        return f"a batch differs by {abs(drift):.2f} from the training data (large: {large_effect})"
+    passed = now - last_training
+    wait = timedelta(days=params.days)
+    if passed < -wait:
+        # Else a training dated by a clock that was far ahead would put this off for years.
+        return f"the last training is dated {last_training:%Y-%m-%d}, in the future"
+    if passed >= wait:
+        return f"{passed.days} days since the last training and {pictures} new pictures"
+    return ""
+
+
+def count_children(untrained: pd.DataFrame, params: Params) -> int:
+    """Count the people of the bands that count as children."""
+    in_bands = untrained["age_band"].isin(params.children)
+    return int(untrained.loc[in_bands, "subject_id"].nunique())

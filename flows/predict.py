@@ -18,9 +18,7 @@ from tasks.core.paths import EVALUATED, Paths
 from tasks.core.progress import track
 from tasks.core.shards import encode_png
 from tasks.core.skipped import read_skipped
-from tasks.crop.exif_turn import box_after_turn
-from tasks.crop.face_crop import cut
-from tasks.crop.face_detector import Detection, detect_either_way
+from tasks.crop.all_faces import CutFaces, cut_all_faces
 from tasks.crop.settings import CropSettings, settings_of_model
 from tasks.evaluate import stage as evaluate_stage
 from tasks.explain import stage as explain_stage
@@ -114,38 +112,29 @@ class _Asker:
             if self.figure is not None:
                 self.figure.add_unreadable(image, line)
             return [line]
-        turn = picture.exif_orientation
-        found = detect_either_way(picture.rgb, turn, self.crop)
-        if not found.faces:
+        found = cut_all_faces(picture, self.crop)
+        if not found.scores:
             faceless = {"image": str(image), "face": None, "note": "no face found"}
             if self.figure is not None:
                 self.figure.add_faceless(image, picture.rgb, faceless)
             return [faceless]
-        crops = np.stack([self._cut(found, face.box_xyxy_px) for face in found.faces])
-        lines = self._lines(image, found, self.recogniser.predict(crops))
-        if found.turn_taken_back:  # boxes are told in the picture as its flag turns it
-            for line in lines:
-                box = box_after_turn(tuple(line["box_xyxy_px"]), turn, found.image.size)
-                line["box_xyxy_px"] = list(box)
+        lines = self._lines(image, found, self.recogniser.predict(found.crops))
         if self.request.out is not None:
-            self._draw(self.request.out, image, picture.rgb, crops, lines)
+            self._draw(self.request.out, image, picture.rgb, found.crops, lines)
         if self.figure is not None:
-            self.figure.add_faces(image, picture.rgb, crops, lines)
+            self.figure.add_faces(image, picture.rgb, found.crops, lines)
         return lines
 
-    def _cut(self, found: Detection, box: tuple[float, float, float, float]) -> np.ndarray:
-        return cut(found.image, box, self.crop.size_px, self.crop.margin, self.crop.resample)
-
     def _lines(
-        self, image: Path, found: Detection, probabilities: np.ndarray
+        self, image: Path, found: CutFaces, probabilities: np.ndarray
     ) -> list[dict[str, Any]]:
         spec = self.recogniser.spec
         return [
             {
                 "image": str(image),
                 "face": number,
-                "box_xyxy_px": list(face.box_xyxy_px),
-                "detector_score": round(face.score, _DIGITS),
+                "box_xyxy_px": list(box),
+                "detector_score": round(score, _DIGITS),
                 "emotion": spec.labels[int(row.argmax())],
                 "probabilities": {
                     label: round(float(p), _DIGITS)
@@ -155,7 +144,9 @@ class _Asker:
                 "model_version": spec.version,
                 "model_source": spec.source,
             }
-            for number, (face, row) in enumerate(zip(found.faces, probabilities, strict=True))
+            for number, (box, score, row) in enumerate(
+                zip(found.boxes_xyxy_px, found.scores, probabilities, strict=True)
+            )
         ]
 
     def _draw(

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from flows.display import NAME_WIDTH, StageDisplay
 from flows.dvc_graph import run_dvc, stage_graph
+from flows.on_workers import POOL_VARIABLE, run_on_worker
 from flows.server import prefect_server
 from tasks.core import tracking
 from tasks.core.errors import AffectGapError
@@ -26,7 +27,7 @@ from tasks.core.locks import alone
 from tasks.core.params import load_yaml
 from tasks.core.paths import STUDY_RUN, Paths
 
-_SIDE_BY_SIDE = 4  # stages at once: memory stays bounded where the graph is wider
+SIDE_BY_SIDE = 4  # stages at once: memory stays bounded where the graph is wider
 _BUSY = "another `affectgap run` or `affectgap study` is at work here"
 
 
@@ -80,14 +81,14 @@ def reproduce(
 
         @flow(
             name="affectgap",
-            task_runner=ThreadPoolTaskRunner(max_workers=_SIDE_BY_SIDE),
+            task_runner=ThreadPoolTaskRunner(max_workers=SIDE_BY_SIDE),
             persist_result=False,
         )
         def affectgap() -> list[Outcome]:
             return run_stages(paths.root, graph, changed, display)
 
         outcomes: list[Outcome] = affectgap()
-        _log_pipeline(paths, run, outcomes)
+        log_pipeline(paths, run, outcomes)
     return outcomes
 
 
@@ -197,6 +198,10 @@ def reproduce_stage(
     lines: list[str] = []
     # The flag stands before the verb: by default DVC waits 3 s for its lock and gives up.
     arguments = ("--wait-for-lock", "repro", "--single-item", target)
+    worker = ""
+    if (pool := os.environ.get(POOL_VARIABLE)) and target == stage:  # not those of a study
+        worker = run_on_worker(root, pool, target)
+        arguments = (*arguments, "--pull")
     for line in run_dvc(root, *arguments, environment=environment):
         display.line(shown, line)
         lines.append(line)
@@ -205,6 +210,8 @@ def reproduce_stage(
         display.end(shown, "[red]failed[/red]")
         raise _failure(stage, lines)
     outcome = _outcome(stage, lines)
+    if worker and outcome.status == "restored":
+        outcome = Outcome(stage, "ran", f"done by worker {worker}")
     display.end(shown, outcome.summary or outcome.status)
     return outcome
 
@@ -228,7 +235,7 @@ def _failure(stage: str, lines: list[str]) -> StageFailedError:
     return StageFailedError(f"stage {stage} failed:\n{rest}", 1)
 
 
-def _log_pipeline(paths: Paths, run: tracking.Run, outcomes: list[Outcome]) -> None:
+def log_pipeline(paths: Paths, run: tracking.Run, outcomes: list[Outcome]) -> None:
     """Link the stages' runs, and keep the report with the parent."""
     link_stages(paths, run, outcomes)
     if any(outcome.stage == "report" for outcome in outcomes):

@@ -1,4 +1,4 @@
-"""A Prefect server for one command: on 127.0.0.1, on a free port, gone when the command is.
+"""A Prefect server on 127.0.0.1: for one command, or standing for `affectgap serve`.
 
 Prefect's own ephemeral server outlives a parent that is killed; this one is told to die with it.
 Where `PREFECT_API_URL` names a server, that one is used.
@@ -16,10 +16,82 @@ from pathlib import Path
 import requests
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from tasks.core.errors import AffectGapError
+from tasks.core.errors import AffectGapError, UserError
 from tasks.core.process import die_with_parent
 
+HOST = "127.0.0.1"
 _STARTUP_S = 90
+_STOP_S = 10
+_LEASES = "prefect.server.concurrency.lease_storage.filesystem"
+
+
+class Server:
+    """A server in a process of its own.
+
+    Parameters
+    ----------
+    root
+        The project's folder; the server's log is `.prefect/server.log` below it.
+    port
+        Where it listens; None: a free one.
+    standing
+        True: with Prefect's scheduler, events and page; False: what one command needs.
+    """
+
+    def __init__(self, root: Path, port: int | None, standing: bool) -> None:
+        self.port = port or _free_port()
+        self.url = f"http://{HOST}:{self.port}/api"
+        self._root = root
+        self._log = root / ".prefect" / "server.log"
+        self._standing = standing
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers; raises AffectGapError, which names the log."""
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        call = f"serve({self.port}, {os.getpid()}, {self._standing})"
+        told = {
+            # Prefect's page asks the server where it is; unless told, it says port 4200.
+            "PREFECT_SERVER_API_HOST": HOST,
+            "PREFECT_SERVER_API_PORT": str(self.port),
+            # In memory, a server that is started again would not know who is running.
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": _LEASES,
+        }
+        with self._log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", f"from flows.server import serve; {call}"],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                cwd=self._root,
+                env={**os.environ, **told},
+                # Ctrl-C reaches a whole group of processes: the flow still says to the server that
+                # it ends, and would try for minutes if that were gone.
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + _STARTUP_S
+        while time.monotonic() < deadline and self.is_running():
+            if answers(self.url):
+                return
+            time.sleep(0.1)
+        raise AffectGapError(
+            f"{self._log}: the Prefect server did not start; `dvc repro` works without it"
+        )
+
+    def is_running(self) -> bool:
+        """Tell whether its process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self) -> None:
+        """End it, by force where it takes too long."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 @contextmanager
@@ -29,7 +101,7 @@ def prefect_server(root: Path) -> Iterator[str]:
     Parameters
     ----------
     root
-        The project's folder; the server's log is `.prefect/server.log` below it.
+        The project's folder.
 
     Yields
     ------
@@ -44,59 +116,60 @@ def prefect_server(root: Path) -> Iterator[str]:
     if url := os.environ.get("PREFECT_API_URL"):
         yield url
         return
-    port = _free_port()
-    log = root / ".prefect" / "server.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [sys.executable, "-c", f"from flows.server import serve; serve({port}, {os.getpid()})"],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            cwd=root,
-            # Ctrl-C reaches a whole group of processes: the flow still says to the server that it
-            # ends, and would try for minutes if that were gone.
-            start_new_session=True,
-        )
-    url = f"http://127.0.0.1:{port}/api"
-    try:
-        _wait_until_healthy(url, server, log)
-        # Prefect read the environment when it was imported; a change there comes too late.
-        with temporary_settings({PREFECT_API_URL: url}):
-            yield url
-    finally:
-        server.terminate()
+    with _running(Server(root, None, standing=False)) as server:
+        yield server.url
+
+
+@contextmanager
+def standing_server(root: Path, port: int) -> Iterator[Server]:
+    """Start a server that schedules, on this port, and point Prefect to it; see `prefect_server`.
+
+    Raises
+    ------
+    UserError
+        Where something else listens on the port.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            server.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+            probe.bind((HOST, port))
+        except OSError:
+            raise UserError(
+                f"port {port} of {HOST} is taken; `affectgap serve --port N` takes another"
+            ) from None
+    with _running(Server(root, port, standing=True)) as server:
+        yield server
 
 
-def serve(port: int, parent_pid: int) -> None:
+def answers(url: str) -> bool:
+    """Tell whether a server answers at the address of its API, within 2 s."""
+    try:
+        return requests.get(f"{url}/health", timeout=2).ok
+    except requests.RequestException:
+        return False
+
+
+def serve(port: int, parent_pid: int, standing: bool) -> None:
     """Run the server in this process until its parent dies (called in a process of its own)."""
     die_with_parent(parent_pid)
     import uvicorn
     from prefect.server.api.server import create_app
 
-    uvicorn.run(create_app(ephemeral=True), host="127.0.0.1", port=port, log_level="warning")
+    uvicorn.run(create_app(ephemeral=not standing), host=HOST, port=port, log_level="warning")
+
+
+@contextmanager
+def _running(server: Server) -> Iterator[Server]:
+    try:
+        server.start()
+        # Prefect read the environment when it was imported; a change there comes too late.
+        with temporary_settings({PREFECT_API_URL: server.url}):
+            yield server
+    finally:
+        server.stop()
 
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
-
-
-def _wait_until_healthy(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + _STARTUP_S
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            break
-        try:
-            if requests.get(f"{url}/health", timeout=2).ok:
-                return
-        except requests.RequestException:
-            pass
-        time.sleep(0.1)
-    raise AffectGapError(f"{log}: the Prefect server did not start; `dvc repro` works without it")

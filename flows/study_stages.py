@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from flows.imported_files import imported_files
 from tasks.core.errors import UserError
 from tasks.core.files import write_text
+from tasks.core.imported_files import imported_files
 from tasks.core.params import load_yaml
 from tasks.core.paths import STUDY_OUTS, STUDY_RUN, Paths
 from tasks.core.stages import MODULES

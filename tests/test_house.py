@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HOMES = {  # library: modules (or rooms) that may import it
     "prefect": ("flows",),
     "great_expectations": ("tasks.check",),
+    "distributed": ("tasks.core.cluster",),
     "dlib": ("tasks.crop",),
     "lime": ("tasks.explain",),
     "onnxruntime": ("tasks.core.models.onnx_network",),

@@ -19,12 +19,12 @@ from tasks.audit.factors import factors_table
 from tasks.audit.fairness import fairness_table
 from tasks.audit.gaps import gaps_table
 from tasks.audit.paired import paired_table
-from tasks.audit.recalls import recalls
-from tasks.audit.resample import Resampled
 from tasks.audit.settings import NUMBERS, Settings
 from tasks.audit.standardised import standardised_table
 from tasks.core.errors import DataError, ParamsError
 from tasks.core.labels import ALL, EMOTIONS, HELD_OUT, UNKNOWN, in_order
+from tasks.core.statistics.recalls import recalls
+from tasks.core.statistics.resample import Resampled
 
 PROTOCOLS: tuple[str, ...] = (HELD_OUT, ALL)
 _NEEDED = ("image_id", "dataset", "subject_id", "emotion", "split", "model", "y_pred")

@@ -15,10 +15,10 @@ from scipy import sparse
 
 from tasks.audit.cube import values_in_order
 from tasks.audit.in_cells import codes, column_sums, in_cells
-from tasks.audit.resample import Resampled, percentile_interval, ratio, share_interval
 from tasks.audit.settings import Settings
-from tasks.audit.unknown_people import unknown_people
 from tasks.core.labels import ALL, EMOTIONS, UNKNOWN
+from tasks.core.statistics.resample import Resampled, percentile_interval, ratio, share_interval
+from tasks.core.statistics.unknown_people import unknown_people
 
 COLUMNS = [
     "model",

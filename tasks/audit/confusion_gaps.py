@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from tasks.audit.comparisons import corrected
 from tasks.audit.cube import values_in_order
-from tasks.audit.difference import Sides, differences
 from tasks.audit.in_cells import codes, column_sums, in_cells
-from tasks.audit.resample import Resampled
 from tasks.audit.settings import Settings
 from tasks.core.labels import UNKNOWN, in_order
+from tasks.core.statistics.comparisons import corrected
+from tasks.core.statistics.difference import Sides, differences
+from tasks.core.statistics.resample import Resampled
 
 # Both recognisers and people mistake these for each other most, so that they are always shown.
 ALWAYS: tuple[tuple[str, str], ...] = (("disgust", "anger"), ("anger", "disgust"))

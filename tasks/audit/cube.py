@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from tasks.audit.people import People, whole
 from tasks.core.labels import ALL, EMOTIONS, GENDERS, SPLITS, UNKNOWN
+from tasks.core.statistics.people import People, whole
 
 # Where no ages are recorded, bands of these names still come in this order.
 _BANDS = ("infant", "toddler", "child", "adolescent", "teenager", "young adult", "adult", "senior")

@@ -17,10 +17,10 @@ import pandas as pd
 import statsmodels.api as sm
 from scipy.stats import t
 
-from tasks.audit.comparisons import corrected
 from tasks.audit.factor_design import Design, design_of, largest_levels
 from tasks.audit.settings import Settings
-from tasks.audit.unknown_people import unknown_people
+from tasks.core.statistics.comparisons import corrected
+from tasks.core.statistics.unknown_people import unknown_people
 from tasks.core.tables import NO_MODEL
 
 FEWEST_PEOPLE = 10

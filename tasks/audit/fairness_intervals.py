@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from tasks.audit.difference import Sides, differences
-from tasks.audit.recalls import shares
-from tasks.audit.resample import Resampled
 from tasks.audit.settings import Settings
+from tasks.core.statistics.difference import Sides, differences
+from tasks.core.statistics.recalls import shares
+from tasks.core.statistics.resample import Resampled
 
 COLUMNS = [
     "n_worst",

@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from tasks.audit.comparisons import corrected, smallest_shown
 from tasks.audit.cube import values_in_order
-from tasks.audit.difference import Sides, differences
-from tasks.audit.resample import Resampled
 from tasks.audit.settings import Settings
 from tasks.core.headline import ALPHA
 from tasks.core.labels import ALL, UNKNOWN, in_order
+from tasks.core.statistics.comparisons import corrected, smallest_shown
+from tasks.core.statistics.difference import Sides, differences
+from tasks.core.statistics.resample import Resampled
 
 COLUMNS = [
     "model",

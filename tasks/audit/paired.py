@@ -9,14 +9,14 @@ varies; the pictures that were lost are counted beside those that were gained.
 import pandas as pd
 from scipy import sparse
 
-from tasks.audit.comparisons import corrected
 from tasks.audit.cube import cell_members, dimensions, sort_cells
-from tasks.audit.difference import Sides, differences
-from tasks.audit.people import whole
-from tasks.audit.recalls import recalls
-from tasks.audit.resample import Resampled
 from tasks.audit.settings import Settings
 from tasks.core.labels import ALL, HELD_OUT
+from tasks.core.statistics.comparisons import corrected
+from tasks.core.statistics.difference import Sides, differences
+from tasks.core.statistics.people import whole
+from tasks.core.statistics.recalls import recalls
+from tasks.core.statistics.resample import Resampled
 
 FIGURES = [
     "n",

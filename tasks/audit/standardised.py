@@ -17,14 +17,14 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from tasks.audit.comparisons import added
 from tasks.audit.cube import values_in_order
 from tasks.audit.factor_values import factor_values
 from tasks.audit.in_cells import column_sums, in_cells
-from tasks.audit.resample import Resampled, percentile_interval, ratio, share_interval
 from tasks.audit.settings import Settings
-from tasks.audit.unknown_people import unknown_people
 from tasks.core.labels import ALL, UNKNOWN, in_order
+from tasks.core.statistics.comparisons import added
+from tasks.core.statistics.resample import Resampled, percentile_interval, ratio, share_interval
+from tasks.core.statistics.unknown_people import unknown_people
 from tasks.core.tables import RAW
 
 COLUMNS = [

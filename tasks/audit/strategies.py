@@ -12,13 +12,13 @@ import pandas as pd
 from scipy import sparse
 
 from tasks.audit.by_group import prepare
-from tasks.audit.comparisons import corrected
 from tasks.audit.cube import values_in_order
-from tasks.audit.difference import Sides, differences
-from tasks.audit.resample import Resampled
 from tasks.audit.settings import Settings
 from tasks.core.errors import DataError
 from tasks.core.labels import ALL, UNKNOWN
+from tasks.core.statistics.comparisons import corrected
+from tasks.core.statistics.difference import Sides, differences
+from tasks.core.statistics.resample import Resampled
 
 BASE, NAIVE = "base", "naive"
 COLUMNS = [

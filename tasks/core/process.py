@@ -1,9 +1,13 @@
-"""Processes that do not outlive the one that started them."""
+"""Processes: how one is named for good, and how one does not outlive the one that started it."""
 
 import ctypes
 import os
 import signal
+import socket
 import sys
+from pathlib import Path
+
+import psutil
 
 STARTER_VARIABLE = "AFFECTGAP_DVC_PID"
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
@@ -35,3 +39,38 @@ def starter_pid() -> int | None:
     """Return the pid that a DVC process of ours left for the stages that it starts, if any."""
     known = os.environ.get(STARTER_VARIABLE, "")
     return int(known) if known.isdigit() else None
+
+
+def process_name(pid: int) -> str:
+    """Name a process for good: host, pid and start, for a pid alone comes round again.
+
+    The start is counted from the boot where the kernel says it so (Linux): a clock that is set
+    back does not rename a process. Raises psutil.NoSuchProcess where there is none of that number,
+    or only its body, which nobody has fetched yet.
+    """
+    process = psutil.Process(pid)
+    if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+        raise psutil.NoSuchProcess(pid)
+    return f"{socket.gethostname()} {pid} {_start(process)}"
+
+
+def is_dead(name: str) -> bool:
+    """Tell whether the process of a `process_name` ran on this machine and is gone."""
+    host, _, rest = name.partition(" ")
+    pid, _, _ = rest.partition(" ")
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        return process_name(int(pid)) != name
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _start(process: psutil.Process) -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        told = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return f"{process.create_time():.2f}"
+    # proc(5): field 22, in ticks after boot; the name in brackets may hold blanks.
+    return f"{boot[:8]}-{told.rpartition(')')[2].split()[19]}"

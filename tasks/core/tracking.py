@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import signal
-import socket
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,21 +17,23 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import psutil
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunStatus, RunTag, ViewType
+from sqlalchemy import Engine, event
 
 from tasks.core.files import write_text
 from tasks.core.labels import credit_line
 from tasks.core.params import load_yaml
 from tasks.core.paths import Paths
+from tasks.core.process import is_dead, process_name
 from tasks.core.provenance import commit_of, has_changes, versions
 from tasks.core.result import StageResult
 
 EXPERIMENT = "affectgap"
 PARENT_VARIABLE = "AFFECTGAP_PIPELINE_RUN"
 _PROCESS_TAG = "affectgap.process"
+_PATIENCE = "PRAGMA busy_timeout = 120000"  # ms
 _BATCH = 100  # MLflow's limit of params a call; metrics and tags stay below theirs
 
 
@@ -84,6 +86,7 @@ def open_store(paths: Paths) -> tuple[MlflowClient, str]:
     A lock keeps processes that start together from making the database at the same time.
     """
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table it makes
+    _wait_for_locks()
     paths.mlruns.mkdir(exist_ok=True)
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.mlruns / 'mlflow.db'}"
     with FileLock(paths.mlruns / ".lock"):
@@ -117,14 +120,15 @@ def open_run(paths: Paths, name: str, params: Mapping[str, Any], kind: str) -> I
         Ends as FINISHED, FAILED (an exception) or KILLED (SIGTERM, Ctrl-C).
     """
     client, experiment_id = open_store(paths)
-    tags = {"affectgap.kind": kind, _PROCESS_TAG: _process(os.getpid()), **provenance(paths)}
+    tags = {"affectgap.kind": kind, _PROCESS_TAG: process_name(os.getpid()), **provenance(paths)}
     parent = os.environ.get(PARENT_VARIABLE)
     if kind == "stage" and parent:
         tags["mlflow.parentRunId"] = parent
     run_id = client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
     run = Run(client, run_id)
     run.log_params(params)
-    before = signal.signal(signal.SIGTERM, _on_sigterm)
+    in_main = threading.current_thread() is threading.main_thread()  # others may not set handlers
+    before = signal.signal(signal.SIGTERM, _on_sigterm) if in_main else None
     try:
         yield run
     except (KilledError, KeyboardInterrupt):
@@ -134,7 +138,8 @@ def open_run(paths: Paths, name: str, params: Mapping[str, Any], kind: str) -> I
         client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if in_main:
+            signal.signal(signal.SIGTERM, before)
     client.set_terminated(run_id)
 
 
@@ -144,7 +149,7 @@ def close_dead_runs(paths: Paths) -> int:
     open_runs = client.search_runs(
         [experiment_id], "attributes.status = 'RUNNING'", ViewType.ACTIVE_ONLY, max_results=1000
     )
-    dead = [run for run in open_runs if _is_dead(run.data.tags.get(_PROCESS_TAG, ""))]
+    dead = [run for run in open_runs if is_dead(run.data.tags.get(_PROCESS_TAG, ""))]
     for run in dead:
         client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
     return len(dead)
@@ -200,20 +205,19 @@ def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield name, value
 
 
-def _process(pid: int) -> str:
-    """Name a process for good: a pid alone comes round again."""
-    return f"{socket.gethostname()} {pid} {psutil.Process(pid).create_time():.2f}"
+def _wait_for_locks() -> None:
+    """Have MLflow wait two minutes for another's lock on its SQLite file; by itself it waits 20 s.
+
+    It sets the time in each of its sessions and has no setting for it.
+    """
+    if not event.contains(Engine, "before_cursor_execute", _longer):
+        event.listen(Engine, "before_cursor_execute", _longer, retval=True)
 
 
-def _is_dead(process: str) -> bool:
-    host, _, rest = process.partition(" ")
-    pid, _, _ = rest.partition(" ")
-    if host != socket.gethostname() or not pid.isdigit():
-        return False
-    try:
-        return _process(int(pid)) != process
-    except psutil.NoSuchProcess:
-        return True
+def _longer(
+    connection: object, cursor: object, statement: str, parameters: object, *_more: object
+) -> tuple[str, object]:
+    return statement.replace("PRAGMA busy_timeout = 20000", _PATIENCE), parameters
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:

@@ -3,6 +3,7 @@
 Only the encoded crops travel back, so that memory does not grow with the number of pictures.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -93,14 +94,27 @@ def cut_faces(
 
 def cut_chunk(chunk: list[Source], settings: CropSettings) -> list[Cut | Missed]:
     """Cut the faces out of a few pictures, one after the other; see `cut_faces`."""
-    return [_cut_one(source, settings) for source in chunk]
+    return [outcome for _, outcome in cut_and_name(chunk, settings)]
 
 
-def _cut_one(source: Source, settings: CropSettings) -> Cut | Missed:
+def cut_and_name(chunk: list[Source], settings: CropSettings) -> list[tuple[str, Cut | Missed]]:
+    """Do as `cut_chunk` does; each outcome with its file's sha256, "" where it was not read."""
+    named: list[tuple[str, Cut | Missed]] = []
+    for source in chunk:
+        try:
+            # A file with more pixels than the manifest says is not the file that was taken in.
+            content = read_content(source.path, source.pixels)
+        except BadImageError as error:
+            named.append(("", Missed(error.reason, error.detail)))
+        else:
+            outcome = _cut_one(content, source.pixels, settings)
+            named.append((hashlib.sha256(content).hexdigest(), outcome))
+    return named
+
+
+def _cut_one(content: bytes, pixels: int, settings: CropSettings) -> Cut | Missed:
     try:
-        # A file that has more pixels than the manifest says is not the file that was taken in.
-        content = read_content(source.path, source.pixels)
-        image, orientation = decode_image(content, source.pixels)
+        image, orientation = decode_image(content, pixels)
     except BadImageError as error:
         return Missed(error.reason, error.detail)
     found = detect_either_way(image, orientation, settings)

@@ -7,8 +7,10 @@ raises DataError where no picture shows a face. Misses are counted by age band a
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -16,6 +18,7 @@ from pydantic import Field
 
 from tasks.core.errors import DataError
 from tasks.core.files import write_bytes, write_text
+from tasks.core.kept import kept_results
 from tasks.core.params import Section
 from tasks.core.paths import Paths
 from tasks.core.progress import track
@@ -32,7 +35,8 @@ from tasks.core.tables import (
 from tasks.crop.by_group import as_metrics, describe, detector_by_group
 from tasks.crop.contact_sheet import draw_contact_sheet
 from tasks.crop.crops_table import COLUMNS, with_crops, without_crops
-from tasks.crop.cut_faces import NO_FACE, Cut, Missed, Source, cut_faces
+from tasks.crop.cut_faces import NO_FACE, Cut, Missed, Source
+from tasks.crop.kept_cuts import INDEX, KeptCuts, Named
 from tasks.crop.settings import CropSettings, Resample
 
 
@@ -88,14 +92,33 @@ def _cut_into_shards(
     settings = CropSettings(**params.model_dump(exclude={"per_shard", "workers"}))
     write_text(paths.crop_settings, json.dumps(asdict(settings), indent=2) + "\n")
     rows = checked[["path", "width_px", "height_px"]].itertuples(index=False)
-    sources = (Source(paths.raw / row.path, row.width_px * row.height_px) for row in rows)
-    cuts = track(cut_faces(sources, settings, params.workers), len(checked), "crop")
+    sources = [Source(paths.raw / row.path, row.width_px * row.height_px) for row in rows]
+    with kept_results(paths.at("work/kept/crop") / INDEX) as kept:
+        cuts = KeptCuts(paths.at("work/kept/crop"), kept, paths.crop_shards, settings)
+        named = zip(checked["image_id"], cuts.cut(sources, params.workers), strict=True)
+        made = _write(track(named, len(checked), "crop"), cuts, paths.crop_shards, params.per_shard)
+        cuts.finish()
+    return made
+
+
+def _write(
+    named: Iterable[tuple[str, Named]], cuts: KeptCuts, folder: Path, per_shard: int
+) -> tuple[list[Cut | Missed], list[Place]]:
     outcomes: list[Cut | Missed] = []
+    places: list[Place] = []
+    written: deque[Named] = deque()  # of which the place is not known yet
 
     def members() -> Iterator[tuple[str, bytes]]:
-        for image_id, outcome in zip(checked["image_id"], cuts, strict=True):
+        for image_id, item in named:
+            outcome = item.outcome
             outcomes.append(replace(outcome, png=b"") if isinstance(outcome, Cut) else outcome)
             if isinstance(outcome, Cut):
+                written.append(item)
                 yield f"{image_id}.png", outcome.png
+            else:
+                cuts.put(item, None)
 
-    return outcomes, list(write_shards(members(), paths.crop_shards, params.per_shard))
+    for place in write_shards(members(), folder, per_shard):
+        places.append(place)
+        cuts.put(written.popleft(), place)
+    return outcomes, places

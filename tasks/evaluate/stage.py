@@ -16,6 +16,7 @@ from typing import Annotated
 
 import numpy as np
 import pandas as pd
+import torch
 from pydantic import Field
 
 from tasks.core.labels import in_order
@@ -32,7 +33,7 @@ from tasks.core.tables import (
     read_table,
     write_table,
 )
-from tasks.evaluate.in_batches import predict_crops
+from tasks.evaluate.in_batches import Asked, predict_rows
 
 
 class Params(Section):
@@ -53,7 +54,9 @@ def run(params: Params, paths: Paths, model: str) -> StageResult:
         return StageResult({"pictures": 0.0}, summary=f"no pictures, since {skipped.reason}")
     recogniser = Recogniser.load(paths.model(model), params.device, params.batch_size)
     make_repeatable(recogniser.device)
-    probabilities = predict_crops(recogniser, table, paths.crop_shards)
+    how = (paths.crop_shards, params.device, params.batch_size, torch.get_num_threads())
+    asked = Asked(paths.model(model), recogniser.spec.model_dump_json(), *how)
+    probabilities = predict_rows(recogniser, table, asked)
     check_conservation("evaluate", len(table), len(probabilities), 0)
 
     labels = recogniser.labels

@@ -7,6 +7,8 @@ or tilted head, a child's lower eyes or an open mouth moves the true parts by up
 the square's side.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 # In the order in which they are asked: a pixel belongs to the first that holds it.
@@ -35,6 +37,7 @@ _BOXES: dict[str, tuple[float, float, float, float]] = {  # left, top, right, bo
 }
 
 
+@lru_cache(maxsize=4)  # the same for every picture of a model
 def region_map(side_px: int, face_margin: float) -> np.ndarray:
     """Name each pixel's part of the face.
 
@@ -59,6 +62,7 @@ def region_map(side_px: int, face_margin: float) -> np.ndarray:
     for name, (left, top, right, bottom) in _BOXES.items():
         inside = (x >= left) & (x < right) & (y >= top) & (y < bottom)
         regions[inside & (regions < 0)] = REGIONS.index(name)
+    regions.setflags(write=False)
     return regions
 
 

@@ -8,77 +8,102 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 
-from tasks.core.execution import map_in_order, process_pool
+from tasks.core.errors import ModelError
+from tasks.core.execution import process_pool
+from tasks.core.kept import Kept, Where, map_what_is_new
 from tasks.core.models.device import make_repeatable
 from tasks.core.models.recogniser import Recogniser
+from tasks.core.models.spec import ModelSpec
 from tasks.core.shards import read_crops
 from tasks.explain.by_lime import Explanation, LimeSettings, explain_picture
+from tasks.explain.kept_explanations import KeptExplanations, Recall
 
 _CHUNK = 4  # pictures; enough to spread a worker's start, few enough to end together
+_FEW = 12  # explained sooner than another process is there
 
 
-@dataclass(frozen=True)
-class Job:
-    """One picture to explain: its identity, the answer, and the crop `(H, W, 3)` uint8 RGB."""
+class Job(NamedTuple):
+    """One picture to explain: its identity, the answer, and where its crop is."""
 
     image_id: str
     emotion: str
-    crop: np.ndarray
+    shard: str
+    offset_bytes: int
+    size_bytes: int
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Which model is explained and how."""
+    """Which model is explained (its folder, and the spec found there), on which crops, and how."""
 
     folder: Path
+    spec: ModelSpec
+    shards: Path
     device: str
     settings: LimeSettings
 
 
 def explain_rows(
-    rows: pd.DataFrame, shards: Path, asked: Asked, workers: int
+    rows: pd.DataFrame, asked: Asked, workers: int, kept: Kept
 ) -> Iterator[Explanation]:
-    """Explain pictures side by side.
+    """Explain pictures side by side, those alone that no earlier run explained.
 
     Parameters
     ----------
     rows
         One row a picture: `image_id`, `emotion` (the answer to explain) and the crop's place.
-    shards
-        The folder of crops.
     asked
         The model and how it is explained.
     workers
         Number of processes (0: one a core).
+    kept
+        Explanations of earlier runs; those of this one are put there.
 
     Yields
     ------
     Explanation
         One a row, in their order.
     """
-    crops = read_crops(rows, shards)
-    jobs = map(Job, rows["image_id"], rows["emotion"], crops)
+    jobs = [Job(*row) for row in rows[list(Job._fields)].itertuples(index=False)]
+    store = KeptExplanations(kept, asked.spec, asked.shards, asked.device, asked.settings)
+    work = partial(explain_chunk, asked)
     with process_pool(workers) as pool:
-        yield from map_in_order(partial(explain_chunk, asked), jobs, pool, _CHUNK, workers)
+        where = Where(pool, _CHUNK, workers, _FEW)
+        for item in map_what_is_new(work, jobs, store.known, store.put, where):
+            if isinstance(item, Recall):
+                item = store.read(item) or explain_chunk(asked, [item.job])[0]
+            yield item
 
 
 def explain_chunk(asked: Asked, jobs: list[Job]) -> list[Explanation]:
-    """Explain a few pictures in this process, which is left computing in one thread."""
+    """Explain a few pictures in this process."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    recogniser = _load(asked.folder, asked.device, asked.settings.batch_size)
-    return [
-        explain_picture(recogniser, job.crop, asked.settings, job.emotion, job.image_id)
-        for job in jobs
-    ]
+    try:
+        recogniser = _load(asked.folder, asked.spec, asked.device, asked.settings.batch_size)
+        crops = read_crops(pd.DataFrame(jobs), asked.shards)
+        return [
+            explain_picture(recogniser, crop, asked.settings, job.emotion, job.image_id)
+            for job, crop in zip(jobs, crops, strict=True)
+        ]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _load(folder: Path, spec: ModelSpec, device: str, batch_size: int) -> Recogniser:
+    recogniser = _load_text(folder, spec.model_dump_json(), device, batch_size)
+    make_repeatable(recogniser.device)
+    return recogniser
 
 
 @lru_cache(maxsize=1)
-def _load(folder: Path, device: str, batch_size: int) -> Recogniser:
+def _load_text(folder: Path, spec: str, device: str, batch_size: int) -> Recogniser:
     recogniser = Recogniser.load(folder, device, batch_size)
-    make_repeatable(recogniser.device)
+    if recogniser.spec.model_dump_json() != spec:
+        raise ModelError(f"{folder}: holds another model than when this stage began")
     return recogniser

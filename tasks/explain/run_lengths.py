@@ -13,7 +13,7 @@ def encode(mask: np.ndarray) -> str:
     """Write a mask `(S, S)` bool as run lengths."""
     flat = np.concatenate(([False], mask.ravel(), [not mask.ravel()[-1]]))
     turns = np.flatnonzero(flat[1:] != flat[:-1])
-    return " ".join(str(run) for run in np.diff(np.concatenate(([0], turns))))
+    return " ".join(map(str, np.diff(np.concatenate(([0], turns))).tolist()))
 
 
 def decode(text: str, side_px: int) -> np.ndarray:

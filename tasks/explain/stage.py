@@ -12,7 +12,9 @@ from typing import Annotated
 import pandas as pd
 from pydantic import Field, field_validator
 
+from tasks.core.kept import kept_results
 from tasks.core.labels import credit_line
+from tasks.core.models.checkpoint import load_spec
 from tasks.core.paths import Paths
 from tasks.core.progress import track
 from tasks.core.result import StageResult
@@ -58,19 +60,19 @@ def run(params: Params, paths: Paths, model: str) -> StageResult:
     cells = cells_of(held_out, params.by)
     chosen = choose(held_out, params.by, params.pictures_per_group, params.seed)
 
-    asked = Asked(paths.model(model), params.device, _settings(params))
-    explanations = explain_rows(chosen, paths.crop_shards, asked, params.workers)
-    explained = track(explanations, len(chosen), f"explain {model}")
     overlays: dict[Cell, Overlay] = {}
     parts: list[pd.DataFrame] = []
     rows = chosen[["image_id", "emotion", *params.by]].to_dict("records")
-    for row, explanation in zip(rows, explained, strict=True):
-        groups = {column: row[column] for column in params.by}
-        cell = (row["emotion"], *groups.values())
-        overlays.setdefault(cell, Overlay(params.top_features)).add(explanation)
-        parts.append(
-            explanation_rows(explanation, row["image_id"], groups, model, params.face_margin)
-        )
+    with kept_results(paths.at(f"work/kept/explain-{model}.sqlite")) as kept:
+        explanations = explain_rows(chosen, _asked(params, paths, model), params.workers, kept)
+        explained = track(explanations, len(chosen), f"explain {model}")
+        for row, explanation in zip(rows, explained, strict=True):
+            groups = {column: row[column] for column in params.by}
+            cell = (row["emotion"], *groups.values())
+            overlays.setdefault(cell, Overlay(params.top_features)).add(explanation)
+            parts.append(
+                explanation_rows(explanation, row["image_id"], groups, model, params.face_margin)
+            )
     check_conservation("explain", len(chosen), len(parts), 0)
 
     table = explanations_table(parts, params.by)
@@ -84,9 +86,12 @@ def run(params: Params, paths: Paths, model: str) -> StageResult:
     return _result(summary, paths, model)
 
 
-def _settings(params: Params) -> LimeSettings:
+def _asked(params: Params, paths: Paths, model: str) -> Asked:
     """Return what travels to the workers, which then need not load this module."""
-    return LimeSettings.model_validate(params.model_dump(include=set(LimeSettings.model_fields)))
+    given = params.model_dump(include=set(LimeSettings.model_fields))
+    settings = LimeSettings.model_validate(given)
+    folder = paths.model(model)
+    return Asked(folder, load_spec(folder), paths.crop_shards, params.device, settings)
 
 
 def _result(summary: pd.DataFrame, paths: Paths, model: str) -> StageResult:

@@ -14,10 +14,11 @@ from tasks.core.errors import DownloadError, UserError
 from tasks.core.fetch import cache_dir, fetch_file, figshare_files
 from tasks.core.labels import DRAWN_DATASET
 from tasks.ingest.adapters import WITHOUT_EMOTIONS
+from tasks.ingest.archives import Limits, unpack
 from tasks.ingest.catalogue import DATASETS, Dataset
-from tasks.ingest.unzip import unpack
 
 _ARCHIVE = ".zip"
+_LIMITS = Limits(files=20_000, file_bytes=8 << 30, all_bytes=8 << 30, ratio=100.0)
 
 
 def list_datasets() -> list[Dataset]:
@@ -133,7 +134,7 @@ def _unpack_archive(archive: Path, folder: Path) -> None:
     """Unpack so that the pictures lie in a folder named like the archive, however it was made."""
     inner = folder / f".{archive.stem}"
     inner.mkdir()
-    unpack(archive, inner)
+    unpack(archive, inner, _LIMITS)
     nested = inner / archive.stem
     # Beside the folder of pictures archives made on macOS hold resource forks; they stay behind.
     os.rename(nested if nested.is_dir() else inner, folder / archive.stem)

@@ -22,8 +22,9 @@ def find_duplicates(rows: Sequence[ManifestRow]) -> dict[int, Fault]:
     Returns
     -------
     dict
-        Position to fault: `duplicate` for all but the first of a content under one emotion,
-        `conflicting_labels` for every row of a content under several.
+        Position to fault: `duplicate` for all but one of a content under one emotion (the first
+        that came in no batch, else the first), `conflicting_labels` for every row of a content
+        under several.
     """
     same_content: dict[str, list[int]] = defaultdict(list)
     for position, row in enumerate(rows):
@@ -35,8 +36,12 @@ def find_duplicates(rows: Sequence[ManifestRow]) -> dict[int, Fault]:
         if len({rows[position].emotion for position in positions}) > 1:
             faults |= {position: _conflict(rows, position, positions) for position in positions}
         else:
-            first = rows[positions[0]]
-            faults |= {position: _repeat(first, rows[position]) for position in positions[1:]}
+            kept = min(positions, key=lambda position: (rows[position].batch != "", position))
+            faults |= {
+                position: _repeat(rows[kept], rows[position])
+                for position in positions
+                if position != kept
+            }
     return faults
 
 

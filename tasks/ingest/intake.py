@@ -27,7 +27,7 @@ from tasks.ingest.labels_csv import NAME as LABELS
 from tasks.ingest.labels_csv import read_rows
 from tasks.ingest.listing import list_files
 
-_INCOMING = ".incoming-"
+INCOMING = ".incoming-"
 _REFUSED = frozenset(["outside_link", "linked_folder", "broken_link", "not_a_file", "unreadable"])
 
 
@@ -138,7 +138,7 @@ def _intake_table(table: Path, others: Sequence[str], target: Path) -> IntakeSum
 def remove_leftovers(paths: Paths) -> list[Path]:
     """Remove the folders of intakes that were killed; return what was removed."""
     leftovers = []
-    for folder in sorted(paths.raw.glob(f"{_INCOMING}*")):
+    for folder in sorted(paths.raw.glob(f"{INCOMING}*")):
         process = folder.name.rsplit("-", 1)[-1]
         if process.isdecimal() and not psutil.pid_exists(int(process)):
             leftovers.append(folder)
@@ -217,7 +217,7 @@ def _require_room(raw: Path, size_bytes: int) -> None:
 
 @contextmanager
 def _incoming(target: Path) -> Iterator[Path]:
-    folder = target.with_name(f"{_INCOMING}{target.name}-{os.getpid()}")
+    folder = target.with_name(f"{INCOMING}{target.name}-{os.getpid()}")
     shutil.rmtree(folder, ignore_errors=True)  # of a process that had this number before
     folder.mkdir()
     try:

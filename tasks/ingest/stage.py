@@ -1,7 +1,8 @@
 """Stage `ingest`: every picture of the data sets that params name becomes a row, or a reject.
 
-Reads `data/raw/<dataset>/`; writes `data/manifest.parquet` and `data/rejects/ingest.csv`. Files
-seen = rows + rejects. Raises DataError with one line for a data set without usable pictures.
+Reads `data/raw/<dataset>/`, where a folder with `_READY` is a batch that came through the inbox;
+writes `data/manifest.parquet` and `data/rejects/ingest.csv`. Files seen = rows + rejects. Raises
+DataError with one line for a data set without usable pictures.
 Files are decoded whole, once, so that no later stage meets one that cannot be opened.
 """
 
@@ -10,7 +11,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from tasks.core.errors import DataError
 from tasks.core.execution import process_pool
+from tasks.core.kept import kept_results
 from tasks.core.labels import ALL, UNKNOWN
 from tasks.core.params import Section
 from tasks.core.paths import Paths
@@ -24,11 +27,13 @@ from tasks.core.tables import (
     write_table,
 )
 from tasks.ingest.adapters import ADAPTERS, WITHOUT_EMOTIONS
-from tasks.ingest.decode import scan_files
+from tasks.ingest.decode import scan_new_files
 from tasks.ingest.label import DATASET_NAME
 from tasks.ingest.manifest import ManifestRow, manifest_table
 from tasks.ingest.pictures import make_rows, require_rows
 from tasks.ingest.sources import Entry, Reject, read_source, require_folders
+
+KEPT = "work/kept/ingest.sqlite"  # what decoding showed; see tasks.core.kept
 
 AgeBands = dict[str, tuple[float, float]]
 
@@ -79,6 +84,8 @@ def run(params: Params, paths: Paths) -> StageResult:
     filled = {
         name: source for name, source in params.datasets.items() if _is_read(name, params, paths)
     }
+    if not filled:
+        raise DataError(_nothing_yet(params, paths))
     require_folders(sorted(filled), paths)
     for dataset, source in sorted(filled.items()):
         found = read_source(dataset, source.adapter, paths)
@@ -86,9 +93,10 @@ def run(params: Params, paths: Paths) -> StageResult:
         rejects += found.refused
         notes += found.notes
     seen = len(entries) + len(rejects)
-    with process_pool(params.workers) as executor:
+    kept = kept_results(paths.at(KEPT))
+    with process_pool(params.workers) as executor, kept as earlier:
         files = (paths.raw / entry.dataset / entry.path for entry in entries)
-        scans = scan_files(files, params.max_pixels, executor, params.workers)
+        scans = scan_new_files(files, params.max_pixels, executor, params.workers, earlier)
         scans = track(scans, len(entries), "ingest")
         rows, faulty = make_rows(entries, scans, params.age_bands)
     rejects = sorted(rejects + faulty, key=Reject.order)
@@ -103,6 +111,13 @@ def _is_read(dataset: str, params: Params, paths: Paths) -> bool:
     """Whether a data set takes part: one that may be empty does once it holds something."""
     folder = paths.raw / dataset
     return dataset not in params.may_be_empty or (folder.is_dir() and any(folder.iterdir()))
+
+
+def _nothing_yet(params: Params, paths: Paths) -> str:
+    return (
+        f"{paths.raw}: no data set holds a picture yet ({', '.join(sorted(params.datasets))}; all "
+        f"may be empty); put a batch into {paths.inbox} and run `affectgap intake`"
+    )
 
 
 def _result(

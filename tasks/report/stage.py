@@ -17,13 +17,14 @@ from tasks.core.headline import largest_gap
 from tasks.core.labels import credit_line
 from tasks.core.params import Section
 from tasks.core.paths import MODELS, Paths
+from tasks.core.render import render
 from tasks.core.result import StageResult
+from tasks.report.block import TEMPLATES
 from tasks.report.figures import training_figure
 from tasks.report.findings import metrics
 from tasks.report.inputs import Inputs, load
 from tasks.report.page import context
 from tasks.report.random_pictures import choose_pictures, pictures_figure
-from tasks.report.render import render
 from tasks.report.strategies_section import kept_epochs, worst_group_models
 
 
@@ -47,7 +48,7 @@ def run(params: Params, paths: Paths) -> StageResult:
     inputs = load(paths)
     figures = _draw(params, paths, inputs)
     values = context(inputs, paths, params.title, params.question, figures)
-    write_text(paths.report, render("report.html.j2", values))
+    write_text(paths.report, render(TEMPLATES, "report.html.j2", values))
     numbers = metrics(inputs)
     text = json.dumps(numbers, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(paths.metrics, text + "\n")

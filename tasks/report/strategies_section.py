@@ -239,7 +239,8 @@ def _chosen_words(choice: pd.DataFrame) -> list[str]:
         return []
     rows = choice[choice["chosen"].astype(bool)]
     name = str(rows["strategy"].iloc[0])
-    worst = rows[rows["worst"].astype(bool)] if "worst" in rows else rows.iloc[:0]
+    # Without a choice no row says which group is the worst: the cells are empty.
+    worst = rows[rows["worst"].eq(True)] if "worst" in rows else rows.iloc[:0]
     if worst.empty:
         return [f"Kept: {name}. {capital(str(rows['note'].iloc[0]))}."]
     row = worst.iloc[0]

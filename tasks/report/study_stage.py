@@ -13,8 +13,9 @@ from tasks.core.headline import percent
 from tasks.core.labels import credit_line
 from tasks.core.params import Section
 from tasks.core.paths import Paths
+from tasks.core.render import render
 from tasks.core.result import StageResult
-from tasks.report.render import render
+from tasks.report.block import TEMPLATES
 from tasks.report.study_figures import draw_study
 from tasks.report.study_inputs import load_study
 from tasks.report.study_page import study_context, test_row
@@ -49,7 +50,7 @@ def run(params: Params, paths: Paths) -> StageResult:
     for name in (*inputs.tables, "test"):
         source = paths.at("study/test.csv" if name == "test" else f"study/tables/{name}.csv")
         shutil.copyfile(source, folder / f"{name}.csv")
-    page = render("study.html.j2", study_context(inputs, paths, figures))
+    page = render(TEMPLATES, "study.html.j2", study_context(inputs, paths, figures))
     write_text(paths.at(PAGE), page)
     tested = test_row(inputs)
     return StageResult(

@@ -6,9 +6,11 @@ as in the study that this project repeats), `head`, `replay` and `distill`; each
 Pictures whose emotion the model does not know are left out and counted. The base model's own
 weights compete as epoch 0. `naive` and `head` choose their epoch by the group's validation
 pictures, the others by the worst group among the fine-tuned and the replayed ones. A strategy that
-`finetune.strategies` does not name, or a base model that cannot be trained, leaves skipped.json.
+`finetune.strategies` does not name, or a base model that cannot be trained, leaves skipped.json; so
+does, with `may_be_empty`, a group that has no pictures yet.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import pandas as pd
@@ -59,6 +61,7 @@ class Params(Recipe):
     """Section `finetune` of params.yaml."""
 
     strategies: list[Literal["naive", "head", "replay", "distill"]]
+    may_be_empty: bool
     min_n: Annotated[int, Field(ge=1)]
     head: Pace
     replay: ReplayParams
@@ -68,11 +71,17 @@ class Params(Recipe):
 def run(params: Params, paths: Paths, strategy: str) -> StageResult:
     """Fine-tune models/base on a group into models/<strategy>."""
     folder = paths.model("base")
-    reason = _reason_to_skip(params, load_spec(folder), strategy)
+    table = read_table(paths.split)
+    reason = _reason_to_skip(params, load_spec(folder), strategy, table)
     if reason:
         return skip(paths, strategy, Skipped(reason, load_spec(folder).labels))
     module, base = load_model(folder)
-    rows, how = _plan(params, strategy, read_table(paths.split), base)
+    try:
+        rows, how = _plan(params, strategy, table, base)
+    except ParamsError as error:
+        if not _has_none_yet(params.group, table):
+            raise
+        raise ParamsError(f"{error}; or finetune.may_be_empty: true, if they come later") from None
     source = f"fine-tuned here ({strategy}) from version {base.version} ({base.source})"
     spec = base.model_copy(update={"source": source})
     recipe = _at_its_pace(params, strategy)
@@ -80,10 +89,24 @@ def run(params: Params, paths: Paths, strategy: str) -> StageResult:
     return fit_and_keep("finetune", strategy, module, spec, rows, seen, recipe, paths, how)
 
 
-def _reason_to_skip(params: Params, base: ModelSpec, strategy: str) -> str | None:
+def _reason_to_skip(
+    params: Params, base: ModelSpec, strategy: str, table: pd.DataFrame
+) -> str | None:
     if strategy not in params.strategies:
         return f"finetune.strategies does not name {strategy}"
+    if params.may_be_empty and _has_none_yet(params.group, table):
+        return f"no pictures of finetune.group yet: {dict(params.group)}"
     return cannot_be_trained(base)
+
+
+def _has_none_yet(group: Mapping[str, Sequence[str]], table: pd.DataFrame) -> bool:
+    """Whether a group lacks pictures to train on or to validate on."""
+    inside = table
+    for column, values in group.items():
+        if column not in table.columns:
+            return False  # a misspelt column is told as ever
+        inside = inside[inside[column].isin(list(values))]
+    return not {"train", "validation"} <= set(inside["split"])
 
 
 def _plan(

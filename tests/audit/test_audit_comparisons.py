@@ -9,16 +9,16 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower
 from statsmodels.stats.proportion import proportions_ztest
 
-from tasks.audit.comparisons import (
+from tasks.core.intervals import wilson
+from tasks.core.statistics.comparisons import (
     added,
     corrected,
     newcombe_paired,
     score_test,
     smallest_shown,
 )
-from tasks.audit.difference import Sides, differences
-from tasks.audit.resample import Resampled, share_interval
-from tasks.core.intervals import wilson
+from tasks.core.statistics.difference import Sides, differences
+from tasks.core.statistics.resample import Resampled, share_interval
 
 
 def wilson_by_hand(count, n, confidence=0.95):

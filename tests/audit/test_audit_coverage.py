@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from tasks.audit.comparisons import smallest_shown
-from tasks.audit.difference import Sides, differences
-from tasks.audit.recalls import recalls
-from tasks.audit.resample import Resampled
+from tasks.core.statistics.comparisons import smallest_shown
+from tasks.core.statistics.difference import Sides, differences
+from tasks.core.statistics.recalls import recalls
+from tasks.core.statistics.resample import Resampled
 
 ALIKE = 0.3
 COHORTS = 1000

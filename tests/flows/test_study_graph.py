@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from flows.dvc_graph import changed_stages, mend_after_a_crash, stage_graph
-from flows.imported_files import imported_files
 from flows.study_stages import FILE, known_runs, remove_leftovers, stages_text, write_stages
 from tasks.core.digests import input_digests
 from tasks.core.errors import UserError
+from tasks.core.imported_files import imported_files
 from tasks.core.paths import STUDY_OUTS, STUDY_RUN, Paths
 from tasks.core.stages import MODULES
 from tasks.study.arms import Run

@@ -1,8 +1,7 @@
-"""Fetching an open data set, without its server, and unpacking archives of strangers."""
+"""Fetching an open data set, without its server."""
 
 import importlib
 import io
-import stat
 import zipfile
 from pathlib import Path
 
@@ -11,11 +10,10 @@ from PIL import Image
 
 from tasks.core.errors import DataError, DownloadError, UserError
 from tasks.core.paths import Paths
-from tasks.ingest import datasets, unzip
+from tasks.ingest import datasets
 from tasks.ingest.adapters import ADAPTERS
 from tasks.ingest.datasets import DATASETS, describe_dataset, fetch_dataset, list_datasets
 from tasks.ingest.intake import intake
-from tasks.ingest.unzip import unpack
 
 INFO = "face_id,face_age,face_gender,face_eth\n001,24,female,white\n"
 
@@ -157,55 +155,3 @@ def test_each_data_set_says_how_to_go_on_with_it() -> None:
     assert "affectgap datasets count FOLDER --adapter fairface" in describe_dataset("fairface")
     for entry in list_datasets():
         assert entry.citation and entry.licence and entry.obtain, entry.name
-
-
-@pytest.mark.parametrize(
-    "name", ["../out.jpg", "/etc/out.jpg", "a/../../out.jpg", "C:\\out.jpg", "a\\..\\out.jpg"]
-)
-def test_members_that_lead_out_are_refused(tmp_path: Path, name: str) -> None:
-    path = archive(tmp_path / "a.zip", {"fine.jpg": b"1", name: b"2"})
-    (tmp_path / "into").mkdir()
-    with pytest.raises(DataError, match="leads out"):
-        unpack(path, tmp_path / "into")
-    assert tree(tmp_path) <= {"a.zip", "into/fine.jpg"}
-
-
-def test_links_in_an_archive_are_refused(tmp_path: Path) -> None:
-    member = zipfile.ZipInfo("link.jpg")
-    member.external_attr = (stat.S_IFLNK | 0o777) << 16
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as opened:
-        opened.writestr(member, "/etc/passwd")
-    (tmp_path / "into").mkdir()
-    with pytest.raises(DataError, match="link"):
-        unpack(tmp_path / "a.zip", tmp_path / "into")
-    assert tree(tmp_path / "into") == set()
-
-
-def test_archives_that_unpack_to_too_much_are_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = archive(tmp_path / "a.zip", {"a": bytes(3 << 20), "b": bytes(3 << 20)})
-    assert path.stat().st_size < 20_000
-    (tmp_path / "into").mkdir()
-    monkeypatch.setattr(unzip, "MAX_BYTES", 4 << 20)
-    with pytest.raises(DataError, match="more than"):
-        unpack(path, tmp_path / "into")
-    assert sum(entry.stat().st_size for entry in (tmp_path / "into").iterdir()) <= 4 << 20
-    monkeypatch.setattr(unzip, "MAX_MEMBERS", 1)
-    with pytest.raises(DataError, match="2 files, more than 1"):
-        unpack(path, tmp_path / "into")
-
-
-def test_damaged_members_and_doubled_names_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as opened:
-        opened.writestr("a.jpg", b"sound content")
-    path.write_bytes(path.read_bytes().replace(b"sound", b"sOund"))
-    (tmp_path / "into").mkdir()
-    with pytest.raises(DataError, match="damaged"):
-        unpack(path, tmp_path / "into")
-    with pytest.warns(UserWarning), zipfile.ZipFile(path, "w") as opened:
-        opened.writestr("b.jpg", b"1")
-        opened.writestr("b.jpg", b"2")
-    with pytest.raises(DataError, match="twice"):
-        unpack(path, tmp_path / "into")

@@ -316,3 +316,51 @@ def test_bands_come_from_years_and_else_from_the_data_set() -> None:
         [Entry("mine", "a.jpg", Label("fear", "fear", age_band="toddler"))], [scan], bands
     )
     assert not rows and reject.reason == "unknown_label" and "toddler" in reject.detail
+
+
+LABELS = "path,emotion,subject_id,age_years\n"
+
+
+def test_batches_are_read_by_themselves_and_named_in_every_row(tmp_path: Path) -> None:
+    """The same names in two batches, one person in both, and a class folder beside them."""
+    sets = tmp_path / "data/raw/site"
+    fill(sets / "happy", {"a.jpg": jpeg(1)})
+    for number, batch in enumerate(("later", "anger"), start=2):
+        fill(sets / batch, {"a.jpg": jpeg(number), "labels.csv": LABELS + "a.jpg,fear,S1,6\n"})
+        fill(sets / batch, {"_READY": "", "b.jpg": b"torn", "._x": b"1"})
+    frame, rejects = ingest(tmp_path, site="folder")
+    rows = frame.set_index("path")
+    assert rows["batch"].to_dict() == {
+        "site/anger/a.jpg": "anger",
+        "site/happy/a.jpg": "",
+        "site/later/a.jpg": "later",
+    }
+    assert rows.loc[["site/anger/a.jpg", "site/later/a.jpg"], "emotion"].tolist() == ["fear"] * 2
+    assert rows.loc[["site/anger/a.jpg", "site/later/a.jpg"], "subject_id"].nunique() == 1
+    assert reasons(rejects) == {
+        "site/anger/._x": "hidden",
+        "site/anger/b.jpg": "not_an_image",
+        "site/later/._x": "hidden",
+        "site/later/b.jpg": "not_an_image",
+    }
+
+
+def test_a_data_set_of_batches_alone_and_one_that_holds_none_yet(tmp_path: Path) -> None:
+    fill(tmp_path / "data/raw/site/one", {"a.jpg": jpeg(1), "_READY": ""})
+    fill(tmp_path / "data/raw/site/one", {"labels.csv": LABELS + "a.jpg,fear,S1,6\n"})
+    frame, rejects = ingest(tmp_path, site="folder")
+    assert frame["path"].tolist() == ["site/one/a.jpg"] and rejects.empty
+    both = params({"site": "folder", "more": "folder"}, may_be_empty=["site", "more"])
+    assert stage.run(both, Paths(tmp_path)).metrics["pictures"] == 1
+    (tmp_path / "none/data/raw/site").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"no data set holds a picture yet \(more, site") as caught:
+        stage.run(both, Paths(tmp_path / "none"))
+    assert "\n" not in str(caught.value) and "data/inbox" in str(caught.value)
+
+
+def test_a_batch_never_takes_the_place_of_an_earlier_picture(tmp_path: Path) -> None:
+    fill(tmp_path / "data/raw/site", {"happy/a.jpg": jpeg(1), "a-batch/_READY": ""})
+    fill(tmp_path / "data/raw/site/a-batch", {"happy/a.jpg": jpeg(1), "happy/b.jpg": jpeg(2)})
+    frame, rejects = ingest(tmp_path, site="folder")
+    assert frame["path"].tolist() == ["site/a-batch/happy/b.jpg", "site/happy/a.jpg"]
+    assert reasons(rejects) == {"site/a-batch/happy/a.jpg": "duplicate"}

@@ -77,6 +77,20 @@ def test_fine_tuning_that_was_for_no_single_group_is_said(tmp_path, project, rep
     assert numbers["by_strategy"]["naive"]["worst_other_change"]["change"] == -0.11
 
 
+def test_where_nothing_was_fine_tuned_the_base_model_is_named_and_why(tmp_path, project, report):
+    paths = project(tmp_path)
+    columns = pd.read_csv(paths.tables / "choice.csv").columns
+    rows = [{"strategy": "base", "chosen": True, "note": "there was no choice"}]
+    rows += [{"strategy": "replay", "chosen": False, "note": "no pictures of finetune.group yet"}]
+    write_csv(pd.DataFrame(rows).reindex(columns=columns), paths.tables / "choice.csv")
+    strategies = pd.read_csv(paths.tables / "strategies.csv")
+    write_csv(strategies.iloc[:0], paths.tables / "strategies.csv")
+    page, _ = report(paths)
+    text = _plain(page.split('<section id="strategies">')[1].split("</section>")[0])
+    assert "Kept: base. There was no choice." in text
+    assert "Not carried out: replay (no pictures of finetune.group yet)." in text
+
+
 def test_groups_that_no_data_set_shares_are_named_beside_the_factors(
     tmp_path, project, report, sections
 ):

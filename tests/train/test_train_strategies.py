@@ -266,6 +266,24 @@ def test_a_base_model_that_cannot_be_trained_skips_every_strategy(trained, finet
         assert "onnx" in read_skipped(trained.model(name)).reason
 
 
+@pytest.mark.parametrize("missing_in", [("train", "validation"), ("validation",)])
+def test_a_group_without_pictures_yet_is_waited_for_or_stops(trained, finetune_params, missing_in):
+    table = read_table(trained.split)
+    children = table["age_band"].eq("child") & table["split"].isin(missing_in)
+    write_table(table[~children], trained.split)
+    for name in EVERY:
+        finetune.run(finetune_params(may_be_empty=True), trained, name)
+        assert "no pictures of finetune.group yet" in read_skipped(trained.model(name)).reason
+    with pytest.raises(ParamsError, match=r"finetune\.group.*finetune\.may_be_empty: true"):
+        finetune.run(finetune_params(may_be_empty=False), trained, "naive")
+
+
+def test_a_misspelt_group_column_is_not_waited_for(trained, finetune_params):
+    with pytest.raises(ParamsError, match="age_bnad"):
+        params = finetune_params(may_be_empty=True, group={"age_bnad": ["child"]})
+        finetune.run(params, trained, "naive")
+
+
 def test_an_unknown_strategy_is_refused_by_the_params(finetune_params):
     with pytest.raises(ValueError, match="strategies"):
         finetune_params(strategies=["rehearse"])

@@ -39,10 +39,11 @@ def read_folders(folder: Path, files: Sequence[str]) -> Reading:
         return Reading({path: _label(path, None) for path in pictures})
     rows, missing = match_rows(read_rows(folder / NAME), pictures)
     if missing and not rows:
+        there = f"'{pictures[0]}'" if pictures else "no other file"
         raise DataError(
             f"{folder / NAME}: none of its {len(missing)} rows names a file that is there (the "
-            f"first one '{missing[0].file}', and the folder has '{pictures[0]}'); write paths as "
-            "they are below the folder, capitals included"
+            f"first one '{missing[0].file}', and the folder has {there}); write paths as they are "
+            "below the folder, capitals included"
         )
     return Reading(
         labels={path: _label(path, rows.get(path)) for path in pictures},

@@ -1,0 +1,61 @@
+"""A pass of `affectgap retrain` killed at random moments, starved and misled; then run again.
+
+After each fault a plain restart must give what an undisturbed pass gives: every picture in one
+place, ledger and disk agreed, the same tables byte for byte, no process left, no run RUNNING in
+MLflow, no second promotion. Prints one line a fault, and leaves with 1 at the first difference.
+
+    .venv/bin/python benchmarks/faults.py --kills 50
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+import fault_steps as faults
+from pass_world import run, small_project, three_batches
+
+
+def main() -> None:
+    """Carry out every fault."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--longest", type=float, default=30, help="seconds before a kill, at most")
+    parser.add_argument("--seed", type=int, default=5, help="of the moments")
+    parser.add_argument("--only", default="", help="a part of the name of the faults to carry out")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="affectgap-faults-") as place:
+        folder = Path(place)
+        ready = small_project(folder / "ready")
+        run(ready, "retrain", "--quiet")
+        three_batches(ready)
+        began = time.monotonic()
+        expected = faults.undisturbed(ready, folder / "undisturbed")
+        print(f"undisturbed pass: {time.monotonic() - began:.0f} s", flush=True)
+        everything: dict[str, Callable[[], str]] = {
+            "killed, torn, two at once": lambda: faults.killed(
+                ready, expected, folder, chosen.kills, chosen.longest, chosen.seed
+            ),
+            "MLflow's database locked": lambda: faults.locked_database(ready, expected, folder, 30),
+            "Prefect server gone": lambda: faults.server_gone(ready, expected, folder),
+            "clock set back": lambda: faults.clock_set_back(ready, expected, folder),
+            "_READY too early": lambda: faults.ready_while_read(ready, folder),
+            "disk full while moving": lambda: faults.full_disk(
+                ready, expected, folder / "disk-1", 0.2
+            ),
+            "disk full while writing weights": lambda: faults.full_disk(
+                ready, expected, folder / "disk-2", 4
+            ),
+        }
+        for name, fault in everything.items():
+            if chosen.only in name:
+                began = time.monotonic()
+                print(f"{name}: {fault()} ({time.monotonic() - began:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""Claim: adding 1 % of new pictures costs at most 5 % of the whole in ingest, crop and explain.
+
+Run with `python benchmarks/incremental.py [FOLDER]`. Draws a cohort of 2,940 pictures (once; into
+FOLDER, where one is named, so that a second call is quicker), then times each stage in this
+process, ROUNDS times: on everything, with nothing kept of earlier runs, and with two further
+people (28 pictures, 1 %) when the rest is known. Prints seconds on the clock and seconds of all
+processors (which other work on the machine changes less), their ratios, and whether no old crop's
+bytes and no old picture's split changed. The claim is on the three stages together: to list, read
+and hash small pictures is itself a tenth of decoding them. Explained is a network with random
+weights, at the params' settings, as if it had read every picture right: what counts here is how
+long it takes.
+"""
+
+import hashlib
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+from statistics import median
+
+import pandas as pd
+import torch
+
+from tasks.check import stage as check
+from tasks.core.labels import EMOTIONS
+from tasks.core.models.backbones import build_module
+from tasks.core.models.checkpoint import no_pictures_seen, save_model
+from tasks.core.models.spec import ModelSpec
+from tasks.core.params import load_section
+from tasks.core.paths import Paths
+from tasks.core.tables import read_table, write_table
+from tasks.crop import stage as crop
+from tasks.draw import stage as draw
+from tasks.draw.cohort import plan_sittings
+from tasks.draw.picture import Order, draw_pictures
+from tasks.explain import stage as explain
+from tasks.ingest import stage as ingest
+from tasks.split import stage as split
+
+ROOT = Path(__file__).resolve().parent.parent
+PEOPLE = {"adult": 90, "adolescent": 30, "child": 90}
+NEW_PEOPLE = 2  # children
+ROUNDS = 2
+MOST = 0.05
+PASS = {"ingest": ingest, "check": check, "crop": crop, "split": split, "explain": explain}
+STAGES = ("ingest", "crop", "explain")  # that are measured
+KINDS = ("clock", "processors")
+SHOWN = EMOTIONS[:7]
+INPUT_PX = 96
+
+Seconds = dict[str, tuple[float, float]]  # stage: on the clock, and of all processors
+
+
+def cohort(paths: Paths) -> None:
+    """Draw the pictures that are there from the start, if they are not yet."""
+    params = load_section(ROOT / "params.yaml", "draw", draw.Params)
+    people = {**params.subjects, **PEOPLE}
+    expected = sum(people.values()) * len(params.emotions) * params.pictures_per_emotion
+    if paths.drawn.is_dir() and len(list(paths.drawn.iterdir())) >= expected:
+        return
+    draw.run(params.model_copy(update={"subjects": people}), paths)
+
+
+def newcomers() -> dict[str, bytes]:
+    """Draw the pictures that arrive: file name to content."""
+    params = load_section(ROOT / "params.yaml", "draw", draw.Params)
+    takes = params.pictures_per_emotion
+    everyone = plan_sittings({"child": PEOPLE["child"] + NEW_PEOPLE}, params.emotions, takes)
+    later = islice(everyone, PEOPLE["child"] * len(params.emotions) * takes, None)
+    style = params.expression["child"]
+    orders = [Order(sitting, style, params.seed, params.size_px) for sitting in later]
+    return {drawn.sitting.name.file_name: drawn.jpeg for drawn in draw_pictures(orders)}
+
+
+def add_model(paths: Paths) -> None:
+    """Write a network with random weights."""
+    torch.manual_seed(1)
+    spec = ModelSpec(
+        architecture="compact",
+        labels=SHOWN,
+        input_size_px=INPUT_PX,
+        colour="rgb",
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+        version="",
+        source="random weights",
+    )
+    save_model(
+        paths.model("base"), build_module("compact", len(SHOWN), 3), spec, no_pictures_seen()
+    )
+
+
+def add_predictions(paths: Paths) -> None:
+    """Write predictions in which every held-out picture is read right."""
+    table = read_table(paths.split)
+    shares = {f"p_{label}": (table["emotion"] == label).astype("float32") for label in SHOWN}
+    seen = table["split"] != "test"
+    table = table.assign(y_pred=table["emotion"], seen_in_training=seen, **shares)
+    write_table(table, paths.predictions("base"))
+
+
+def used_s() -> float:
+    """Return the seconds that this process and those that it waited for kept processors busy."""
+    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def one_pass(paths: Paths) -> Seconds:
+    """Run the stages one after the other; return the seconds of those that are measured."""
+    seconds = {}
+    for name, module in PASS.items():
+        params = load_section(ROOT / "params.yaml", name, module.Params)
+        if name == "explain":
+            add_predictions(paths)
+        items = ["base"] if name == "explain" else []
+        started, used = time.perf_counter(), used_s()
+        module.run(params, paths, *items)
+        seconds[name] = (time.perf_counter() - started, used_s() - used)
+        print(f"  {name}: {seconds[name][0]:.2f} s", flush=True)
+    return {name: seconds[name] for name in STAGES}
+
+
+def facts(paths: Paths) -> pd.DataFrame:
+    """Return each picture's split and the digest of its crop's bytes."""
+    table = read_table(paths.split).set_index("image_id")
+    digests = []
+    for row in table.itertuples():
+        with (paths.crop_shards / row.shard).open("rb") as handle:
+            handle.seek(row.offset_bytes)
+            digests.append(hashlib.sha256(handle.read(row.size_bytes)).hexdigest())
+    return table[["split"]].assign(crop=digests)
+
+
+def measure(paths: Paths) -> tuple[list[Seconds], list[Seconds], bool]:
+    """Time rounds of everything and of what is new; say whether all that was there stayed."""
+    new = newcomers()
+    whole, part, stayed = [], [], True
+    for _ in range(ROUNDS):
+        for name in new:
+            (paths.drawn / name).unlink(missing_ok=True)
+        shutil.rmtree(paths.at("work/kept"), ignore_errors=True)
+        whole.append(one_pass(paths))
+        before = facts(paths)
+        for name, content in new.items():
+            (paths.drawn / name).write_bytes(content)
+        part.append(one_pass(paths))
+        after = facts(paths)
+        assert len(after) == len(before) + len(new)
+        stayed &= before.equals(after.loc[before.index])
+    return whole, part, stayed
+
+
+def main() -> int:
+    """Measure, print and return 0 where every claim holds."""
+    os.environ["AFFECTGAP_PROGRESS"] = "off"
+    with tempfile.TemporaryDirectory() as temporary:
+        paths = Paths(Path(sys.argv[1] if len(sys.argv) > 1 else temporary).resolve())
+        paths.root.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "params.yaml", paths.params)
+        cohort(paths)
+        add_model(paths)
+        whole, part, stayed = measure(paths)
+    totals = []
+    for kind, name in enumerate(KINDS):
+        for stage in STAGES:
+            all_s, new_s = (median(times[stage][kind] for times in r) for r in (whole, part))
+            ratio = f"ratio {new_s / all_s:.3f}"
+            print(f"{stage} ({name}): all {all_s:.2f} s, 1 % new {new_s:.2f} s, {ratio}")
+        pairs = zip(whole, part, strict=True)
+        sums = ([sum(s[kind] for s in times.values()) for times in pair] for pair in pairs)
+        totals.append(median(new / everything for everything, new in sums))
+        print(f"all three ({name}): ratio {totals[-1]:.3f} (target at most {MOST})")
+    print(f"old crops' bytes and old pictures' splits: {'unchanged' if stayed else 'CHANGED'}")
+    return 0 if max(totals) <= MOST and stayed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""`affectgap doctor`: what a crash left, mended where a machine can, else said with what to do.
+
+Nothing here is needed for the next pass to go on: a pass mends what it meets. The doctor looks
+everywhere, changes nothing that is in use, and takes the locks of a pass and of a run meanwhile.
+"""
+
+from collections.abc import Callable, Iterator
+
+from flows.doctor_files import (
+    dead_writers,
+    disk,
+    git_locks,
+    missing_in_cache,
+    old_progress,
+    torn_dvc_files,
+)
+from flows.doctor_state import (
+    dead_passes,
+    dead_runs,
+    half_taken_in,
+    ledger_against_disk,
+    model_in_use,
+    orphans,
+    serving_note,
+    unfinished_promotion,
+)
+from flows.finding import Finding
+from tasks.core.errors import AffectGapError
+from tasks.core.locks import alone
+from tasks.core.paths import Paths
+
+_BUSY = "another affectgap command is at work here; run `affectgap doctor` when it is done"
+# In this order: what others stumble over first.
+_CHECKS: tuple[Callable[[Paths], Iterator[Finding]], ...] = (
+    disk,
+    orphans,
+    torn_dvc_files,
+    git_locks,
+    dead_writers,
+    old_progress,
+    serving_note,
+    dead_runs,
+    dead_passes,
+    half_taken_in,
+    ledger_against_disk,
+    unfinished_promotion,
+    model_in_use,
+    missing_in_cache,
+)
+
+
+def examine(paths: Paths) -> list[Finding]:
+    """Look for what a crash left, and mend it.
+
+    Parameters
+    ----------
+    paths
+        The project's paths.
+
+    Returns
+    -------
+    list of Finding
+        What was found, mended or not; empty where all is well.
+
+    Raises
+    ------
+    UserError
+        Where another command is at work here.
+    """
+    busy = f"{paths.root}: {_BUSY}"
+    found: list[Finding] = []
+    with alone(paths.at("work/retrain.lock"), busy), alone(paths.at("work/run.lock"), busy):
+        for check in _CHECKS:
+            try:
+                found.extend(check(paths))
+            except (AffectGapError, OSError) as error:  # the other checks are made all the same
+                what = " ".join(str(error).split())
+                found.append(Finding(what, str(paths.root), "see the message", mended=False))
+    return found

@@ -1,0 +1,166 @@
+"""The doctor's look at what is written down: runs, passes, batches, models, and processes."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import psutil
+
+from flows.finding import Finding
+from tasks.core.errors import AffectGapError
+from tasks.core.ledger import Ledger
+from tasks.core.paths import Paths
+from tasks.core.process import is_dead
+
+_READY = "_READY"
+_SHOWN = 3  # files named of a batch
+_CHILDREN = (  # what commands of ours start, by what stands in their command line
+    "-m tasks ",
+    "main_of_dvc(",
+    "from flows.server import serve",
+    "multiprocessing.spawn",
+    "multiprocessing.resource_tracker",
+    "multiprocessing.forkserver",
+)
+_STOP_S = 5
+
+
+def orphans(paths: Paths) -> Iterator[Finding]:
+    """End processes of ours whose starter is gone; what `dvc repro` runs by itself is none."""
+    left = [process for process in psutil.process_iter() if _is_orphan(process, paths.root)]
+    for process in left:
+        where = f"process {process.pid}"
+        told = " ".join(process.cmdline())[:80]
+        process.terminate()
+        yield Finding(f"its starter is gone ({told})", where, "ended", mended=True)
+    for process in psutil.wait_procs(left, timeout=_STOP_S)[1]:
+        process.kill()
+
+
+def serving_note(paths: Paths) -> Iterator[Finding]:
+    """Remove the note of an `affectgap serve` that was killed."""
+    note = paths.at(".prefect/serving.json")
+    try:
+        process = str(json.loads(note.read_text(encoding="utf-8"))["process"])
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError):
+        process = ""
+    if not process or is_dead(process):
+        note.unlink()
+        told = "says that `affectgap serve` stands by, which is gone"
+        yield Finding(told, ".prefect/serving.json", "removed", mended=True)
+
+
+def dead_runs(paths: Paths) -> Iterator[Finding]:
+    """Close the tracking runs of processes that are gone."""
+    if not _has_store(paths):
+        return
+    from tasks.core.tracking import close_dead_runs
+
+    if closed := close_dead_runs(paths):
+        yield Finding(
+            f"{closed} runs of processes that are gone", "MLflow", "ended as KILLED", True
+        )
+
+
+def dead_passes(paths: Paths) -> Iterator[Finding]:
+    """Close passes of processes that are gone."""
+    for number in Ledger(paths.ledger).close_dead_passes():
+        remedy = "closed; `affectgap retrain` does it again"
+        yield Finding("its process is gone", f"pass {number}", remedy, mended=True)
+
+
+def half_taken_in(paths: Paths) -> Iterator[Finding]:
+    """Finish or undo what a killed intake or withdrawal left."""
+    from flows.inbox_steps import mend  # the lock is held
+
+    for line in mend(paths, lambda _: None):
+        where, _, what = line.partition(": ")
+        what, _, remedy = what.partition("; ")
+        lost = "is nowhere" in line
+        yield Finding(what, where, remedy or "done", mended=not lost)
+
+
+def ledger_against_disk(paths: Paths) -> Iterator[Finding]:
+    """Compare what the ledger says of every batch with what lies in data/raw and quarantine."""
+    ledger = Ledger(paths.ledger)
+    batches, pictures, places = ledger.batches(), ledger.pictures(), ledger.places()
+    for batch, state in batches[["batch", "state"]].itertuples(index=False):
+        place = paths.at(places[batch])
+        if not place.exists():
+            remedy = f"`dvc checkout` brings it back, or `affectgap withdraw {batch} --why …`"
+            if state != "accepted":
+                remedy = "nothing needs it; it was moved or removed by hand"
+            yield Finding(f"{state}, and its folder is not there", str(place), remedy, False)
+        elif state == "accepted":
+            own = pictures.loc[pictures["batch"] == batch, "path"]
+            yield from _missing(paths, batch, own)
+    known = {paths.at(place) for place in places.values()}
+    for mark in sorted(paths.raw.glob(f"*/*/{_READY}")):
+        if mark.parent not in known:
+            remedy = "move it into data/inbox, so that it is taken in, or restore data/ledger.db"
+            told = "the ledger does not know this batch"
+            yield Finding(told, str(mark.parent), remedy, mended=False)
+
+
+def unfinished_promotion(paths: Paths) -> Iterator[Finding]:
+    """Put into use what was decided, where a pass was killed before it could."""
+    if not _has_store(paths):
+        return
+    from flows.one_pass import finish_promotion
+
+    for line in finish_promotion(paths):
+        if line.startswith("finished: "):
+            yield Finding("was not finished", "promotion", line.removeprefix("finished: "), True)
+
+
+def model_in_use(paths: Paths) -> Iterator[Finding]:
+    """Compare the alias `champion` with promotions.csv, and read the model's files."""
+    if not _has_store(paths):
+        return
+    from tasks.register.records import INTO_USE, read_records
+    from tasks.register.registry import champion, fetch
+
+    records, version = read_records(paths), champion(paths)
+    moves = records[records["action"].isin(INTO_USE)]
+    decided = None if moves.empty else int(moves.iloc[-1]["version"])
+    in_use = None if version is None else version.number
+    if decided != in_use:
+        told = f"version {in_use} is in use, and the last line says {decided}"
+        remedy = "`git checkout registry/promotions.csv`, or `affectgap rollback`, as is right"
+        yield Finding(told, "registry/promotions.csv", remedy, mended=False)
+    if version is None:
+        return
+    try:
+        fetch(paths, version.number)
+    except AffectGapError as error:
+        remedy = "`affectgap rollback`, or bring back mlruns/ from a copy"
+        yield Finding(str(error), f"version {version.number}, in use", remedy, mended=False)
+
+
+def _missing(paths: Paths, batch: str, pictures: Iterable[str]) -> Iterator[Finding]:
+    gone = [path for path in pictures if not os.path.lexists(paths.raw / path)]
+    if gone:
+        some = ", ".join(gone[:_SHOWN]) + (" …" if len(gone) > _SHOWN else "")
+        remedy = "`dvc checkout data/raw` brings back what DVC tracked"
+        yield Finding(
+            f"{len(gone)} pictures are not there ({some})", f"batch {batch}", remedy, False
+        )
+
+
+def _has_store(paths: Paths) -> bool:
+    """Whether anything was tracked yet; asking MLflow would make its database."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (paths.mlruns / "mlflow.db").is_file()
+
+
+def _is_orphan(process: psutil.Process, root: Path) -> bool:
+    try:
+        told = " ".join(process.cmdline())
+        if not any(words in told for words in _CHILDREN) or Path(process.cwd()) != root:
+            return False
+        parent = process.parent()
+        return parent is None or parent.pid == 1 or Path(parent.cwd()) != root
+    except (psutil.Error, OSError):
+        return False

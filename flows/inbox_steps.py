@@ -1,0 +1,203 @@
+"""The steps of a batch that a crash can leave half done, and how each is finished or undone."""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from flows.dvc_graph import run_dvc
+from tasks.core.errors import AffectGapError
+from tasks.core.ledger import Ledger
+from tasks.core.ledger_tables import Event
+from tasks.core.paths import Paths
+from tasks.ingest.inbox.found import found_at, stamp_of
+from tasks.ingest.inbox.moves import (
+    move,
+    quarantine,
+    reason_text,
+    remove_leftovers,
+    remove_sources,
+    staged_for,
+)
+from tasks.ingest.inbox.reading import digest_of
+from tasks.ingest.intake import remove_leftovers as remove_incoming
+from tasks.ingest.label import shown
+
+_NAME_LENGTH = 80
+_ADVICE = (
+    "Mend what is named above and put the folder into data/inbox again (this file may stay in it), "
+    "with `_READY` written last; or leave it here. Nothing in it was changed."
+)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of an entry of the inbox.
+
+    Attributes
+    ----------
+    batch
+        Its name in the ledger; the entry's own where it was left in the inbox.
+    dataset
+        Its data set, "" where that is not known.
+    state
+        `accepted`, `quarantined`, `repeated` (quarantined, for it was given before) or `not_ready`
+        (left in the inbox).
+    detail
+        What there is to say, in one line.
+    n_pictures
+        Its usable pictures.
+    """
+
+    batch: str
+    dataset: str
+    state: Literal["accepted", "quarantined", "repeated", "not_ready"]
+    detail: str
+    n_pictures: int
+
+    def __str__(self) -> str:
+        words = {"repeated": "quarantined", "not_ready": "left in the inbox"}
+        return f"{self.batch}: {words.get(self.state, self.state)}: {self.detail}"
+
+
+def free_name(given: str, paths: Paths, ledger: Ledger) -> str:
+    """Return a name for a batch that no other one has: the given one, or `NAME.2` and so on.
+
+    A batch that a person puts back from the quarantine keeps its name.
+    """
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", shown(given)).strip("-._")[:_NAME_LENGTH] or "batch"
+    places = ledger.places()
+    for number in range(1, len(places) + 1_000_000):
+        name = plain if number == 1 else f"{plain}.{number}"
+        there = [paths.quarantine / name, *paths.raw.glob(f"*/{name}"), paths.raw / name]
+        back_again = name in places and not paths.at(places[name]).exists()
+        if (name not in places or back_again) and not any(map(os.path.lexists, there)):
+            return name
+    raise AssertionError("unreachable: there are more names than batches")
+
+
+def mend(paths: Paths, say: Callable[[str], None]) -> list[str]:
+    """Finish or undo what a crash left of earlier steps; nothing of them remains afterwards.
+
+    Parameters
+    ----------
+    paths
+        The project's paths.
+    say
+        Told each line.
+
+    Returns
+    -------
+    list of str
+        A line for each thing that was finished, undone or removed.
+    """
+    ledger = Ledger(paths.ledger)
+    lines = [_mend(paths, ledger, step) for step in ledger.under_way()]
+    leftovers = [*remove_leftovers(paths.inbox), *remove_incoming(paths)]
+    lines += [
+        f"{path.relative_to(paths.root)}: removed, an intake was killed" for path in leftovers
+    ]
+    lines += track(paths, ledger)
+    for line in lines:
+        say(line)
+    return lines
+
+
+def finish(paths: Paths, ledger: Ledger, step: Event, sources: Sequence[Path]) -> None:
+    """Carry out a move to the quarantine that the ledger says is under way.
+
+    Parameters
+    ----------
+    paths, ledger
+        The project's.
+    step
+        What was begun.
+    sources
+        What is still to be moved.
+    """
+    batch = str(step.batch)
+    place = paths.at(step.detail["place"])
+    text = reason_text(batch, _facts(step), step.detail["reasons"], _ADVICE)
+    quarantine(sources, place, text)
+    ledger.decide(batch, "withdrawn" if step.kind == "withdrawing" else "quarantined")
+
+
+def undo(ledger: Ledger, batch: str, place: Path, source: Path, why: str) -> None:
+    """Put a batch that was being taken in back to where it came from."""
+    if place.exists():
+        target = source
+        while target.exists():  # its sender has begun another one of that name
+            target = target.with_name(f"{target.name}.again")
+        move(place, target)
+    ledger.undo(batch, why)
+
+
+def track(paths: Paths, ledger: Ledger) -> list[str]:
+    """Have DVC look at the data sets whose batches moved; returns a line for each.
+
+    Raises
+    ------
+    AffectGapError
+        Where DVC could not; the next call does it again.
+    """
+    lines = []
+    for dataset, batches in ledger.untracked().groupby("dataset"):
+        add_to_dvc(paths, str(dataset))
+        ledger.mark_tracked(batches["batch"].tolist())
+        lines.append(f"data/raw/{dataset}: tracked by DVC")
+    return lines
+
+
+def add_to_dvc(paths: Paths, dataset: str) -> None:
+    """Have DVC track a data set as it is; again without a change it does nothing."""
+    (paths.raw / dataset).mkdir(parents=True, exist_ok=True)
+    *lines, code = run_dvc(paths.root, "--wait-for-lock", "add", "--quiet", f"data/raw/{dataset}")
+    if code != "exit 0":
+        said = " ".join(lines[-3:]).removeprefix("ERROR: ")
+        raise AffectGapError(f"data/raw/{dataset}: DVC could not track it: {said}")
+
+
+def _mend(paths: Paths, ledger: Ledger, step: Event) -> str:
+    if step.kind == "withdrawing":
+        return _mend_withdrawal(paths, ledger, step)
+    told = step.detail
+    batch, place, source = str(step.batch), paths.at(told["place"]), paths.inbox / told["source"]
+    found = found_at(source)
+    mine = found is not None and stamp_of(found) == told["stamp"]
+    if told["target"] == "accepted":
+        if place.exists() and digest_of(place) == told["digest"]:
+            if found and mine:
+                remove_sources(found.sources)  # it was copied
+            ledger.decide(batch, "accepted")
+            return f"{batch}: was moved into data/raw when intake was killed; now it is accepted"
+    elif mine or place.exists() or staged_for(place).exists():
+        finish(paths, ledger, step, found.sources if found and mine else [])
+        return f"{batch}: was on its way to quarantine when intake was killed; now it is there"
+    undo(ledger, batch, place, source, "intake was killed")
+    return f"{batch}: intake was killed before it was moved; it is looked at again"
+
+
+def _mend_withdrawal(paths: Paths, ledger: Ledger, step: Event) -> str:
+    batch = str(step.batch)
+    row = ledger.batches().set_index("batch").loc[batch]
+    source = paths.raw / str(row["dataset"]) / batch
+    place = paths.at(step.detail["place"])
+    there = source.exists() or place.exists() or staged_for(place).exists()
+    finish(paths, ledger, step, [source] if source.exists() else [])
+    where = "now it is in quarantine" if there else "but its folder is nowhere; look for it by hand"
+    return f"{batch}: its withdrawal was killed; {where}"
+
+
+def _facts(step: Event) -> list[str]:
+    """Say what REASON.md says of a batch before the reasons."""
+    told = step.detail
+    if step.kind == "withdrawing":
+        return [f"was part of the data and withdrawn, {step.at}"]
+    facts = [f"given as data/inbox/{told['source']}", f"looked at {step.at}"]
+    if told["dataset"]:
+        facts.append(f"for the data set {told['dataset']}")
+    if told["n_files"]:
+        facts.append(f"{told['n_files']} files, {told['n_pictures']} of them usable pictures")
+    return facts

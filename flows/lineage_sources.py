@@ -1,0 +1,135 @@
+"""What lineage is read from: every picture that is or was here, and every model with its seen.csv.
+
+Nothing here changes anything; what is missing (no ledger, no run, no registry) is simply empty.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tasks.core.errors import ModelError
+from tasks.core.ledger import Ledger
+from tasks.core.models.checkpoint import load_seen, load_spec
+from tasks.core.paths import EVALUATED, Paths
+from tasks.core.tables import read_table
+
+_TEST = "test.csv"  # in a registered model's folder: the test split when it was registered
+_COLUMNS = ("image_id", "subject_id", "dataset", "batch", "path", "emotion", "age_band", "gender")
+
+
+@dataclass(frozen=True)
+class SeenBy:
+    """A model and the pictures that had a part in it.
+
+    Attributes
+    ----------
+    title
+        What to call it in a line.
+    names
+        What a user may call it.
+    seen
+        Its `seen.csv`.
+    tested
+        `image_id` of the pictures that it was judged on.
+    tested_people
+        How many people those are.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    seen: pd.DataFrame
+    tested: frozenset[str]
+    tested_people: int
+
+
+def all_pictures(paths: Paths) -> pd.DataFrame:
+    """Return every picture that is known: of the last run, and of every batch there ever was.
+
+    Returns
+    -------
+    DataFrame
+        `image_id, subject_id, dataset, batch, path, emotion, age_band, gender`, `split` ("" where
+        none), `place` (where it is now, a phrase) and `there` (whether in data/raw).
+    """
+    ledger = _of_ledger(paths)
+    parts = [_of_run(paths), ledger[ledger["state"] == "accepted"], ledger]
+    # What is in data/raw first: the same picture may also have come in a batch that was refused.
+    found = pd.concat(parts, ignore_index=True).drop_duplicates(["image_id", "batch"])
+    found["batch"] = found["batch"].fillna("")
+    found["split"] = found["image_id"].map(_splits(paths)).fillna("")
+    elsewhere = Ledger(paths.ledger).places()
+    places = [_place(paths, row, elsewhere) for row in found.itertuples(index=False)]
+    found["place"] = [phrase for phrase, _ in places]
+    found["there"] = [there for _, there in places]
+    return found.drop(columns="state")
+
+
+def all_models(paths: Paths) -> list[SeenBy]:
+    """Return the registered versions, then the models of the last run that are not among them."""
+    from tasks.register.registry import fetch, versions
+
+    models, digests = [], set()
+    for version in versions(paths):
+        aliases = f", {', '.join(version.aliases)}" if version.aliases else ""
+        title = f"version {version.number} ({version.digest}{aliases})"
+        folder = fetch(paths, version.number)
+        models.append(_read(folder, title, (str(version.number), version.digest)))
+        digests.add(version.digest)
+    for name in EVALUATED:
+        try:
+            digest = load_spec(paths.model(name)).version
+            if digest not in digests:
+                title = f"models/{name} ({digest}, not registered)"
+                models.append(_read(paths.model(name), title, (name, f"models/{name}", digest)))
+        except ModelError:  # not trained yet, or skipped
+            continue
+    return models
+
+
+def left_out_by(paths: Paths) -> dict[str, str]:
+    """Return, by `image_id`, which stage of the last run left a picture out and why."""
+    told = {}
+    for stage in ("ingest", "check", "crop"):
+        if paths.rejects(stage).is_file():
+            rejects = pd.read_csv(paths.rejects(stage), dtype="str", keep_default_na=False)
+            for row in rejects[rejects["image_id"] != ""].itertuples(index=False):
+                told[row.image_id] = f"; left out by {stage}: {row.reason}"
+    return told
+
+
+def _of_run(paths: Paths) -> pd.DataFrame:
+    """Read the first table that is there: while a run is at work, DVC has removed some."""
+    for table in (paths.manifest, paths.checked, paths.crops, paths.split):
+        if table.is_file():
+            return read_table(table, _COLUMNS).assign(state="accepted")
+    return pd.DataFrame(columns=[*_COLUMNS, "state"])
+
+
+def _of_ledger(paths: Paths) -> pd.DataFrame:
+    return Ledger(paths.ledger).pictures()[[*_COLUMNS, "state"]]
+
+
+def _splits(paths: Paths) -> dict[str, str]:
+    if not paths.split.is_file():
+        return {}
+    table = read_table(paths.split, ("image_id", "split"))
+    return dict(zip(table["image_id"], table["split"], strict=True))
+
+
+def _place(paths: Paths, row: Any, elsewhere: Mapping[str, str]) -> tuple[str, bool]:
+    """Say where a picture is now, and whether that is in data/raw."""
+    if row.state not in ("accepted", "taking_in"):
+        return f"{elsewhere.get(row.batch, 'nowhere')} ({row.state})", False
+    there = (paths.raw / row.path).is_file()
+    return f"data/raw/{row.path}" + ("" if there else ": gone"), there
+
+
+def _read(folder: Path, title: str, names: tuple[str, ...]) -> SeenBy:
+    tested = pd.DataFrame({"image_id": [], "subject_id": []}, dtype="str")
+    if (folder / _TEST).is_file():
+        tested = pd.read_csv(folder / _TEST, dtype="str", keep_default_na=False)
+    ids, people = frozenset(tested["image_id"]), tested["subject_id"].nunique()
+    return SeenBy(title, names, load_seen(folder), ids, people)

@@ -1,0 +1,252 @@
+"""What a pass does when training is due: train, register, judge, record, keep in git, promote.
+
+A Prefect flow with a task a step, after DVC's stages. Each step, done once more, ends in the same
+state: a pass that was killed anywhere is simply done again. The alias that puts a model into use
+moves after everything that explains it is on disk and in git.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pandas as pd
+from httpx import HTTPError
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import PrefectException
+from prefect.task_runners import ThreadPoolTaskRunner
+from rich.console import Console
+
+from flows import git_versions
+from flows.display import StageDisplay
+from flows.dvc_graph import changed_stages, stage_graph
+from flows.policy import Params
+from flows.reproduce import SIDE_BY_SIDE, at_work, log_pipeline, run_stages
+from tasks.core import tracking
+from tasks.core.errors import AffectGapError
+from tasks.core.ledger import Ledger
+from tasks.core.params import load_section, load_yaml
+from tasks.core.paths import Paths
+
+PROMOTED, REFUSED, WAITING = "promoted", "refused", "waiting"  # what the gate's record says
+IN_USE = "in use already"
+_RETRIES = 3
+_RETRY_AFTER_S = 20
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came out of a pass: which version, what was decided, and the lines that say so."""
+
+    version: int
+    digest: str
+    decision: str
+    lines: list[str]
+
+
+def train_and_judge(
+    paths: Paths, pass_id: int, reason: str, console: Console, quiet: bool
+) -> Trained:
+    """Bring everything up to date, and put the new model into use where the gate lets it.
+
+    Parameters
+    ----------
+    paths
+        The project's paths.
+    pass_id, reason
+        The pass in the ledger, and why it trains.
+    console, quiet
+        Where progress is shown; True: lines instead of bars.
+
+    Raises
+    ------
+    AffectGapError
+        With the failing stage's or step's own line.
+    """
+    content = load_yaml(paths.params)
+    graph = stage_graph(paths.root, None)
+    changed = changed_stages(paths.root, None)
+    tracking.close_dead_runs(paths)
+    with at_work(paths, "retrain", content, console, quiet) as (run, display):
+
+        @flow(
+            name="retrain",
+            task_runner=ThreadPoolTaskRunner(max_workers=SIDE_BY_SIDE),
+            persist_result=False,
+        )
+        def retrain_flow() -> Trained:
+            outcomes = run_stages(paths.root, graph, changed, display)
+            log_pipeline(paths, run, outcomes)
+            return _Steps(paths, pass_id, reason, run, display).carry_out()
+
+        with _in_one_line():
+            trained: Trained = retrain_flow()
+    return trained
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Say in one line that the Prefect server went away, as when it is killed."""
+    try:
+        yield
+    except (HTTPError, PrefectException) as error:
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise AffectGapError(
+            f"Prefect could not go on ({told[:200]}; see .prefect/server.log); run the same "
+            "command again: it goes on where it was"
+        ) from error
+
+
+class _Steps:
+    """The steps after the stages."""
+
+    def __init__(
+        self, paths: Paths, pass_id: int, reason: str, run: tracking.Run, display: StageDisplay
+    ) -> None:
+        self.paths = paths
+        self.pass_id = pass_id
+        self.reason = reason
+        self.run = run
+        self.display = display
+        self.ledger = Ledger(paths.ledger)
+
+    def carry_out(self) -> Trained:
+        """Take every step; see the module."""
+        from tasks.register.registry import champion, promote, register_challenger
+
+        batches = trained_batches(self.paths, self.ledger)
+        details = {"pass": str(self.pass_id), "trigger": self.reason, "batches": ", ".join(batches)}
+        model = self.paths.model("finetuned")
+        version = self._step("register", register_challenger, self.paths, model, details)
+        self.run.log_tags({"affectgap.version": str(version.number)})
+        in_use = champion(self.paths)
+        if in_use is not None and in_use.number == version.number:
+            decision, lines = IN_USE, [f"version {version.number} (these weights) is in use"]
+        else:
+            decision, lines = self._step("judge", self._judge, version.number)
+        lines += self._step("keep", self._keep, version, decision)
+        if decision == PROMOTED:
+            self._step("promote", promote, self.paths, version.number)
+        self._step("close", self._close, version, batches)
+        self.run.log_tags({"affectgap.decision": decision})
+        return Trained(version.number, version.digest, decision, lines)
+
+    def _step(self, name: str, function: Callable[..., Answer], *arguments: Any) -> Answer:
+        """Take a step as a task; what fails by a busy database or connection is tried again."""
+
+        @task(
+            name=name,
+            task_run_name=name,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+            retries=_RETRIES,
+            retry_delay_seconds=_RETRY_AFTER_S,
+            retry_condition_fn=_is_passing,
+        )
+        def step() -> Answer:
+            return function(*arguments)
+
+        return step()
+
+    def _judge(self, number: int) -> tuple[str, list[str]]:
+        """Let the gate decide, and write down what it decided."""
+        from flows.promote import judge, record
+
+        if left := _was_left(self.paths, number):
+            # Nothing but a person puts back what a person took out of use.
+            return REFUSED, [f"version {number} is not put back into use: {left}"]
+        decision = judge(self.paths)
+        action = record(self.paths, decision)
+        self.display.say(f"judged: version {number}: {action}")
+        if action == PROMOTED:
+            return action, [f"version {number} passed every rule and is put into use"]
+        if action == WAITING:
+            how = f"affectgap promote --approve {number} --by NAME --why REASON"
+            return action, [f"version {number} passed every rule and waits: {how}"]
+        reasons = [f"  {reason}" for reason in decision.reasons]
+        page = self.paths.decision(number) / "decision.html"
+        return action, [f"version {number} is refused:", *reasons, f"  all rules: {page}"]
+
+    def _keep(self, version: Any, decision: str) -> list[str]:
+        why = f"{self.reason}\nPass {self.pass_id}"
+        return _keep(self.paths, version, decision, why, decision == PROMOTED)
+
+    def _close(self, version: Any, batches: Sequence[str]) -> None:
+        """Tell the ledger, last of all: what is not told is done again."""
+        self.ledger.mark_trained(batches, self.pass_id, version.digest)
+        self.ledger.mark_promoted(version.digest, version.number)
+
+
+def finish_promotion(paths: Paths) -> list[str]:
+    """Put into use what promotions.csv says is in use; killed before that, a pass left the old one.
+
+    Returns
+    -------
+    list of str
+        What was done; empty where nothing was missing.
+    """
+    from tasks.register.records import INTO_USE, ROLLED_BACK, read_records
+    from tasks.register.registry import champion, find_version, finish_move, promote
+
+    lines = [f"finished: {told}"] if (told := finish_move(paths)) else []
+    records = read_records(paths)
+    moves = records[records["action"].isin(INTO_USE)]
+    if moves.empty or moves.iloc[-1]["action"] == ROLLED_BACK:
+        return lines
+    number, in_use = int(moves.iloc[-1]["version"]), champion(paths)
+    if in_use is not None and in_use.number == number:
+        return lines
+    why = "Decided by a pass that was stopped before it could put it into use"
+    lines += _keep(paths, find_version(paths, number), str(moves.iloc[-1]["action"]), why, True)
+    promote(paths, number)
+    return [*lines, f"finished: version {number} is put into use, as was decided before"]
+
+
+def _keep(paths: Paths, version: Any, decision: str, why: str, in_use: bool) -> list[str]:
+    """Commit, and tag what comes into use."""
+    policy = load_section(paths.params, "retrain", Params)
+    subject = f"affectgap: version {version.number} {decision}"
+    message = f"{subject}\n\n{why}\nWeights {version.digest}\n"
+    lines = git_versions.keep(paths, policy, message)
+    if in_use:
+        lines += git_versions.tag_version(paths, policy, version.number, message)
+    return lines
+
+
+def trained_batches(paths: Paths, ledger: Ledger) -> list[str]:
+    """Return the accepted batches that are in the manifest, in the order of their arrival."""
+    manifest = pd.read_parquet(paths.manifest, columns=["dataset", "batch"])
+    batches, datasets = set(manifest["batch"]), set(manifest["dataset"])
+    known = ledger.batches()
+    accepted = known[known["state"] == "accepted"]
+    # A data set that came as one batch carries its own name.
+    whole = (accepted["batch"] == accepted["dataset"]) & accepted["dataset"].isin(datasets)
+    return [str(name) for name in accepted.loc[whole | accepted["batch"].isin(batches), "batch"]]
+
+
+def _was_left(paths: Paths, number: int) -> str:
+    """Say who took a version out of use by rolling back, and why; "" where nobody did."""
+    from tasks.register.records import INTO_USE, ROLLED_BACK, read_records
+
+    records = read_records(paths)
+    moves = records[records["action"].isin(INTO_USE)]
+    about = moves[(moves["version"] == str(number)) | (moves["previous"] == str(number))]
+    if about.empty:
+        return ""
+    last = about.iloc[-1]
+    if last["action"] != ROLLED_BACK or last["previous"] != str(number):
+        return ""
+    by, why = last["by"] or "somebody", last["why"] or "no reason given"
+    return f"rolled back on {last['at'][:10]} by {by} ({why})"
+
+
+def _is_passing(_task: object, _run: object, state: Any) -> bool:
+    """Tell whether a failure may pass by itself: a locked database, a store that is away."""
+    from requests.exceptions import ConnectionError as NoConnectionError
+    from sqlalchemy.exc import OperationalError
+
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, OperationalError | NoConnectionError) or "is locked" in str(error)

@@ -1,0 +1,244 @@
+"""`affectgap retrain`: one pass over the inbox; `affectgap serve` does the same on a schedule.
+
+Take in what is ready, say how it differs, ask the policy, and where it says so train, judge and
+promote (flows/one_pass.py). One pass at a time; one that died is closed and done again.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from flows import policy
+from flows.dvc_graph import mend_after_a_crash
+from tasks.core.errors import AffectGapError, UserError
+from tasks.core.files import write_text
+from tasks.core.ledger import Ledger
+from tasks.core.locks import alone
+from tasks.core.params import load_section
+from tasks.core.paths import Paths
+
+ASKED = "asked for (--now)"
+TRAINED, WAITED = "trained", "waiting"  # states of a pass that trained
+_TRIES = 3  # of a pass that failed by no mistake of the user's, on a schedule
+
+
+class BusyError(UserError):
+    """Another pass, run or study is at work here."""
+
+
+def retrain(
+    paths: Paths, console: Console, quiet: bool, now: bool = False, scheduled: bool = False
+) -> list[str]:
+    """Do one pass.
+
+    Parameters
+    ----------
+    paths
+        The project's paths.
+    console, quiet
+        Where progress is shown; True: lines instead of bars.
+    now
+        True: train, whatever the policy says.
+    scheduled
+        True: nobody waits for it. What failed before by a mistake in the data or params is not
+        done again until something changed.
+
+    Returns
+    -------
+    list of str
+        What was done and decided.
+
+    Raises
+    ------
+    BusyError
+        One line, where another pass, run or study is at work here.
+    AffectGapError
+        With the failing step's own line.
+    """
+    with _alone(paths):
+        _say(console, [f"mended: {line}" for line in mend_after_a_crash(paths.root)])
+        ledger = Ledger(paths.ledger)
+        for number in ledger.close_dead_passes():
+            _say(console, [f"closed: pass {number}, which died"])
+        return _Pass(paths, ledger, console, quiet).carry_out(now, scheduled)
+
+
+class _Pass:
+    """One pass; the lock is held."""
+
+    def __init__(self, paths: Paths, ledger: Ledger, console: Console, quiet: bool) -> None:
+        self.paths = paths
+        self.ledger = ledger
+        self.console = console
+        self.quiet = quiet
+
+    def carry_out(self, now: bool, scheduled: bool) -> list[str]:
+        """See `retrain`."""
+        from flows.intake import take_in_inbox
+
+        ended, asked = self._last_pass()
+        if ended in ("died", "failed"):
+            from flows.one_pass import finish_promotion
+
+            _say(self.console, finish_promotion(self.paths))
+        taken = take_in_inbox(self.paths, lambda line: _say(self.console, [line]))
+        moved = [one for one in taken if one.state != "not_ready"]
+        self._advise()
+        asked_again = ended == "died" and asked == ASKED
+        reason = ASKED if now or asked_again else why_due(self.paths, self.ledger)
+        if reason and scheduled and (held := self._held_back()):
+            return [held]
+        if not reason:
+            line = f"training: {what_is_missing(self.paths, self.ledger)}"
+            if moved:
+                self.ledger.end_pass(
+                    self.ledger.start_pass("the inbox"), "nothing_to_do", line, None
+                )
+            return [line]
+        return self._train(reason, scheduled)
+
+    def _train(self, reason: str, scheduled: bool) -> list[str]:
+        """Train, judge and promote, and write down how it ended."""
+        from flows.one_pass import WAITING, train_and_judge
+
+        _say(self.console, [f"training: {reason}"])
+        number = self.ledger.start_pass(reason)
+        try:
+            done = train_and_judge(self.paths, number, reason, self.console, self.quiet)
+        except Exception as error:
+            told = str(error).strip().splitlines() or [type(error).__name__]
+            self.ledger.end_pass(number, "failed", told[0], None)
+            self._remember_failure(error, told[0])
+            raise
+        except BaseException as error:  # Ctrl-C, SIGTERM
+            self.ledger.end_pass(number, "died", "it was stopped", None)
+            if scheduled or isinstance(error, KeyboardInterrupt):
+                raise  # Prefect, or the command line, knows what it is
+            raise AffectGapError("stopped; `affectgap retrain` goes on where it was") from None
+        state = WAITED if done.decision == WAITING else TRAINED
+        self.ledger.end_pass(number, state, done.decision, done.version)
+        self._failure.unlink(missing_ok=True)
+        return done.lines
+
+    def _last_pass(self) -> tuple[str, str]:
+        passes = self.ledger.passes()
+        if passes.empty:
+            return "", ""
+        return str(passes.iloc[-1]["state"]), str(passes.iloc[-1]["trigger"])
+
+    def _advise(self) -> None:
+        """Say how new batches differ from the training data; advice never stops a pass."""
+        from flows.drift import advise
+
+        batches = self.ledger.batches()
+        new = batches["batch"].isin(self.ledger.untrained()["batch"]) & batches["drift"].isna()
+        for batch, dataset in batches.loc[new, ["batch", "dataset"]].itertuples(index=False):
+            page = self.paths.at(f"reports/drift/{batch}.md")
+            if batch == dataset or page.exists():  # a whole data set; nothing could be compared
+                continue
+            try:
+                effect = advise(self.paths, batch)
+            except AffectGapError as error:
+                _say(self.console, [f"drift of {batch}: not compared ({error})"])
+                continue
+            self.ledger.set_drift(batch, effect)
+            told = "not compared" if effect is None else f"largest effect {effect:.2f}"
+            _say(self.console, [f"drift of {batch}: {told}; {page}"])
+
+    @property
+    def _failure(self) -> Path:
+        return self.paths.at("work/retrain/failed.json")
+
+    def _remember_failure(self, error: Exception, told: str) -> None:
+        state, tries = state_of(self.paths), 1
+        if (before := self._known_failure()) and before["state"] == state:
+            tries += int(before["tries"])
+        mistake = isinstance(error, AffectGapError) and error.exit_code == 2
+        record = {"state": state, "tries": tries, "mistake": mistake, "told": told}
+        write_text(self._failure, json.dumps(record, indent=2) + "\n")
+
+    def _held_back(self) -> str:
+        """Say why a schedule does not try once more what failed; "" where it does."""
+        before = self._known_failure()
+        if not before or before["state"] != state_of(self.paths):
+            return ""
+        if before["mistake"] or before["tries"] >= _TRIES:
+            again = "it is tried again when data, params or code change, or by `affectgap retrain`"
+            return f"the last pass failed: {before['told']}; {again}"
+        return ""
+
+    def _known_failure(self) -> dict[str, object] | None:
+        try:
+            known: dict[str, object] = json.loads(self._failure.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return known
+
+
+def why_due(paths: Paths, ledger: Ledger) -> str:
+    """Return the policy's reason to train now, "" where there is none."""
+    from tasks.drift.settings import Params as DriftParams
+
+    untrained, batches = ledger.untrained(), ledger.batches()
+    effects = batches.loc[batches["batch"].isin(untrained["batch"]), "drift"].dropna()
+    return policy.due(
+        untrained,
+        last_training(ledger),
+        datetime.now(UTC),
+        load_section(paths.params, "retrain", policy.Params),
+        float(effects.abs().max()) if len(effects) else None,
+        load_section(paths.params, "drift", DriftParams).large_effect,
+    )
+
+
+def what_is_missing(paths: Paths, ledger: Ledger) -> str:
+    """Say how far from a training the policy is."""
+    params = load_section(paths.params, "retrain", policy.Params)
+    untrained, last = ledger.untrained(), last_training(ledger)
+    pictures = f"{len(untrained)} of {params.new_pictures} new pictures"
+    children = f"{policy.count_children(untrained, params)} of {params.new_children} new children"
+    days = (datetime.now(UTC) - last).days if last else 0
+    return f"not due: {pictures}, {children}, {max(0, days)} of {params.days:g} days"
+
+
+def last_training(ledger: Ledger) -> datetime | None:
+    """Return when a pass last trained; None where none ever did."""
+    passes = ledger.passes()
+    ended = passes.loc[passes["state"].isin([TRAINED, WAITED]), "ended_at"]
+    if ended.empty:
+        return None
+    at = datetime.fromisoformat(str(ended.iloc[-1]))
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def state_of(paths: Paths) -> str:
+    """Return a digest of what a training depends on: data, params, stages and code."""
+    files = [paths.params, paths.at("dvc.yaml"), *paths.raw.glob("*.dvc")]
+    files += paths.root.glob("tasks/**/*.py")
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(f"{path.relative_to(paths.root)}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _alone(paths: Paths) -> Iterator[None]:
+    busy = f"{paths.root}: another pass is at work here (`affectgap status` shows it)"
+    try:
+        with alone(paths.at("work/retrain.lock"), busy):
+            yield
+    except UserError as error:
+        if "at work here" in str(error):
+            raise BusyError(str(error)) from None
+        raise
+
+
+def _say(console: Console, lines: list[str]) -> None:
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,79 @@
+"""What `affectgap serve` runs on a schedule or at an event, each run in a process of its own."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+from rich.console import Console
+
+from flows.environment import prepare_environment
+from flows.retrain import BusyError, retrain
+from tasks.core.errors import AffectGapError
+from tasks.core.paths import Paths
+from tasks.core.process import die_with_parent, process_name
+
+INBOX, FULL_AUDIT = "inbox", "full-audit"  # names of the flows and of their deployments
+EVENT = "affectgap.data.arrived"  # other systems fire it when they have put a batch there
+SERVER_VARIABLE = "AFFECTGAP_SERVE_PID"  # the process that starts these runs
+PROCESS_TAG = "process: "
+_WIDTH = 120  # characters a line of the log
+
+
+@flow(name=INBOX, persist_result=False, retries=0)
+def look_into_inbox(root: str) -> Any:
+    """Do one pass over the inbox of the project in `root`."""
+    paths = _begin(root)
+    try:
+        lines = retrain(paths, _console(), quiet=True, scheduled=True)
+    except BusyError as error:
+        return Completed(message=str(error), name="Busy")
+    except AffectGapError as error:
+        print_line(f"error: {error}")
+        return Failed(message=str(error))
+    for line in lines:
+        print_line(line)
+    return Completed(message="\n".join(lines))
+
+
+@flow(name=FULL_AUDIT, persist_result=False, retries=0)
+def audit_everything(root: str) -> Any:
+    """Audit the model in use on all pictures of the project in `root`."""
+    from flows.full_audit import full_audit
+
+    paths = _begin(root)
+    try:
+        lines = full_audit(paths)
+    except AffectGapError as error:
+        print_line(f"error: {error}")
+        return Failed(message=str(error))
+    for line in lines:
+        print_line(line)
+    return Completed(message="\n".join(lines))
+
+
+def print_line(line: str) -> None:
+    """Write a line to the log of `affectgap serve`."""
+    _console().print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _begin(root: str) -> Paths:
+    """Die with the server, and leave the process's name where the server looks for dead runs."""
+    starter = os.environ.get(SERVER_VARIABLE, "")
+    if starter.isdigit():
+        die_with_parent(int(starter))
+    paths = Paths(Path(root))
+    prepare_environment(paths.root)
+    with get_client(sync_client=True) as client:
+        known = client.read_flow_run(flow_run.id)
+        tags = {*known.tags, PROCESS_TAG + process_name(os.getpid())}
+        client.update_flow_run(flow_run.id, tags=sorted(tags))
+    return paths
+
+
+def _console() -> Console:
+    return Console(file=sys.stdout, width=_WIDTH)

@@ -1,0 +1,212 @@
+"""`affectgap serve`: the Prefect server and what it runs, until Ctrl-C or SIGTERM.
+
+Each look into the inbox is a run in a process of its own, which dies with this one. The server's
+database is SQLite in .prefect/, or what PREFECT_API_DATABASE_CONNECTION_URL names.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import psutil
+from httpx import HTTPError
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.deployments.runner import EntrypointType, RunnerDeployment
+from prefect.events import DeploymentEventTrigger
+from prefect.exceptions import PrefectException
+from prefect.runner import Runner
+from prefect.schedules import Cron, Interval, Schedule
+from rich.console import Console
+
+from flows.look_after import drop_schedules, look_after, look_at_once
+from flows.policy import Params
+from flows.scheduled import (
+    EVENT,
+    FULL_AUDIT,
+    INBOX,
+    SERVER_VARIABLE,
+    audit_everything,
+    look_into_inbox,
+)
+from flows.server import Server, standing_server
+from tasks.core.errors import ParamsError
+from tasks.core.files import write_text
+from tasks.core.locks import alone
+from tasks.core.params import load_section
+from tasks.core.paths import Paths
+from tasks.core.process import process_name
+
+SERVING = ".prefect/serving.json"  # who serves here, and at which address
+_QUERY_S = 5  # between two looks for runs that are to begin
+_LOOK_AFTER_S = 10  # between two looks for runs that died
+_STOP_S = 10
+
+
+def serve(paths: Paths, port: int, console: Console) -> None:
+    """Stand by until Ctrl-C or SIGTERM.
+
+    Parameters
+    ----------
+    paths
+        The project's paths.
+    port
+        Of the server, on 127.0.0.1; unused where `PREFECT_API_URL` names another.
+    console
+        Where to write.
+
+    Raises
+    ------
+    UserError
+        Where another one serves here already, or the port is taken.
+    ParamsError
+        For a cron line that is none.
+    """
+    params = load_section(paths.params, "retrain", Params)
+    deployments = _deployments(paths, params)
+    busy = f"{paths.root}: another `affectgap serve` stands by here"
+    logging.getLogger("prefect.runner").setLevel(logging.WARNING)  # it tells of every run it starts
+    with alone(paths.at("work/serve.lock"), busy), _ending(console), _server(paths, port) as server:
+        os.environ[SERVER_VARIABLE] = str(os.getpid())
+        try:
+            asyncio.run(_stand_by(deployments, server, console))
+        except KeyboardInterrupt:
+            console.print("ending; what is at work is done again at the next start")
+
+
+async def _stand_by(
+    deployments: list[RunnerDeployment], server: Server | None, console: Console
+) -> None:
+    """Register the deployments, then run what is due and look after what runs."""
+    runner = _Runner(name="affectgap", pause_on_shutdown=False, limit=1, query_seconds=_QUERY_S)
+    ids = {}
+    for deployment in deployments:
+        ids[deployment.name] = await runner.aadd_deployment(deployment)
+        if not deployment.schedules:
+            await asyncio.to_thread(drop_schedules, ids[deployment.name])
+    for line in await asyncio.to_thread(look_after, ids, True):
+        console.print(line, highlight=False)
+    await asyncio.to_thread(look_at_once, ids[INBOX])
+    for deployment in deployments:
+        console.print(f"{deployment.name}: {_when(deployment)}", highlight=False)
+    if server:
+        console.print(f"runs: {server.url.removesuffix('/api')} (Ctrl-C ends it)", highlight=False)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(runner.start())
+        group.create_task(_keep_looking(ids, server, console))
+
+
+async def _keep_looking(ids: dict[str, UUID], server: Server | None, console: Console) -> None:
+    """Look after the runs, and after the server; what fails is tried at the next look."""
+    while True:
+        await asyncio.sleep(_LOOK_AFTER_S)
+        if server and not server.is_running():
+            console.print("the Prefect server was gone and is started again")
+            server.start()  # in the thread that lives as long as this process
+        try:
+            lines = await asyncio.to_thread(look_after, ids, False)
+        except (HTTPError, PrefectException) as error:
+            lines = [f"the Prefect server did not answer: {error}"]
+        for line in lines:
+            console.print(line, highlight=False)
+
+
+class _Runner(Runner):
+    """Prefect's runner, which SIGTERM ends in the same way as Ctrl-C."""
+
+    def handle_sigterm(self, *_arguments: Any, **_more: Any) -> None:
+        """Take SIGTERM for Ctrl-C: asyncio then cancels everything in its order."""
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def _deployments(paths: Paths, params: Params) -> list[RunnerDeployment]:
+    """Say what runs when; one run of each at a time, a second one waits."""
+    looks = [Interval(timedelta(minutes=params.poll_minutes))] if params.poll_minutes else []
+    looks += _cron("cron", params.cron)
+    audits = _cron("full_audit_cron", params.full_audit_cron)
+    arrived = DeploymentEventTrigger(name=EVENT, expect={EVENT}, threshold=1)
+    common: dict[str, Any] = {
+        "parameters": {"root": str(paths.root)},
+        "entrypoint_type": EntrypointType.MODULE_PATH,
+        "concurrency_limit": ConcurrencyLimitConfig(
+            limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
+        ),
+    }
+    return [
+        look_into_inbox.to_deployment(INBOX, schedules=looks, triggers=[arrived], **common),
+        audit_everything.to_deployment(FULL_AUDIT, schedules=audits, **common),
+    ]
+
+
+def _cron(key: str, line: str | None) -> list[Schedule]:
+    if line is None:
+        return []
+    from prefect.client.schemas.schedules import CronSchedule
+
+    try:
+        CronSchedule(cron=line)
+    except ValueError:
+        raise ParamsError(
+            f"params.yaml: retrain.{key}: is no cron line (minute hour day month weekday): {line!r}"
+        ) from None
+    return [Cron(line)]
+
+
+def _when(deployment: RunnerDeployment) -> str:
+    told = []
+    for entry in deployment.schedules or []:
+        if interval := getattr(entry.schedule, "interval", None):
+            told.append(f"every {interval.total_seconds() / 60:g} minutes")
+        else:
+            told.append(f"at '{entry.schedule.cron}' (cron, UTC)")
+    if deployment.triggers:
+        told.append(f"at the event {EVENT}")
+    return ", ".join(told) or "never"
+
+
+@contextmanager
+def _server(paths: Paths, port: int) -> Iterator[Server | None]:
+    """Start the server unless one is named, and leave a note of where it is."""
+    note = paths.at(SERVING)
+    if url := os.environ.get("PREFECT_API_URL"):
+        with _noted(note, url):
+            yield None
+        return
+    with standing_server(paths.root, port) as server, _noted(note, server.url):
+        yield server
+
+
+@contextmanager
+def _noted(note: Any, url: str) -> Iterator[None]:
+    content = {"process": process_name(os.getpid()), "url": url}
+    write_text(note, json.dumps(content) + "\n")
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+
+
+@contextmanager
+def _ending(console: Console) -> Iterator[None]:
+    """End every process that is left; another Ctrl-C meanwhile does not stop that."""
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        left = psutil.Process().children(recursive=True)
+        for process in left:
+            _signal(process, signal.SIGTERM)
+        for process in psutil.wait_procs(left, timeout=_STOP_S)[1]:
+            _signal(process, signal.SIGKILL)
+        console.print("ended")
+
+
+def _signal(process: psutil.Process, number: int) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(number)

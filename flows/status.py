@@ -1,0 +1,156 @@
+"""`affectgap status`: model in use, inbox, what waits for a training, last passes, next run."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from textwrap import shorten
+
+import pandas as pd
+
+from flows.retrain import what_is_missing, why_due
+from tasks.core.errors import AffectGapError
+from tasks.core.ledger import Ledger
+from tasks.core.paths import Paths
+from tasks.core.process import is_dead
+
+_LAST_PASSES = 5
+_WIDTH = 90  # characters of what came out of a pass
+
+
+def status_lines(paths: Paths) -> list[str]:
+    """Return what an engineer asks first, in one screen.
+
+    Parameters
+    ----------
+    paths
+        The project's paths.
+
+    Returns
+    -------
+    list of str
+        Lines; what cannot be read is said in its place.
+    """
+    ledger = Ledger(paths.ledger)
+    return [
+        *_said(_model_in_use, paths),
+        *_said(_inbox, paths, ledger),
+        *_said(_untrained, paths, ledger),
+        *_said(_passes, ledger),
+        *_said(_next, paths),
+    ]
+
+
+def _said(part, *arguments) -> list[str]:  # type: ignore[no-untyped-def]
+    """Return a part's lines; the others are shown where it has a fault."""
+    try:
+        return list(part(*arguments))
+    except AffectGapError as error:
+        return str(error).splitlines()
+
+
+def _model_in_use(paths: Paths) -> Iterator[str]:
+    from tasks.register.records import WAITING, last_records
+    from tasks.register.registry import champion, previous
+
+    version, before = champion(paths), previous(paths)
+    if version is None:
+        yield "in use       no model yet"
+        return
+    back = f", before it version {before.number}" if before else ""
+    yield f"in use       version {version.number} ({version.digest}){back}"
+    group, recall = version.tags.get("worst_group"), version.tags.get("worst_recall")
+    if group and recall:
+        yield f"worst group  {group}: recall {float(recall):.2f}"
+    else:
+        yield "worst group  not known: every group was too small to be judged (promote.min_n)"
+    for number, row in last_records(paths).items():
+        if row["action"] == WAITING and number > version.number:
+            how = f"affectgap promote --approve {number} --by NAME --why REASON"
+            yield f"waiting      version {number} passed the gate: {how}"
+    yield from _withdrawn(paths, version.digest)
+
+
+def _withdrawn(paths: Paths, digest: str) -> Iterator[str]:
+    ledger = Ledger(paths.ledger)
+    batches, trainings = ledger.batches(), ledger.trainings()
+    seen = set(trainings.loc[trainings["digest"] == digest, "batch"])
+    gone = batches[(batches["state"] == "withdrawn") & batches["batch"].isin(seen)]
+    if len(gone):
+        names = ", ".join(gone["batch"])
+        yield f"             was trained with what is withdrawn now: {names} (retrain --now)"
+
+
+def _inbox(paths: Paths, ledger: Ledger) -> Iterator[str]:
+    from tasks.ingest.inbox.found import find_batches
+
+    found = find_batches(paths.inbox)
+    ready = [one.name for one in found if not one.not_ready]
+    waiting = [f"{one.name} ({one.not_ready})" for one in found if one.not_ready]
+    yield f"inbox        {_listed(ready, 'ready')}; {_listed(waiting, 'not ready')}"
+    batches = ledger.batches()
+    quarantined = batches[batches["state"] == "quarantined"]
+    if len(quarantined):
+        last = quarantined.iloc[-1]
+        reason = str(last["reason"]).partition("\n")[0]
+        yield f"quarantine   {len(quarantined)} batches, the last one {last['batch']}: {reason}"
+
+
+def _untrained(paths: Paths, ledger: Ledger) -> Iterator[str]:
+    reason = why_due(paths, ledger)
+    yield f"training     {f'due: {reason}' if reason else what_is_missing(paths, ledger)}"
+    untrained, batches = ledger.untrained(), ledger.batches().set_index("batch")
+    for batch, rows in untrained.groupby("batch", sort=False):
+        drift = batches.loc[batch, "drift"]
+        told = "" if pd.isna(drift) else f", drift {drift:.2f}"
+        people = rows["subject_id"].nunique()
+        yield f"             {batch}: {len(rows)} pictures of {people} people{told}"
+
+
+def _passes(ledger: Ledger) -> Iterator[str]:
+    passes = ledger.passes()
+    if passes.empty:
+        yield "passes       none yet"
+    heading = "passes"
+    for row in passes.tail(_LAST_PASSES)[::-1].itertuples(index=False):
+        version = "" if pd.isna(row.version) else f"version {row.version} "
+        state = str(row.state)
+        if state == "running":
+            state = "died" if is_dead(str(row.process)) else "a pass is at work"
+        told = shorten(f"{state}: {version}{row.detail}".rstrip(": "), _WIDTH, placeholder=" …")
+        at = str(row.started_at)[:16].replace("T", " ")
+        yield f"{heading:<12} {row.pass_id}  {at}  {told}  [{row.trigger}]"
+        heading = ""
+
+
+def _next(paths: Paths) -> Iterator[str]:
+    """Ask the server for the next runs, where one stands by."""
+    from flows.server import answers
+
+    try:
+        note = json.loads(paths.at(".prefect/serving.json").read_text(encoding="utf-8"))
+        url, process = str(note["url"]), str(note["process"])
+    except (OSError, ValueError, KeyError):
+        url = ""
+    if not url or is_dead(process):
+        yield "next look    none: `affectgap serve` is not running here"
+        return
+    if not answers(url):
+        yield f"next look    unknown: the Prefect server at {url} does not answer"
+        return
+    from flows.look_after import next_runs
+    from flows.scheduled import FULL_AUDIT, INBOX
+
+    runs = next_runs(url, (INBOX, FULL_AUDIT))
+    yield f"next look    {_at(runs.get(INBOX))}; full audit {_at(runs.get(FULL_AUDIT))}"
+
+
+def _at(time: datetime | None) -> str:
+    if time is None:
+        return "none"
+    minutes = (time - datetime.now(UTC)).total_seconds() / 60
+    return f"{time:%Y-%m-%d %H:%M} UTC" + (f" (in {minutes:.0f} min)" if 0 <= minutes < 120 else "")
+
+
+def _listed(names: list[str], what: str) -> str:
+    some = ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
+    return f"{len(names)} {what}" + (f" ({some})" if names else "")

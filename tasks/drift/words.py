@@ -1,0 +1,96 @@
+"""What a person reads of a comparison: one page of Markdown."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from tasks.drift.settings import Params
+
+NAMES = {
+    "emotion": "pictures labelled",
+    "age_band": "age band",
+    "gender": "gender as recorded",
+    "age_years": "age in years",
+    "detector_score": "face detector's score",
+    "sharpness": "sharpness of the crop",
+    "brightness": "brightness of the crop",
+    "confidence": "largest probability of the model in use",
+}
+_HEAD = "| what | batch | training | effect | interval | pictures | people |"
+
+
+def drift_page(
+    batch: str, compared: pd.DataFrame, params: Params, facts: Sequence[str]
+) -> list[str]:
+    """Write the lines of `reports/drift/<batch>.md`.
+
+    Parameters
+    ----------
+    batch
+        The batch's name.
+    compared
+        What `compare` returned; may be empty.
+    params
+        Section `drift`.
+    facts
+        Sentences on what was compared with what, and notices that must be shown.
+    """
+    large = compared[compared["large"]] if len(compared) else compared
+    lines = [f"# Batch {batch}: how it differs from the training data", ""]
+    lines += [
+        *facts,
+        "",
+        "This is advice: a difference says nothing about whether a batch is bad.",
+        "",
+    ]
+    if compared.empty:
+        return lines
+    lines += [_summary(large, params), "", _HEAD, "|---|---|---|---|---|---|---|"]
+    order = (
+        compared["effect"]
+        .abs()
+        .sort_values(ascending=False, na_position="last", kind="stable")
+        .index
+    )
+    lines += [_line(row) for row in compared.loc[order].itertuples(index=False)]
+    level = f"{params.confidence:.0%}"
+    lines += [
+        "",
+        f"Effects: Cohen's h of shares, Cohen's d of means (of sharpness: of its logarithm); "
+        f"0.2 is usually called small, 0.5 medium, 0.8 large. {level} intervals from "
+        f"{params.resamples} draws of people. **Bold**: at least {params.large_effect:g}, and the "
+        "interval does not hold 0.",
+    ]
+    return lines
+
+
+def _summary(large: pd.DataFrame, params: Params) -> str:
+    if large.empty:
+        return f"No difference of {params.large_effect:g} or more could be shown."
+    ranked = large.loc[large["effect"].abs().sort_values(ascending=False).index]
+    told = [
+        f"{_name(row)} {_figure(row, row.batch)} against {_figure(row, row.training)}"
+        for row in ranked.itertuples(index=False)
+    ]
+    return f"Large differences: {'; '.join(told)}."
+
+
+def _line(row: Any) -> str:
+    sizes = f"{row.n_batch} / {row.n_training} | {row.subjects_batch} / {row.subjects_training} |"
+    if math.isnan(row.effect):
+        return f"| {_name(row)} | – | – | – | {row.note} | {sizes}"
+    mark = "**" if row.large else ""
+    effect = f"{mark}{row.effect:+.2f}{mark}"
+    interval = f"{row.ci_low:+.2f} to {row.ci_high:+.2f}"
+    figures = f"{_figure(row, row.batch)} | {_figure(row, row.training)}"
+    return f"| {_name(row)} | {figures} | {effect} | {interval} | {sizes}"
+
+
+def _name(row: Any) -> str:
+    return f"{NAMES[row.feature]} {row.level}".strip()
+
+
+def _figure(row: Any, value: float) -> str:
+    return f"{value:.1%}" if row.level else f"{value:.3g}"

@@ -1,0 +1,186 @@
+"""What the gate decided about a version, and why: read back as it was written, byte for byte."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from tasks.core.errors import DataError
+
+DECISION = "decision.json"
+PASS, FAIL, NOT_JUDGED = "pass", "fail", "not_judged"  # outcomes of a rule
+OVERALL, GROUP, WORST = "overall recall", "group recall", "worst group"
+CALIBRATION, ROBUSTNESS, UNSEEN = "calibration", "robustness", "people not trained on"
+FROZEN, NEW = "frozen", "new"  # parts: what the model in use was judged on, and what came since
+COLUMNS: tuple[str, ...] = (
+    "rule",  # one of the six above
+    "part",  # frozen or new
+    "group",  # "all", "child × female", or a kind of small change
+    "n",
+    "subjects",
+    "champion",
+    "challenger",
+    "change",  # challenger minus champion
+    "ci_low",
+    "ci_high",
+    "margin",  # of the first model: the floor
+    "outcome",
+    "note",
+)
+_NUMBERS = ("champion", "challenger", "change", "ci_low", "ci_high", "margin")
+_DIGITS = 6
+_ID_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A version of the model: its number in the registry, its weights' digest and its run."""
+
+    version: int
+    digest: str
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The gate's decision.
+
+    Attributes
+    ----------
+    outcome
+        `pass` or `refuse`.
+    reasons
+        Why a version is refused, one sentence a rule that failed, with the group and the figure;
+        empty where it passes.
+    table
+        One row a rule and group, with `COLUMNS`.
+    challenger
+        Who was judged.
+    champion
+        The model in use; None for the first model ever, which is held to the floors.
+    counts
+        Test pictures that were compared, and that could not be, by reason.
+    test_set
+        Digest of the test pictures, their people and labels.
+    notice
+        What must be said with the data's figures; "" where nothing must.
+    params
+        The section `promote` as far as it decides.
+    """
+
+    outcome: Literal["pass", "refuse"]
+    reasons: tuple[str, ...]
+    table: pd.DataFrame
+    challenger: Contender
+    champion: Contender | None
+    counts: Mapping[str, int]
+    test_set: str
+    notice: str
+    params: Mapping[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        """Tell whether the version may be used."""
+        return self.outcome == "pass"
+
+    @property
+    def decision_id(self) -> str:
+        """Return what names this decision: a digest of all that it says."""
+        return hashlib.sha256(_json(self._content()).encode()).hexdigest()[:_ID_DIGITS]
+
+    @property
+    def worst_group(self) -> str:
+        """Return the challenger's worst group of the frozen pictures; "" where none is judged."""
+        group, _ = self._worst()
+        return group
+
+    @property
+    def worst_recall(self) -> float:
+        """Return the recall of that group; NaN where none is judged."""
+        _, recall = self._worst()
+        return recall
+
+    def to_json(self) -> str:
+        """Return the decision as JSON; the same decision gives the same bytes."""
+        return _json({"decision_id": self.decision_id, **self._content()})
+
+    def _worst(self) -> tuple[str, float]:
+        table = self.table
+        rows = table[(table["rule"] == GROUP) & (table["part"] == FROZEN)]
+        rows = rows[rows["outcome"] != NOT_JUDGED]
+        if rows.empty:
+            return "", math.nan
+        row = rows.loc[rows["challenger"].astype(float).idxmin()]
+        return str(row["group"]), float(row["challenger"])
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "outcome": self.outcome,
+            "reasons": list(self.reasons),
+            "challenger": asdict(self.challenger),
+            "champion": None if self.champion is None else asdict(self.champion),
+            "rules": [_plain(row) for row in self.table[list(COLUMNS)].to_dict("records")],
+            "counts": dict(self.counts),
+            "test_set": self.test_set,
+            "notice": self.notice,
+            "params": dict(self.params),
+        }
+
+
+def read_decision(path: Path) -> Decision | None:
+    """Read a decision that was written; None where there is none.
+
+    Raises
+    ------
+    DataError
+        One line, where the file is damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        champion = content["champion"]
+        table = pd.DataFrame(content["rules"], columns=list(COLUMNS))
+        table[list(_NUMBERS)] = table[list(_NUMBERS)].astype(float)
+        decision = Decision(
+            outcome=content["outcome"],
+            reasons=tuple(content["reasons"]),
+            table=table,
+            challenger=Contender(**content["challenger"]),
+            champion=None if champion is None else Contender(**champion),
+            counts=content["counts"],
+            test_set=content["test_set"],
+            notice=content["notice"],
+            params=content["params"],
+        )
+        whole = decision.decision_id == content["decision_id"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        fault = " ".join(str(error).split())[:120]
+        raise DataError(f"{path}: is no decision of the gate ({fault})") from None
+    if not whole:
+        raise DataError(f"{path}: was changed after it was written (its decision_id differs)")
+    return decision
+
+
+def rounded(table: pd.DataFrame) -> pd.DataFrame:
+    """Round figures as they are kept, so that a decision read back is the one that was made."""
+    figures = table[list(_NUMBERS)].astype(float).round(_DIGITS) + 0.0  # no -0.0
+    return table.assign(**{name: figures[name] for name in _NUMBERS})
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    figures = {name: _number(row[name]) for name in _NUMBERS}
+    return {**row, "n": int(row["n"]), "subjects": int(row["subjects"]), **figures}
+
+
+def _number(value: Any) -> float | None:
+    return None if pd.isna(value) else round(float(value), _DIGITS) + 0.0

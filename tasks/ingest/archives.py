@@ -1,0 +1,186 @@
+"""Unpacking an archive that strangers made: member by member, with limits on everything.
+
+Never `extractall`: names are checked, links, devices and encrypted members refused, and bytes are
+counted as they come out, because sizes in an archive are claims. Zip, and tar with or without gzip.
+"""
+
+import errno
+import os
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple
+
+from tasks.core.errors import DataError
+
+SUFFIXES: tuple[str, ...] = (".zip", ".tar", ".tar.gz", ".tgz")
+
+_CHUNK_BYTES = 1 << 20
+_ENCRYPTED = 0x1
+_TAR_NOTE_BYTES = 1 << 20  # tarfile holds a member's long names and notes in memory
+_TAR_NOTES = frozenset(
+    [
+        tarfile.XHDTYPE,
+        tarfile.XGLTYPE,
+        tarfile.SOLARIS_XHDTYPE,
+        tarfile.GNUTYPE_LONGNAME,
+        tarfile.GNUTYPE_LONGLINK,
+    ]
+)
+_LEAST_RATIO_BYTES = 16 << 20  # below that no ratio is looked at: small flat pictures pack well
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an archive may unpack to.
+
+    Attributes
+    ----------
+    files
+        Members that are files.
+    file_bytes, all_bytes
+        Length of one of them, and of all.
+    ratio
+        Unpacked bytes a byte of the archive, from `_LEAST_RATIO_BYTES` on.
+    """
+
+    files: int
+    file_bytes: int
+    all_bytes: int
+    ratio: float
+
+
+class _Member(NamedTuple):
+    name: str
+    open: Callable[[], IO[bytes]]
+
+
+def unpack(archive: Path, folder: Path, limits: Limits) -> int:
+    """Unpack an archive, by its suffix.
+
+    Parameters
+    ----------
+    archive
+        A file whose name ends in one of `SUFFIXES`.
+    folder
+        An existing folder; nothing is written outside it and no file in it is overwritten.
+    limits
+        Where to stop; what was written until then is the caller's to remove.
+
+    Returns
+    -------
+    int
+        Number of files written.
+
+    Raises
+    ------
+    DataError
+        One line: damaged or no such archive, an encrypted member, a name that leads out of the
+        folder or occurs twice, a link or a device, more than the limits.
+    """
+    members = _zip_members if archive.name.lower().endswith(".zip") else _tar_members
+    count = 0
+    meter = _Meter(archive, limits)
+    try:
+        for member in members(archive):
+            count += 1
+            if count > limits.files:
+                raise DataError(f"{archive}: more than {limits.files} files")
+            target = folder / _checked_name(member.name, archive)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with member.open() as packed, target.open("xb") as handle:
+                _stream(packed, handle, meter)
+    except (FileExistsError, NotADirectoryError) as error:
+        name = Path(error.filename).relative_to(folder)
+        raise DataError(f"{archive}: '{name}' is in it twice, or as file and as folder") from None
+    except DataError:
+        raise
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise DataError(f"{archive}: a name in it is too long for a file") from None
+        if error.errno is not None:
+            raise  # the disk, not the archive
+        raise DataError(_damaged(archive, error)) from None
+    except Exception as error:  # noqa: BLE001 - the libraries raise anything on hostile bytes
+        raise DataError(_damaged(archive, error)) from None
+    os.sync()  # once for all: an fsync a file costs 5 ms each
+    return count
+
+
+@dataclass
+class _Meter:
+    """Counts the bytes that come out."""
+
+    archive: Path
+    limits: Limits
+    bytes_out: int = 0
+
+    def count(self, file_bytes: int, new_bytes: int) -> None:
+        """Add bytes of a file that has so many by now; raises DataError beyond the limits."""
+        self.bytes_out += new_bytes
+        limits = self.limits
+        if file_bytes > limits.file_bytes:
+            raise DataError(
+                f"{self.archive}: a file unpacks to more than {limits.file_bytes} bytes"
+            )
+        if self.bytes_out > limits.all_bytes:
+            raise DataError(f"{self.archive}: unpacks to more than {limits.all_bytes} bytes")
+        packed = self.archive.stat().st_size
+        if self.bytes_out > max(_LEAST_RATIO_BYTES, limits.ratio * packed):
+            raise DataError(
+                f"{self.archive}: unpacks to more than {limits.ratio:g} times its {packed} bytes"
+            )
+
+
+def _stream(packed: IO[bytes], handle: IO[bytes], meter: _Meter) -> None:
+    written = 0
+    while chunk := packed.read(_CHUNK_BYTES):
+        written += len(chunk)
+        meter.count(written, len(chunk))
+        handle.write(chunk)
+
+
+def _zip_members(archive: Path) -> Iterator[_Member]:
+    with zipfile.ZipFile(archive) as opened:
+        for member in opened.infolist():
+            if stat.S_ISLNK(member.external_attr >> 16) or member.flag_bits & _ENCRYPTED:
+                raise DataError(f"{archive}: member '{member.filename}' is a link or encrypted")
+            if not member.is_dir():
+                yield _Member(member.filename, lambda member=member: opened.open(member))
+
+
+def _tar_members(archive: Path) -> Iterator[_Member]:
+    with tarfile.open(archive, "r|*", tarinfo=_BoundedInfo) as opened:
+        for member in opened:
+            if member.isdir():
+                continue
+            if not member.isreg():
+                raise DataError(f"{archive}: member '{member.name}' is a link or no file")
+            yield _Member(member.name, lambda member=member: opened.extractfile(member))
+
+
+class _BoundedInfo(tarfile.TarInfo):
+    """A member whose notes cannot fill the memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str | None, errors: str) -> "_BoundedInfo":
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in _TAR_NOTES and found.size > _TAR_NOTE_BYTES:
+            raise tarfile.ReadError(f"a note of {found.size} bytes before a member")
+        return found
+
+
+def _checked_name(member: str, archive: Path) -> PurePosixPath:
+    name = PurePosixPath(member)
+    plain = not name.is_absolute() and ".." not in name.parts and name.parts
+    if not plain or any(sign in member for sign in "\\:\0"):
+        raise DataError(f"{archive}: member '{member}' leads out of its folder")
+    return name
+
+
+def _damaged(archive: Path, error: Exception) -> str:
+    said = " ".join(f"{type(error).__name__} {error}".split())
+    return f"{archive}: is damaged or no archive of its suffix ({said})"

@@ -1,0 +1,132 @@
+"""`registry/promotions.csv`: what was decided about models; lines are only ever added.
+
+A line is synced before the next step is taken. A crash while a line is written leaves one without
+its end, which nobody reads and the next writer removes: whoever wrote it does that step again. The
+same action of the same decision is never written twice.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock
+
+from tasks.core.errors import DataError
+from tasks.core.paths import Paths
+
+PROMOTED, REFUSED, WAITING = "promoted", "refused", "waiting"
+APPROVED, ROLLED_BACK = "approved", "rolled_back"
+ACTIONS: tuple[str, ...] = (PROMOTED, REFUSED, WAITING, APPROVED, ROLLED_BACK)
+INTO_USE: tuple[str, ...] = (PROMOTED, APPROVED, ROLLED_BACK)  # after these, `version` is in use
+COLUMNS: tuple[str, ...] = (
+    "at",  # UTC, ISO 8601; for people: the order of lines is the order of events
+    "action",
+    "version",  # the version that was judged; after INTO_USE the one in use from then on
+    "digest",  # of its weights
+    "previous",  # the version in use before; empty where there was none
+    "decision_id",  # of the gate's decision, or of the rolling back
+    "worst_group",
+    "worst_recall",
+    "by",
+    "why",
+    "tag",  # git's, where there is one
+)
+
+
+def append_record(paths: Paths, row: Mapping[str, object]) -> bool:
+    """Add a line, synced to disk.
+
+    Parameters
+    ----------
+    paths
+        The project's paths; the table is `paths.promotions`.
+    row
+        Values by column: `action`, `version` and `decision_id` must be there, `at` is now where it
+        is not given, the others are empty.
+
+    Returns
+    -------
+    bool
+        False where this action of this decision stands there already; nothing is written then.
+
+    Raises
+    ------
+    ValueError
+        For an unknown column or action, or without a decision_id: a defect of the caller.
+    """
+    unknown = set(row) - set(COLUMNS)
+    if unknown or row.get("action") not in ACTIONS or not row.get("decision_id"):
+        raise ValueError(f"no record of a decision: {dict(row)}")
+    full = {"at": datetime.now(UTC).isoformat(timespec="seconds"), **row}
+    cells = ["" if full.get(name) is None else _one_line(full.get(name, "")) for name in COLUMNS]
+    path = paths.promotions
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(paths.work("registry", "records.lock")):
+        known = read_records(paths)
+        same = (known["decision_id"] == cells[5]) & (known["action"] == cells[1])
+        if same.any():
+            return False
+        _add_line(path, cells)
+    return True
+
+
+def read_records(paths: Paths) -> pd.DataFrame:
+    """Read all lines, oldest first: text with `COLUMNS`, "" where nothing is recorded.
+
+    Raises
+    ------
+    DataError
+        One line, where the file is no table of decisions.
+    """
+    path = paths.promotions
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        content = b""
+    whole = content[: content.rfind(b"\n") + 1]
+    if not whole:
+        return pd.DataFrame(columns=list(COLUMNS), dtype="str")
+    try:
+        table = pd.read_csv(io.BytesIO(whole), dtype="str", keep_default_na=False)
+        return table[list(COLUMNS)]
+    except (KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise DataError(
+            f"{path}: is no table of decisions ({reason}); `git checkout` brings back the last one"
+        ) from None
+
+
+def last_records(paths: Paths) -> dict[int, pd.Series]:
+    """Return the last line about each version."""
+    table = read_records(paths)
+    return {int(version): rows.iloc[-1] for version, rows in table.groupby("version")}
+
+
+def _one_line(value: object) -> str:
+    return " ".join(str(value).split())
+
+
+def _add_line(path: Path, cells: list[str]) -> None:
+    with path.open("ab+") as handle:
+        handle.seek(0)
+        content = handle.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):  # torn by a crash
+            handle.truncate(whole)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if whole == 0:
+            writer.writerow(COLUMNS)
+        writer.writerow(cells)
+        handle.write(text.getvalue().encode())
+        handle.flush()
+        os.fsync(handle.fileno())
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

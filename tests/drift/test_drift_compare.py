@@ -1,0 +1,103 @@
+"""Drift: effects of the known size, people and not pictures in the intervals, gaps said."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasks.drift.compare import CONFIDENCE, compare, largest_effect
+from tasks.drift.settings import Params
+from tasks.drift.words import drift_page
+
+PARAMS = Params(min_n=30, large_effect=0.5, confidence=0.95, resamples=400, seed=8)
+
+
+def people(n: int, pictures: int, seed: int, **shift: float) -> pd.DataFrame:
+    """Pictures of adults, half of them labelled anger; each number is standard normal + shift."""
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame(
+        {
+            "subject_id": np.repeat([f"set/{seed}-{person}" for person in range(n)], pictures),
+            "emotion": ["anger", "happiness"] * (n * pictures // 2),
+            "age_band": "adult",
+            "gender": np.repeat(["female", "male"], n * pictures // 2),
+        }
+    )
+    for name in ("age_years", "detector_score", "brightness", CONFIDENCE):
+        table[name] = rng.standard_normal(len(table)) + shift.get(name, 0.0)
+    table["sharpness"] = np.exp(rng.standard_normal(len(table)) + 5 + shift.get("sharpness", 0.0))
+    return table
+
+
+def effect(compared: pd.DataFrame, feature: str, level: str = "") -> pd.Series:
+    return compared[(compared["feature"] == feature) & (compared["level"] == level)].iloc[0]
+
+
+def test_shifts_are_found_in_their_size_and_nothing_else_is_large():
+    shifts = {"detector_score": -0.8, "sharpness": 1.0}
+    compared = compare(people(100, 6, 1, **shifts), people(300, 6, 2), PARAMS)
+    for name, shift in shifts.items():
+        row = effect(compared, name)
+        assert row["effect"] == pytest.approx(shift, abs=0.12)
+        assert row["ci_low"] < row["effect"] < row["ci_high"] and row["large"]
+    assert set(compared.loc[compared["large"], "feature"]) == set(shifts)
+    assert largest_effect(compared) == pytest.approx(1.0, abs=0.12)
+
+
+def test_swapped_shares_are_told_with_cohens_h():
+    batch, training = people(40, 10, 1), people(80, 10, 2)
+    batch["emotion"] = ["anger"] * 300 + ["happiness"] * 100
+    row = effect(compare(batch, training, PARAMS), "emotion", "anger")
+    assert (row["batch"], row["training"]) == (0.75, 0.5)
+    assert row["effect"] == pytest.approx(2 * (np.arcsin(0.75**0.5) - np.arcsin(0.5**0.5)))
+    assert row["effect_kind"] == "Cohen's h"
+
+
+def test_intervals_count_people_and_not_pictures():
+    rng = np.random.default_rng(3)
+
+    def alike(pictures: int) -> pd.Series:
+        """The same 20 people, each with one value in every picture."""
+        values = np.repeat(np.random.default_rng(5).standard_normal(20), pictures)
+        batch = pd.DataFrame({"subject_id": np.repeat(np.arange(20), pictures).astype(str)})
+        batch["brightness"] = values + 1e-9 * rng.standard_normal(len(values))
+        return effect(compare(batch, people(300, 2, 2), PARAMS), "brightness")
+
+    few, many = alike(1), alike(50)
+    width = few["ci_high"] - few["ci_low"]
+    assert many["n_batch"] == 1000 and many["subjects_batch"] == 20
+    assert many["ci_high"] - many["ci_low"] > 0.8 * width
+
+
+def test_a_group_that_is_missing_is_large_only_with_enough_people():
+    training = people(200, 4, 2)
+    for n_people, large in ((4, False), (60, True)):
+        batch = people(n_people, 4, 1).assign(gender="female")
+        row = effect(compare(batch, training, PARAMS), "gender", "male")
+        assert row["batch"] == 0 and row["effect"] < -1
+        assert row["large"] == large
+
+
+def test_what_cannot_be_compared_is_said():
+    batch, training = people(30, 2, 1), people(30, 2, 2)
+    batch["age_years"] = np.nan
+    training = training.drop(columns=CONFIDENCE).assign(brightness=100.0)
+    batch["brightness"] = 100.0
+    compared = compare(batch, training, PARAMS)
+    assert effect(compared, "age_years")["note"] == "no value in the batch"
+    assert effect(compared, CONFIDENCE)["note"] == "no value in the training"
+    assert effect(compared, "brightness")["note"] == "every picture has the same value"
+    alone = compare(people(1, 40, 1).assign(gender="female"), training, PARAMS)
+    assert largest_effect(alone) is None and set(alone["note"]) > {
+        "fewer than two people on one side"
+    }
+
+
+def test_the_page_names_the_large_ones_first():
+    compared = compare(people(100, 6, 1, detector_score=-0.8), people(300, 6, 2), PARAMS)
+    page = drift_page("site-3", compared, PARAMS, ["600 pictures."])
+    told = next(line for line in page if line.startswith("Large differences"))
+    assert "face detector's score" in told and "brightness" not in told
+    rows = [line for line in page if line.startswith("| ") and "what" not in line]
+    assert rows[0].startswith("| face detector's score |") and "**-0.8" in rows[0]
+    nothing = drift_page("b", compared.iloc[:0], PARAMS, ["Fewer than 30 pictures."])
+    assert "Fewer than 30 pictures." in nothing

@@ -1,0 +1,259 @@
+"""Faults of a pass, each ending in a plain restart: what the short test and the full run share.
+
+`ready` is a project with a model in use and three batches in the inbox; `expected` what one
+undisturbed pass makes of it. Each step takes a fresh copy of `ready` and returns what it saw.
+"""
+
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import psutil
+from pass_world import (
+    Outcome,
+    assert_every_picture_is_in_one_place,
+    copy_project,
+    kill,
+    our_processes,
+    outcome,
+    pictures_in_inbox,
+    run,
+    start,
+    wait_until,
+)
+
+from tasks.core.ledger import Ledger
+from tasks.core.paths import Paths
+
+_PASS = ("retrain", "--quiet")
+_ROOM_BYTES = 8 * 10**9  # of which tmpfs takes only what is written
+_PASS_S = 1800  # more than any pass here takes
+_CLOCK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <time.h>
+#include <sys/time.h>
+int clock_gettime(clockid_t id, struct timespec *t) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int code = real(id, t);
+    if (id == CLOCK_REALTIME) t->tv_sec -= 400 * 86400L;
+    return code;
+}
+time_t time(time_t *out) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    if (out) *out = t.tv_sec;
+    return t.tv_sec;
+}
+int gettimeofday(struct timeval *v, void *zone) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    v->tv_sec = t.tv_sec;
+    v->tv_usec = t.tv_nsec / 1000;
+    return 0;
+}
+"""
+
+
+def undisturbed(ready: Paths, folder: Path) -> Outcome:
+    """One pass, left alone."""
+    paths = copy_project(ready, folder)
+    run(paths, *_PASS)
+    return outcome(paths)
+
+
+def killed(
+    ready: Paths, expected: Outcome, folder: Path, kills: int, longest_s: float, seed: int
+) -> str:
+    """SIGKILL at random moments, torn files, a plain restart; on as many copies as it takes."""
+    moments = random.Random(seed)
+    done = rounds = 0
+    while done < kills:
+        paths = copy_project(ready, folder / f"killed-{rounds}")
+        given = pictures_in_inbox(paths)
+        second_at_once(paths)
+        done += 1
+        while done < kills:
+            process = start(paths, *_PASS)
+            try:
+                code = process.wait(timeout=moments.uniform(0.2, longest_s))
+            except subprocess.TimeoutExpired:
+                done += kill(process)
+                continue
+            assert code == 0, paths.at("work/said.txt").read_text()[-3000:]
+            break
+        tear(paths)
+        run(paths, *_PASS)
+        assert_whole(paths, expected, given)
+        rounds += 1
+        shutil.rmtree(paths.root)
+    return f"{done} kills in {rounds} rounds"
+
+
+def tear(paths: Paths) -> None:
+    """Cut dvc.lock and DVC's rwlock short, as a crash of the machine does."""
+    lock = paths.at("dvc.lock")
+    if lock.is_file():
+        lock.write_bytes(lock.read_bytes()[: lock.stat().st_size // 2])
+    paths.at(".dvc/tmp/rwlock").write_text('{"write": {"data/ra')
+
+
+def second_at_once(paths: Paths) -> None:
+    """Begin a pass, see that a second one leaves with one line, and kill the first."""
+    first = start(paths, *_PASS)
+    assert wait_until(lambda: _is_locked(paths.at("work/retrain.lock")))
+    said = run(paths, *_PASS, code=2).strip()
+    assert said.startswith("error: ") and "another pass is at work here" in said
+    assert len(said.splitlines()) == 1
+    kill(first)
+
+
+def server_gone(ready: Paths, expected: Outcome, folder: Path) -> str:
+    """The Prefect server is killed in the middle; the same command then ends the pass."""
+    paths = copy_project(ready, folder / "server")
+    given = pictures_in_inbox(paths)
+    process = start(paths, *_PASS)
+    assert wait_until(lambda: _child(process, "-m tasks crop"), _PASS_S)
+    server = _child(process, "from flows.server import serve")
+    assert server is not None
+    server.send_signal(signal.SIGKILL)
+    code = process.wait(timeout=_PASS_S)
+    assert not our_processes(paths)
+    run(paths, *_PASS)
+    assert_whole(paths, expected, given)
+    return f"the pass whose server was killed left with {code}; the next one ended it"
+
+
+def locked_database(ready: Paths, expected: Outcome, folder: Path, seconds: float) -> str:
+    """Somebody holds MLflow's database for a while; the pass waits."""
+    paths = copy_project(ready, folder / "locked")
+    given = pictures_in_inbox(paths)
+    process = start(paths, *_PASS)
+    assert wait_until(lambda: _child(process, "-m tasks ingest"), _PASS_S)
+    database = sqlite3.connect(paths.mlruns / "mlflow.db", isolation_level=None, timeout=60)
+    database.execute("BEGIN EXCLUSIVE")
+    time.sleep(seconds)
+    database.execute("ROLLBACK")
+    database.close()
+    assert process.wait(timeout=_PASS_S) == 0, paths.at("work/said.txt").read_text()[-3000:]
+    assert_whole(paths, expected, given)
+    return f"locked for {seconds:g} s; the pass waited"
+
+
+def full_disk(ready: Paths, expected: Outcome, disk: Path, free_mb: float) -> str:
+    """The disk fills up at some point; with more room the same command ends the pass.
+
+    `disk` becomes the mount point of a small tmpfs; needs the right to mount.
+    """
+    disk.mkdir(parents=True, exist_ok=True)
+    used = sum(path.lstat().st_blocks * 512 for path in ready.root.rglob("*"))
+    size = int(used * 1.02 + free_mb * 1e6)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={4 * size}", "affectgap-test", str(disk)]
+    subprocess.run(mount, check=True, capture_output=True)
+    try:
+        paths = copy_project(ready, disk / "clone")
+        given = pictures_in_inbox(paths)
+        _resize(disk, size)
+        done = start(paths, *_PASS)
+        code = done.wait(timeout=_PASS_S)
+        said = _said(paths)
+        assert code != 0, "there was room for everything"
+        assert "Traceback" not in said, said[-3000:]
+        assert not our_processes(paths)
+        _resize(disk, _ROOM_BYTES)
+        run(paths, *_PASS)
+        assert_whole(paths, expected, given)
+        return f"{free_mb:g} MB free: left with {code}: {said.strip().splitlines()[-1][:150]}"
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=False)
+
+
+def clock_set_back(ready: Paths, expected: Outcome, folder: Path) -> str:
+    """The clock is 400 days behind that of the pass before; needs a C compiler."""
+    library, source = folder / "clock.so", folder / "clock.c"
+    source.write_text(_CLOCK)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    paths = copy_project(ready, folder / "clock")
+    given = pictures_in_inbox(paths)
+    run(paths, *_PASS, LD_PRELOAD=str(library))
+    started = Ledger(paths.ledger).passes()["started_at"]
+    assert started.iloc[-1] < started.iloc[0]
+    assert_whole(paths, expected, given)
+    return f"passes began at {started.iloc[0][:10]} and, after it, at {started.iloc[-1][:10]}"
+
+
+def ready_while_read(ready: Paths, folder: Path) -> str:
+    """A sender writes `_READY` too early and goes on copying: nothing is lost or doubled."""
+    paths = copy_project(ready, folder / "early")
+    given = pictures_in_inbox(paths)
+    early = paths.inbox / "early"
+    names = sorted(path for path in (paths.inbox / "good").glob("*.jpg"))
+    shutil.copytree(paths.inbox / "good", folder / "waiting")
+    shutil.rmtree(paths.inbox / "good")
+    early.mkdir()
+    shutil.copy(folder / "waiting" / "labels.csv", early)
+
+    def send() -> None:
+        for name in names:
+            shutil.copy(folder / "waiting" / name.name, early / name.name)
+            (early / "_READY").touch()
+            time.sleep(0.5)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    run(paths, *_PASS)
+    sender.join()
+    run(paths, *_PASS)
+    given = {name.replace("good/", "early/"): content for name, content in given.items()}
+    found = [p for p in paths.at("data").rglob("*.jpg") if f"{p.parent.name}/{p.name}" in given]
+    assert len(found) == len(given)
+    states = Ledger(paths.ledger).batches().set_index("batch")["state"]
+    return ", ".join(f"{batch} {state}" for batch, state in states.items())
+
+
+def assert_whole(paths: Paths, expected: Outcome, given: dict[str, bytes]) -> None:
+    """What must hold after any fault and a plain restart."""
+    assert not our_processes(paths), our_processes(paths)
+    assert_every_picture_is_in_one_place(paths, given)
+    found = outcome(paths)
+    assert set(found.files) == set(expected.files)
+    assert [name for name in expected.files if found.files[name] != expected.files[name]] == []
+    for part in ("batches", "pictures", "untrained", "decisions", "in_use", "versions"):
+        assert getattr(found, part) == getattr(expected, part), part
+    assert run(paths, "doctor").strip().splitlines()[-1].startswith(("nothing", "mended"))
+
+
+def _said(paths: Paths) -> str:
+    return paths.at("work/said.txt").read_text(encoding="utf-8")
+
+
+def _resize(disk: Path, size: int) -> None:
+    command = ["mount", "-o", f"remount,size={size}", str(disk)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def _child(process: subprocess.Popen[str], words: str) -> psutil.Process | None:
+    """Find what a command has started, by its command line."""
+    try:
+        family = psutil.Process(process.pid).children(recursive=True)
+        return next((one for one in family if words in " ".join(one.cmdline())), None)
+    except psutil.Error:
+        return None
+
+
+def _is_locked(path: Path) -> bool:
+    from filelock import FileLock, Timeout
+
+    if not path.is_file():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True

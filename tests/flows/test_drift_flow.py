@@ -1,0 +1,106 @@
+"""Advice on a batch, from pictures on disk: before any model, and with one in use."""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from batches import draw_batch, mark_ready
+
+from flows.drift import advise
+from tasks.core.errors import UserError
+from tasks.core.ledger import Arrival, Ledger
+from tasks.core.models.backbones import build_module
+from tasks.core.models.checkpoint import no_pictures_seen, save_model
+from tasks.core.models.spec import ModelSpec
+from tasks.core.paths import Paths
+from tasks.core.tables import MANIFEST_SCHEMA, write_table
+from tasks.crop.settings import CropSettings
+from tasks.register import registry
+from tasks.register.registry import Version
+
+EMOTIONS = ("anger", "happiness", "neutral")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Three children who came in a batch; nothing else is known yet."""
+    with open("params.yaml", encoding="utf-8") as handle:
+        params = yaml.safe_load(handle)
+    params["drift"].update(min_n=6, resamples=200)
+    for stage in ("ingest", "crop"):
+        params[stage]["workers"] = 1
+    params["crop"].update(size_px=64, upsample=0)
+    paths = Paths(tmp_path)
+    paths.params.write_text(yaml.safe_dump(params))
+    batch = draw_batch(paths.raw / "arrived/site-3", 1, 3, emotions=EMOTIONS, size_px=160)
+    mark_ready(batch)
+    pictures = pd.DataFrame(columns=[*MANIFEST_SCHEMA.names])
+    arrival = Arrival("site-3", "arrived", "d" * 64, "site-3", "", n_files=8, pictures=pictures)
+    ledger = Ledger(paths.ledger)
+    ledger.begin(arrival, "accepted", "data/raw/arrived/site-3", [])
+    ledger.decide("site-3", "accepted")
+    monkeypatch.setattr(registry, "champion", lambda _: None)
+    return paths
+
+
+def trained_on(paths: Paths, monkeypatch) -> list[str]:
+    """Four adults on sharp, bright crops: two were seen by the model in use, two were not."""
+    folder = draw_batch(paths.raw / "arrived", 1, 4, cohort="adult", emotions=EMOTIONS, size_px=160)
+    rows = []
+    for number, place in enumerate(sorted(folder.glob("*.jpg"))):
+        row = dict.fromkeys(MANIFEST_SCHEMA.names)
+        row |= {"image_id": f"{number:016x}", "path": f"arrived/{place.name}", "batch": ""}
+        row |= {"dataset": "arrived", "subject_id": f"arrived/{place.name[:5]}", "gender": "female"}
+        row |= {"emotion": place.name.split("_")[3], "age_years": 30.0 + number, "width_px": 160}
+        row |= {"age_band": "adult", "height_px": 160, "split": "train", "detector_score": 1.0}
+        row |= {"sharpness": 5e4 + number, "brightness": 200.0 + number}
+        rows.append(row | {"shard": "none", "offset_bytes": 0})
+    table = pd.DataFrame(rows)
+    write_table(table, paths.split, MANIFEST_SCHEMA)
+    seen = table[table["subject_id"].isin(table["subject_id"].unique()[:2])]
+    spec = ModelSpec(
+        architecture="lenet5",
+        labels=EMOTIONS,
+        input_size_px=32,
+        colour="rgb",
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+        version="",
+        source="made for a test",
+    )
+    torch.manual_seed(0)
+    model = paths.at("model")
+    seen = seen[["image_id", "subject_id"]].assign(stage="train", role="train")
+    save_model(model, build_module("lenet5", 3, 3), spec, pd.concat([no_pictures_seen(), seen]))
+    settings = CropSettings(64, 0.25, "bilinear", 320, 0, 0.0)
+    (model / "crop.json").write_text(json.dumps(asdict(settings)))
+    version = Version(4, "abc", "run", ("champion",), {}, datetime.now(UTC))
+    monkeypatch.setattr(registry, "champion", lambda _: version)
+    monkeypatch.setattr(registry, "fetch", lambda *_: model)
+    return sorted(set(seen["subject_id"]))
+
+
+def test_without_any_training_data_the_page_says_so(project):
+    assert advise(project, "site-3") is None
+    page = (project.root / "reports/drift/site-3.md").read_text()
+    assert "9 pictures of 3 people" in page and "no training data yet" in page
+    with pytest.raises(UserError, match="no such batch"):
+        advise(project, "site-9")
+
+
+def test_with_a_model_the_batch_is_compared_with_what_it_saw(project, monkeypatch):
+    people = trained_on(project, monkeypatch)
+    effect = advise(project, "site-3")
+    table = pd.read_csv(project.root / "reports/drift/site-3.csv").set_index("feature")
+    page = (project.root / "reports/drift/site-3.md").read_text()
+    assert f"{3 * len(people)} pictures of 2 people that the model in use, version 4" in page
+    assert table.loc["age_years", "effect"] < -3 and table.loc["age_years", "batch"] < 10
+    assert table.loc["brightness", "training"] > 200 > table.loc["brightness", "batch"] > 0
+    confidence = table.loc["confidence"]
+    assert confidence["n_training"] == 6  # of the two adults whom it did not see
+    assert 1 / 3 <= confidence["batch"] <= 1 and confidence["n_batch"] > 4
+    assert effect == pytest.approx(table["effect"].abs().max(), rel=1e-3)

@@ -1,0 +1,403 @@
+"""The inbox: a batch is taken in once, kept out with its reasons, or left; nothing is lost."""
+
+import errno
+import os
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from inbox_world import (
+    checked,
+    files_of,
+    paths,
+    png,
+    reason,
+    send,
+    send_archive,
+    state_of,
+    take,
+    tree,
+)
+
+from flows import inbox as module
+from flows.intake import withdraw
+from tasks.core.errors import DataError, ParamsError, UserError
+from tasks.core.ledger import Ledger
+from tasks.core.locks import alone
+from tasks.core.params import load_section
+from tasks.core.paths import Paths
+from tasks.core.tables import read_table
+from tasks.ingest import stage as ingest_stage
+from tasks.ingest.inbox import moves, reading
+
+__all__ = ["checked", "paths"]  # the fixtures
+
+
+def test_a_batch_becomes_part_of_the_data_and_of_the_manifest(paths: Paths) -> None:
+    sent = tree(send(paths, "site 3", files_of(1)))
+    send(paths, "later", files_of(2), mark="dataset: arrived\n")
+    taken = take(paths)
+    assert {name: one.state for name, one in taken.items()} == {
+        "later": "accepted",
+        "site-3": "accepted",
+    }
+    assert tree(paths.raw / "arrived/site-3") == sent and not any(paths.inbox.iterdir())
+    known = Ledger(paths.ledger).pictures()
+    params = load_section(paths.params, "ingest", ingest_stage.Params)
+    only = {"arrived": params.datasets["arrived"]}
+    ingest_stage.run(params.model_copy(update={"datasets": only}), paths)
+    manifest = read_table(paths.manifest)
+    assert manifest.groupby("batch").size().to_dict() == {"later": 6, "site-3": 6}
+    assert set(manifest["path"].str.rsplit("/", n=1).str[0]) == {"arrived/later", "arrived/site-3"}
+    columns = ["path", "sha256", "image_id", "subject_id", "emotion", "age_band", "gender"]
+    assert known[columns].equals(manifest.sort_values("path")[columns].reset_index(drop=True))
+
+
+def test_a_half_copied_batch_waits(paths: Paths) -> None:
+    send(paths, "half", files_of(1), mark=None)
+    before = tree(paths.inbox)
+    assert take(paths)["half"].state == "not_ready" and tree(paths.inbox) == before
+    assert state_of(paths) == {} and not paths.ledger.exists()
+    (paths.inbox / "half/_READY").touch()
+    assert take(paths)["half"].state == "accepted"
+
+
+def test_the_same_batch_again_is_said_and_kept(paths: Paths) -> None:
+    send(paths, "a", files_of(1))
+    take(paths)
+    inode = (paths.raw / "arrived/a/labels.csv").stat().st_ino
+    send(paths, "a", files_of(1))
+    send_archive(paths, "other.tar.gz", files_of(1))
+    taken = take(paths)
+    assert {one.state for one in taken.values()} == {"repeated"}
+    assert "the same as batch a" in reason(paths, "a.2") and "other" in taken
+    assert (paths.raw / "arrived/a/labels.csv").stat().st_ino == inode
+    assert (paths.quarantine / "other/other.tar.gz").is_file()
+    assert not any(paths.inbox.iterdir())
+
+
+def test_partly_repeated_pictures(tmp_path: Path, paths: Paths) -> None:
+    files = files_of(1)
+    send(paths, "a", files)
+    take(paths)
+    mixed = files_of(2)
+    mixed["labels.csv"] += b"old.png,anger,p1-0,6,female\n"
+    mixed["old.png"] = files["p1-0_anger.png"]
+    send(paths, "mixed", mixed)
+    assert take(paths)["mixed"].state == "quarantined"
+    assert "old.png is arrived/a/p1-0_anger.png in batch a" in reason(paths, "mixed")
+    text = paths.params.read_text()
+    paths.params.write_text(text.replace("max_repeated_share: 0.0", "max_repeated_share: 0.5"))
+    send(paths, "again", mixed)
+    assert "1 were there already" in take(paths)["again"].detail
+    files["labels.csv"] = files["labels.csv"].replace(b",fear,", b",disgust,")
+    send(paths, "conflict", {**files, "new.png": png(9)})
+    assert take(paths)["conflict"].state == "quarantined"
+    assert "(disgust) is the same picture as arrived/a/p1-0_fear.png (fear)" in reason(
+        paths, "conflict"
+    )
+
+
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no picture": (lambda at: [path.unlink() for path in at.glob("*.png")], "has no other file"),
+    "empty": (lambda at: [path.unlink() for path in at.glob("*.*")], "no picture"),
+    "broken": (lambda at: next(at.glob("*anger.png")).write_bytes(png(9)[:300]), "1 damaged"),
+    "vanished": (lambda at: next(at.glob("*anger.png")).unlink(), "1 missing_file"),
+    "too many": (lambda at: [(at / f"{n}.txt").touch() for n in range(31)], "intake.max_files"),
+    "huge file": (lambda at: (at / "x").write_bytes(bytes(100_001)), "intake.max_file_mb"),
+    "huge": (lambda at: [(at / n).write_bytes(bytes(90_000)) for n in "xyz"], "max_batch_mb"),
+    "deep": (lambda at: (at / "/".join("d" * 25)).mkdir(parents=True), "more than 20 deep"),
+    "not UTF-8": (lambda at: (at / "labels.csv").write_bytes(b"path,emotion\n\xff,1\n"), "UTF-8"),
+    "name": (lambda at: (at / os.fsdecode(b"caf\xe9.png")).write_bytes(b"1"), "not_utf8_name"),
+    "column": (lambda at: (at / "labels.csv").write_text("path,age\n"), "unknown column 'age'"),
+    "outside": (lambda at: (at / "x.png").symlink_to("/etc/passwd"), "outside_link"),
+    "link": (lambda at: (at / "x.png").symlink_to(next(at.glob("*anger.png"))), "is a link"),
+    "folder link": (lambda at: (at / "x").symlink_to("/etc"), "outside_link"),
+    "pipe": (lambda at: os.mkfifo(at / "x.png"), "not_a_file"),
+    "mark": (lambda at: (at / "_READY").write_text("dataset: nowhere"), "'nowhere' takes no"),
+    "drawn": (lambda at: (at / "_READY").write_text("dataset: drawn"), "'drawn' takes no"),
+    "odd mark": (lambda at: (at / "_READY").write_bytes(b"\xff\0"), "_READY must be empty"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_batch_with_a_fault_is_quarantined_whole(paths: Paths, fault: str) -> None:
+    spoil, said = FAULTS[fault]
+    folder = send(paths, "bad", files_of(1))
+    send(paths, "good", files_of(2))
+    spoil(folder)
+    entries = sorted(os.listdir(folder))
+    taken = take(paths)
+    assert taken["bad"].state == "quarantined" and taken["good"].state == "accepted"
+    assert said in reason(paths, "bad") and said in taken["bad"].detail
+    assert sorted(os.listdir(paths.quarantine / "bad")) == sorted([*entries, "REASON.md"])
+    assert not any(paths.inbox.iterdir()) and os.listdir(paths.raw / "arrived") == ["good"]
+    assert state_of(paths) == {"bad": "quarantined", "good": "accepted"}
+
+
+@pytest.mark.parametrize("inner", ["", "folder"])
+@pytest.mark.parametrize("name", ["b.zip", "b.tar", "b.tar.gz"])
+def test_archives_are_batches(paths: Paths, name: str, inner: str) -> None:
+    files = files_of(1)
+    path = send_archive(paths, name, files, inner)
+    mark = path.with_name(f"{name}._READY")
+    mark.unlink()
+    assert take(paths)[name].state == "not_ready"
+    mark.touch()
+    assert take(paths)["b"].state == "accepted"
+    assert set(tree(paths.raw / "arrived/b")) == {*files, "_READY"}
+    assert not any(paths.inbox.iterdir()) and os.listdir(paths.raw) == ["arrived"]
+
+
+def test_hostile_archives_are_quarantined_as_they_are(paths: Paths) -> None:
+    with zipfile.ZipFile(paths.inbox / "out.zip", "w") as opened:
+        opened.writestr("../../../out.png", png(1))
+    with zipfile.ZipFile(paths.inbox / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("a.png", bytes(5_000_000))
+    with zipfile.ZipFile(paths.inbox / "many.zip", "w") as opened:
+        for number in range(31):
+            opened.writestr(f"{number}.png", b"")
+    with tarfile.open(paths.inbox / "link.tar", "w") as opened:
+        link = tarfile.TarInfo("link.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        opened.addfile(link)
+    (paths.inbox / "torn.tar.gz").write_bytes(b"\x1f\x8b\x08torn")
+    for path in list(paths.inbox.iterdir()):
+        path.with_name(f"{path.name}._READY").touch()
+    before = set(os.listdir(paths.inbox))
+    words = {"out": "leads out", "bomb": "unpacks to more", "many": "more than 30 files"}
+    words |= {"link": "is a link", "torn": "is damaged"}
+    taken = take(paths)
+    assert {one.state for one in taken.values()} == {"quarantined"}
+    for batch, said in words.items():
+        assert said in reason(paths, batch)
+    there = {path.name for path in paths.quarantine.rglob("*") if path.is_file()}
+    assert there == before | {"REASON.md"} and os.listdir(paths.raw) == []
+
+
+def test_a_link_to_a_folder_elsewhere_is_not_followed(paths: Paths) -> None:
+    elsewhere = send(paths, "elsewhere", files_of(1)).rename(paths.root / "elsewhere")
+    (paths.inbox / "link").symlink_to(elsewhere)
+    before = tree(elsewhere)
+    assert take(paths)["link"].state == "quarantined"
+    assert (paths.quarantine / "link/link").is_symlink() and tree(elsewhere) == before
+
+
+def in_the_middle(monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], object]) -> None:
+    """Have a sender act while its batch is being read, once."""
+    whole, acts = reading.read_batch, [act]
+
+    def read(folder: Path, batch: str, how: reading.HowToRead) -> reading.BatchReading:
+        found = whole(folder, batch, how)
+        if acts:
+            acts.pop()(folder)
+        return found
+
+    monkeypatch.setattr(module, "read_batch", read)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda at: (at / "new.png").write_bytes(png(7)),
+        lambda at: (at / "p1-0_fear.png").write_bytes((at / "p1-0_fear.png").read_bytes()),
+        lambda at: (at / "p1-0_fear.png").unlink(),
+        lambda at: (at / "_READY").write_text("dataset: arrived"),
+        lambda at: at.rename(at.with_name("renamed")),
+        shutil.rmtree,
+    ],
+    ids=["added", "written", "removed", "marked again", "renamed", "gone"],
+)
+def test_a_batch_that_changes_while_it_is_read_is_left(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], object]
+) -> None:
+    send(paths, "a", files_of(1))
+    in_the_middle(monkeypatch, act)
+    assert take(paths)["a"].state == "not_ready"
+    assert state_of(paths) == {} and not paths.quarantine.exists()
+    assert list(paths.raw.rglob("*.png")) == []
+    left = os.listdir(paths.inbox)
+    assert len(left) == (0 if act is shutil.rmtree else 1)
+
+
+def test_a_mark_that_appears_while_the_inbox_is_read(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(paths, "a", files_of(1))
+    late = send(paths, "b", files_of(2), mark=None)
+    in_the_middle(monkeypatch, lambda at: (late / "_READY").touch())
+    taken = take(paths)
+    assert [taken["a"].state, taken["b"].state] == ["accepted", "not_ready"]
+    assert take(paths)["b"].state == "accepted"
+
+
+def test_a_sender_that_writes_through_the_move_gets_its_batch_back(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = send(paths, "a", files_of(1))
+    whole = moves.move
+    with (folder / "p1-0_fear.png").open("ab") as still_open:
+
+        def move_while_it_is_written(source: Path, target: Path) -> None:
+            whole(source, target)
+            still_open.write(b"more")
+            still_open.flush()
+
+        monkeypatch.setattr(module, "move", move_while_it_is_written)
+        assert take(paths)["a"].state == "not_ready"
+    assert (folder / "_READY").is_file() and state_of(paths) == {}
+    monkeypatch.setattr(module, "move", whole)
+    assert take(paths)["a"].state == "accepted"
+
+
+def test_a_file_that_cannot_be_read(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    send(paths, "a", files_of(1))
+    send(paths, "b", files_of(2))
+    whole = reading.sha256_of
+
+    def failing(path: Path) -> str:
+        if path.parent.name == "a" and path.name == "labels.csv":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return whole(path)
+
+    monkeypatch.setattr(reading, "sha256_of", failing)
+    taken = take(paths)
+    assert [taken["a"].state, taken["b"].state] == ["quarantined", "accepted"]
+    assert "'labels.csv' cannot be read (Permission denied)" in reason(paths, "a")
+
+
+@pytest.fixture
+def elsewhere(paths: Paths, tmp_path: Path) -> Path:
+    """The inbox on another file system."""
+    folder = Path("/dev/shm") / f"affectgap-inbox-{os.getpid()}"
+    if not folder.parent.is_dir() or folder.parent.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second file system")
+    folder.mkdir()
+    paths.inbox.rmdir()
+    paths.inbox.symlink_to(folder)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_an_inbox_on_another_disk(paths: Paths, elsewhere: Path) -> None:
+    sent = tree(send(paths, "a", files_of(1)))
+    bad = tree(send(paths, "bad", {**files_of(2), "x.png": b"x"}))
+    os.mkfifo(paths.inbox / "bad/pipe")
+    taken = take(paths)
+    assert [taken["a"].state, taken["bad"].state] == ["accepted", "quarantined"]
+    assert tree(paths.raw / "arrived/a") == sent and not any(elsewhere.iterdir())
+    assert bad.items() <= tree(paths.quarantine / "bad").items()
+
+
+def test_a_full_disk_leaves_everything_where_it_was(
+    paths: Paths, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(paths, "a", files_of(1))
+    send_archive(paths, "b.zip", files_of(2))
+    before = tree(paths.inbox)
+
+    def full(*names: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/somewhere")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(moves.shutil, "copy2", full)
+        patched.setattr(moves, "unpack", full)
+        taken = take(paths)
+    assert {one.state for one in taken.values()} == {"not_ready"}
+    assert all("no room on the disk" in one.detail for one in taken.values())
+    assert tree(paths.inbox) == before and tree(paths.raw) == {} and state_of(paths) == {}
+    assert {one.state for one in take(paths).values()} == {"accepted"}
+
+
+@pytest.mark.slow
+def test_a_batch_that_would_stop_the_pipeline_is_kept_out(checked: Paths) -> None:
+    paths = checked
+    send(paths, "all", files_of(1, people=8), mark=None)
+    labels = paths.inbox / "all/labels.csv"
+    text = paths.params.read_text()
+    seven = "emotions: [anger, disgust, fear, happiness, neutral, sadness, surprise]  # all must"
+    for old, new in (
+        ("min_rows: 50", "min_rows: 5"),
+        (seven, "emotions: [anger, fear, happiness]  #"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    paths.params.write_text(text)
+    (paths.inbox / "all/_READY").touch()
+    assert take(paths)["all"].state == "accepted" and not labels.exists()
+    params = load_section(paths.params, "ingest", ingest_stage.Params)
+    only = {"arrived": params.datasets["arrived"]}
+    ingest_stage.run(params.model_copy(update={"datasets": only}), paths)
+    files = files_of(2)
+    files["labels.csv"] = files["labels.csv"].replace(b",6,", b",30,")  # two adults only
+    send(paths, "few-adults", files)
+    send(paths, "more", files_of(3))
+    taken = take(paths)
+    assert [taken["few-adults"].state, taken["more"].state] == ["quarantined", "accepted"]
+    told = reason(paths, "few-adults")
+    assert "would stop the stage `check`: subjects_per_group" in told and "adult" in told
+
+
+def test_a_withdrawn_batch_is_out_of_the_data_and_can_come_back(paths: Paths) -> None:
+    sent = tree(send(paths, "a", files_of(1)))
+    take(paths)
+    ledger = Ledger(paths.ledger)
+    ledger.mark_trained(["a"], ledger.start_pass("x"), "model")
+    ledger.mark_promoted("model", 4)
+    line = withdraw(paths, "a", "labels mixed up", "A. Weber")
+    assert "version 4 of the model was trained with it" in line
+    assert list(paths.raw.rglob("*.png")) == [] and state_of(paths) == {"a": "withdrawn"}
+    assert "labels mixed up (A. Weber)" in reason(paths, "a")
+    send(paths, "lost", files_of(2))
+    take(paths)
+    shutil.rmtree(paths.raw / "arrived/lost")
+    assert "withdrawn, now in" in withdraw(paths, "lost", "lost by hand", "")
+    with pytest.raises(UserError, match="'a' is not part of the data"):
+        withdraw(paths, "a", "again", "")
+    send(paths, "a", files_of(1))
+    assert "withdrawn (labels mixed up (A. Weber))" in take(paths)["a.2"].detail
+    mended = files_of(1)
+    mended["labels.csv"] = mended["labels.csv"].replace(b",anger,", b",disgust,")
+    send(paths, "mended", mended)
+    assert "6 came before in a batch that was withdrawn" in take(paths)["mended"].detail
+    withdraw(paths, "mended", "no", "")
+    (paths.quarantine / "a").rename(paths.inbox / "a")  # by hand, with its REASON.md
+    assert take(paths)["a"].state == "accepted" and tree(paths.raw / "arrived/a") == sent
+    assert ledger.untrained()["batch"].unique().tolist() == ["a"]
+
+
+def test_an_inbox_that_is_not_there_and_one_at_work(paths: Paths) -> None:
+    paths.inbox.rmdir()
+    assert take(paths) == {}
+    with alone(paths.at("work/run.lock"), "busy"), pytest.raises(UserError, match="at work here"):
+        take(paths)
+
+
+def test_params_that_would_refuse_every_batch_move_none(paths: Paths) -> None:
+    send(paths, "a", files_of(1))
+    send(paths, "named", files_of(2), mark="dataset: arrived")
+    text = paths.params.read_text().replace("  dataset: arrived", "  dataset: nowhere")
+    paths.params.write_text(text)
+    with pytest.raises(ParamsError, match=r"intake\.dataset 'nowhere' takes no batches"):
+        take(paths)
+    assert (paths.inbox / "a/_READY").is_file() and not paths.quarantine.exists()
+
+
+def test_a_ledger_that_cannot_be_read_stops_in_one_line(paths: Paths) -> None:
+    send(paths, "a", files_of(1))
+    paths.ledger.write_bytes(b"torn" * 1000)
+    with pytest.raises(DataError, match="is no ledger or is damaged"):
+        take(paths)
+    assert (paths.inbox / "a/_READY").is_file()
+
+
+def test_the_ledger_knows_what_the_manifest_will(paths: Paths) -> None:
+    send(paths, "a", {**files_of(1), "._a": b"1", "thumbs.txt": b""})
+    assert take(paths)["a"].state == "quarantined"
+    batches = Ledger(paths.ledger).batches()
+    assert batches[["n_files", "n_pictures", "n_subjects"]].to_numpy().tolist() == [[9, 6, 2]]
+    assert isinstance(batches, pd.DataFrame) and "1 empty" in batches["reason"][0]

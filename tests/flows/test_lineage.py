@@ -1,0 +1,153 @@
+"""Lineage answers both ways, also about what was withdrawn, refused or never trained on."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from flows.lineage import lineage_lines
+from tasks.core.errors import UserError
+from tasks.core.files import sha256_of
+from tasks.core.ledger import Arrival, Ledger
+from tasks.core.models.checkpoint import SEEN_COLUMNS
+from tasks.core.paths import Paths
+from tasks.core.tables import MANIFEST_SCHEMA, write_csv, write_table
+from tasks.register import registry
+from tasks.register.registry import Version
+
+
+def picture(paths: Paths, name: str, subject: str, band: str, batch: str = "") -> dict[str, object]:
+    """A picture in data/raw, and its row of the manifest."""
+    path = "/".join(filter(None, ("site", batch, f"{name}.jpg")))
+    place = paths.raw / path
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(name.encode())
+    digest = sha256_of(place)
+    empty = dict.fromkeys(MANIFEST_SCHEMA.names)
+    return {
+        **empty,
+        "image_id": digest[:16],
+        "sha256": digest,
+        "path": path,
+        "dataset": "site",
+        "batch": batch,
+        "subject_id": f"site/{subject}",
+        "emotion": "anger",
+        "age_band": band,
+        "gender": "female",
+    }
+
+
+def model(
+    folder: Path, seen: list[tuple[str, str, str, str]], tested: list[tuple[str, str]]
+) -> Path:
+    write_csv(pd.DataFrame(seen, columns=list(SEEN_COLUMNS)), folder / "seen.csv")
+    write_csv(pd.DataFrame(tested, columns=["image_id", "subject_id"]), folder / "test.csv")
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An adult in training, a child who came in a batch, a withdrawn batch, and two versions."""
+    paths = Paths(tmp_path)
+    adult = picture(paths, "a", "anna", "adult")
+    tested = picture(paths, "t", "tom", "adult")
+    first = picture(paths, "c1", "carl", "child", "site-3")
+    second = picture(paths, "c2", "carl", "child", "site-3")
+    gone = picture(paths, "g", "gina", "child", "site-4")
+    (paths.raw / str(gone["path"])).unlink()
+    rows = pd.DataFrame([adult, tested, first, second])
+    write_table(rows, paths.manifest, MANIFEST_SCHEMA)
+    rows["split"] = ["train", "test", "train", "train"]
+    write_table(rows, paths.split, MANIFEST_SCHEMA)
+    ledger = Ledger(paths.ledger)
+    for batch, brought in (("site-3", [first, second]), ("site-4", [gone])):
+        table = pd.DataFrame(brought)
+        arrival = Arrival(batch, "site", "d" * 64, batch, "", n_files=2, pictures=table)
+        ledger.begin(arrival, "accepted", f"data/raw/site/{batch}", [])
+        ledger.decide(batch, "accepted")
+    ledger.begin_withdrawal("site-4", "data/quarantine/site-4", ["labels mixed up"])
+    ledger.decide("site-4", "withdrawn")
+    ids = {"anna": adult, "carl": first, "gina": gone}
+    base = [(adult["image_id"], "site/anna", "train", "train")]
+    later = [
+        (first["image_id"], "site/carl", "finetune", "train"),
+        (gone["image_id"], "site/gina", "finetune", "validation"),
+    ]
+    judged = [(tested["image_id"], "site/tom")]
+    folders = {
+        1: model(tmp_path / "one", base, judged),
+        2: model(tmp_path / "two", [*base, *later], judged),
+    }
+    known = [
+        Version(1, "aaaaaaaaaaaa", "r1", ("previous",), {}, datetime.now(UTC)),
+        Version(2, "bbbbbbbbbbbb", "r2", ("champion",), {}, datetime.now(UTC)),
+    ]
+    monkeypatch.setattr(registry, "versions", lambda _: known)
+    monkeypatch.setattr(registry, "fetch", lambda _, number: folders[number])
+    return paths, {name: str(row["image_id"]) for name, row in ids.items()}
+
+
+def test_a_person_is_followed_into_every_model(project):
+    paths, _ = project
+    lines = lineage_lines(paths, "site/carl")
+    assert lines == lineage_lines(paths, "carl")
+    text = "\n".join(lines)
+    assert "2 pictures of 1 person" in text and "came in batch site-3" in text
+    assert "version 1 (aaaaaaaaaaaa, previous): saw none of them" in text
+    assert "version 2 (bbbbbbbbbbbb, champion): saw 1 of 2 (fine-tuned on 1)" in text
+
+
+def test_a_picture_is_known_by_id_file_and_path(project):
+    paths, ids = project
+    file = paths.raw / "site/site-3/c1.jpg"
+    answers = [lineage_lines(paths, what) for what in (ids["carl"], str(file), sha256_of(file))]
+    assert answers[0] == answers[1] == answers[2]
+    assert answers[0][1:] == lineage_lines(paths, "site/site-3/c1.jpg")[1:]
+    other = lineage_lines(paths, "site/site-3/c2.jpg")
+    assert "saw none of them (saw 1 other picture of the same people)" in "\n".join(other)
+    tested = "\n".join(lineage_lines(paths, "site/tom"))
+    assert tested.count("saw none of them (judged on 1)") == 2 and "test split" in tested
+
+
+def test_a_withdrawn_child_is_still_told_of(project):
+    paths, _ = project
+    text = "\n".join(lineage_lines(paths, "site/gina"))
+    assert "data/quarantine/site-4 (withdrawn)" in text
+    assert "version 2 (bbbbbbbbbbbb, champion): saw 1 of 1" in text
+
+
+def test_a_version_says_whom_it_saw_and_writes_it_down(project, tmp_path):
+    paths, ids = project
+    out = tmp_path / "seen.csv"
+    lines = lineage_lines(paths, "2", out)
+    assert lines == [*lineage_lines(paths, "bbbbbbbbbbbb"), f"  {out}"]
+    text = "\n".join(lines)
+    assert "saw 3 pictures of 3 people" in text
+    assert "child, female as recorded: 2 pictures of 2 people" in text
+    assert "batch site-4: 1 picture of 1 person" in text
+    assert "not in data/raw any more: 1 picture" in text
+    assert "judged on 1 pictures of 1 other people" in text
+    written = pd.read_csv(out, dtype="str")
+    assert set(written["image_id"]) == set(ids.values())
+    assert dict(zip(written["image_id"], written["role"], strict=True))[ids["gina"]] == "validation"
+
+
+def test_a_batch_lists_its_pictures_and_what_became_of_them(project, tmp_path):
+    paths, _ = project
+    out = tmp_path / "batch.csv"
+    text = "\n".join(lineage_lines(paths, "site-3", out))
+    assert "2 pictures of 1 person" in text and "version 2" in text
+    assert len(pd.read_csv(out)) == 2
+
+
+def test_an_unknown_name_is_one_line(project, tmp_path):
+    paths, _ = project
+    (tmp_path / "new.jpg").write_bytes(b"never taken in")
+    for what, said in (
+        ("nobody", "no picture, person"),
+        (str(tmp_path / "new.jpg"), "never taken"),
+    ):
+        with pytest.raises(UserError, match=said):
+            lineage_lines(paths, what)

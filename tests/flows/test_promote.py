@@ -1,0 +1,304 @@
+"""`affectgap promote` on a project with small models: decided, written down, approved, in use.
+
+The registry is a stand-in (tests/register has the real one); everything else is what users get.
+"""
+
+import copy
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from batches import draw_batch
+from gate_world import USUAL, pictures
+
+from flows import gate, promote
+from tasks.core.errors import ModelError, UserError
+from tasks.core.ledger import Ledger
+from tasks.core.locks import alone
+from tasks.core.models.backbones import build_module
+from tasks.core.models.checkpoint import SEEN_COLUMNS, load_spec, save_model
+from tasks.core.models.recogniser import Recogniser
+from tasks.core.models.spec import ModelSpec
+from tasks.core.paths import Paths
+from tasks.core.shards import encode_png, read_crops, write_shards
+from tasks.core.tables import write_table
+from tasks.crop.settings import CropSettings
+from tasks.gate.decision import read_decision
+from tasks.gate.score import score
+from tasks.register import registry
+from tasks.register.kept_files import TEST
+from tasks.register.records import append_record, read_records
+from tasks.register.registry import Version
+
+REPOSITORY = Path(__file__).parents[2]
+LABELS = ("anger", "disgust", "fear", "happiness")
+CROP = {"size_px": 32, "margin": 0.25, "resample": "bilinear", "detect_side_px": 160}
+CROP |= {"upsample": 1, "min_score": 0.0}
+WIDE = {"overall": 0.01, "group": 0.05, "worst_group": 0.03, "calibration": 0.02, "robustness": 0.9}
+FLOORS = {"overall": 0.5, "worst_group": 0.3, "calibration": 2.0, "robustness": 1.0}
+
+
+class Shelf:
+    """Versions by number, and which is what; stands in for the registry."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.entries, self.tags = root, {}, {}
+        self.in_use: int | None = None
+        self.new: int | None = None
+
+    def add(self, module, seen=("set/trained",)) -> int:
+        number = len(self.entries) + 1
+        folder = self.root / f"shelf/{number}"
+        spec = ModelSpec(
+            architecture="compact",
+            labels=LABELS,
+            input_size_px=32,
+            colour="rgb",
+            mean=(0.5,) * 3,
+            std=(0.3,) * 3,
+            version="",
+            source="made up",
+        )
+        ids = pd.DataFrame({name: list(seen) for name in SEEN_COLUMNS})
+        digest = save_model(folder, module, spec, ids).version
+        (folder / "crop.json").write_text(json.dumps(CROP))
+        split = pd.read_parquet(self.root / "data/split.parquet")
+        split[split["split"] == "test"][["image_id"]].to_csv(folder / TEST, index=False)
+        when = datetime(2026, 1, 1, tzinfo=UTC)
+        self.entries[number] = Version(number, digest, f"run-{number}", (), {}, when)
+        self.new = number
+        return number
+
+    def find(self, paths, number):
+        if number not in self.entries:
+            raise ModelError(f"no version {number}")
+        return self.entries[number]
+
+    def promote(self, paths, number):
+        self.in_use = number
+
+
+@pytest.fixture(scope="module")
+def networks():
+    """A network, one that answers a little otherwise, and one that answers quite otherwise."""
+    torch.manual_seed(2)
+    first = build_module("compact", len(LABELS), 3, 32)
+    other = build_module("compact", len(LABELS), 3, 32)
+    alike = copy.deepcopy(first)
+    with torch.no_grad():
+        next(alike.parameters()).mul_(1.0001)
+    return {"first": first, "alike": alike, "other": other}
+
+
+@pytest.fixture(scope="module")
+def asked_once():
+    """Ask each network once: every test has the same pictures."""
+    known = {}
+
+    def ask(folder, table, shards, params):
+        digest = load_spec(folder).version
+        if digest not in known:
+            known[digest] = score(folder, table, shards, params)
+        return known[digest]
+
+    return ask
+
+
+@pytest.fixture
+def shelf(tmp_path, networks, asked_once, monkeypatch):
+    """A project whose pictures are labelled as the first network reads them, and its versions."""
+    root = tmp_path
+    table = pictures(people=3, each=8)
+    crops = np.random.default_rng(1).integers(0, 256, (len(table), 32, 32, 3), dtype=np.uint8)
+    crops = crops // 4 + np.random.default_rng(2).integers(0, 190, (len(table), 1, 1, 3))
+    crops = crops.astype(np.uint8)
+    Paths(root).crop_shards.mkdir(parents=True)
+    members = [
+        (f"{one}.png", encode_png(c)) for one, c in zip(table["image_id"], crops, strict=True)
+    ]
+    places = list(write_shards(members, Paths(root).crop_shards, 1000))
+    for name in ("shard", "offset_bytes", "size_bytes"):
+        table[name] = [getattr(place, name) for place in places]
+    Paths(root).crop_settings.write_text(json.dumps(CROP))
+    write_table(table, Paths(root).split)
+    shelf = Shelf(root)
+    shelf.add(networks["first"])
+    answers = Recogniser.load(root / "shelf/1", "cpu").predict(crops).argmax(axis=1)
+    write_table(table.assign(emotion=np.array(LABELS)[answers]), Paths(root).split)
+    content = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    content["promote"] = USUAL | {
+        "batch_size": 32,
+        "min_subjects": 2,
+        "margins": WIDE,
+        "floors": FLOORS,
+    }
+    content["retrain"]["commit"] = False
+    content["crop"] |= {**CROP, "workers": 1}
+    (root / "params.yaml").write_text(yaml.safe_dump(content))
+    for name, stand_in in {
+        "champion": lambda paths: shelf.entries.get(shelf.in_use),
+        "challenger": lambda paths: shelf.entries.get(shelf.new),
+        "find_version": shelf.find,
+        "promote": shelf.promote,
+        "set_tags": lambda paths, number, tags: shelf.tags.setdefault(number, {}).update(tags),
+    }.items():
+        monkeypatch.setattr(registry, name, stand_in)
+    monkeypatch.setattr(gate, "score", asked_once)
+    monkeypatch.setattr(gate, "fetch", lambda paths, number: root / f"shelf/{number}")
+    return shelf
+
+
+def set_params(shelf, **changed):
+    path = shelf.root / "params.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["promote"] |= changed
+    path.write_text(yaml.safe_dump(content))
+
+
+def actions(shelf):
+    records = read_records(Paths(shelf.root))
+    return list(zip(records["version"].astype(int), records["action"], strict=True))
+
+
+def test_the_first_is_promoted_one_alike_too_and_another_is_refused(shelf, networks):
+    paths = Paths(shelf.root)
+    lines = promote.promote_command(paths, None, "", "")
+    assert shelf.in_use == 1 and lines[0] == "version 1: promoted"
+    again = shelf.add(networks["alike"])
+    promote.promote_command(paths, None, "A. Weber", "new weights")
+    assert shelf.in_use == again == 2
+
+    shelf.add(networks["other"])
+    lines = promote.promote_command(paths, None, "", "")
+    assert shelf.in_use == 2
+    assert any("Recall of child × female (as recorded) fell from 100.0" in line for line in lines)
+    assert actions(shelf) == [(1, "promoted"), (2, "promoted"), (3, "refused")]
+    records = read_records(paths)
+    assert list(records["previous"]) == ["", "1", "2"]
+    assert records["by"][1] == "A. Weber" and "Overall recall fell" in records["why"][2]
+    decision = read_decision(paths.decision(3) / "decision.json")
+    assert decision.champion.run_id == "run-2" and not decision.passed
+    assert shelf.tags[3]["decision_id"] == decision.decision_id == records["decision_id"][2]
+    assert shelf.tags[3]["worst_group"] == decision.worst_group != ""
+    with pytest.raises(UserError, match="version 3 did not pass the gate: Overall recall fell"):
+        promote.promote_command(paths, 3, "A. Weber", "never mind")
+    assert shelf.in_use == 2
+
+    before = {file: file.read_bytes() for file in paths.registry.rglob("*.*")}
+    promote.promote_command(paths, None, "", "")  # judged once more: the same bytes, no new line
+    assert before == {file: file.read_bytes() for file in paths.registry.rglob("*.*")}
+
+
+def test_a_version_waits_for_approval_with_name_and_reason(shelf, networks):
+    paths = Paths(shelf.root)
+    promote.promote_command(paths, None, "", "")
+    set_params(shelf, require_approval=True)
+    shelf.add(networks["alike"])
+    lines = promote.promote_command(paths, None, "", "")
+    assert shelf.in_use == 1 and any("--approve 2" in line for line in lines)
+    with pytest.raises(UserError, match="--by NAME"):
+        promote.promote_command(paths, 2, "", "because")
+    with pytest.raises(UserError, match="no version 9"):
+        promote.promote_command(paths, 9, "A. Weber", "because")
+    promote.promote_command(paths, 2, "A. Weber", "table read")
+    assert shelf.in_use == 2
+    assert actions(shelf) == [(1, "promoted"), (2, "waiting"), (2, "approved")]
+    last = read_records(paths).iloc[-1]
+    assert (last["by"], last["why"]) == ("A. Weber", "table read")
+    assert "in use already" in promote.promote_command(paths, 2, "A. Weber", "twice")[0]
+    assert promote.judge(paths).challenger.version == 2  # the decision that let it through
+
+
+def test_an_approval_is_void_once_another_model_is_in_use(shelf, networks):
+    paths = Paths(shelf.root)
+    promote.promote_command(paths, None, "", "")
+    set_params(shelf, require_approval=True)
+    for _ in range(2):
+        shelf.add(networks["alike"])
+        promote.promote_command(paths, None, "", "")
+    promote.promote_command(paths, 3, "A. Weber", "the newer one")
+    with pytest.raises(UserError, match="judged against version 1, but version 3 is in use now"):
+        promote.promote_command(paths, 2, "A. Weber", "too late")
+    assert shelf.in_use == 3
+
+
+def test_what_was_rolled_back_comes_back_by_approval_alone(shelf, networks):
+    paths = Paths(shelf.root)
+    promote.promote_command(paths, None, "", "")
+    shelf.add(networks["alike"])
+    promote.promote_command(paths, None, "", "")
+
+    def roll_back(name):
+        shelf.in_use = 1
+        row = {"action": "rolled_back", "version": 1, "previous": 2, "decision_id": name}
+        append_record(paths, row)
+
+    roll_back("rollback-a")
+    with pytest.raises(UserError, match="taken out of use by a rollback"):
+        promote.promote_command(paths, None, "", "")
+    promote.promote_command(paths, 2, "A. Weber", "complaint was about the camera")
+    assert shelf.in_use == 2
+    roll_back("rollback-b")
+    promote.promote_command(paths, 2, "A. Weber", "and again")
+    assert shelf.in_use == 2
+    assert [action for _, action in actions(shelf)].count("approved") == 2
+
+
+@pytest.mark.parametrize("step", ["set_tags", "append_record", "promote", "mark_promoted"])
+def test_killed_between_the_steps_it_is_finished_and_written_once(shelf, monkeypatch, step):
+    paths = Paths(shelf.root)
+    owner = {"append_record": promote, "mark_promoted": Ledger}.get(step, registry)
+    with monkeypatch.context() as patch:
+
+        def dies(*arguments):
+            raise KeyboardInterrupt
+
+        patch.setattr(owner, step, dies)
+        with pytest.raises(KeyboardInterrupt):
+            promote.promote_command(paths, None, "", "")
+    assert shelf.in_use == (1 if step == "mark_promoted" else None)
+    promote.promote_command(paths, None, "", "")
+    assert shelf.in_use == 1 and actions(shelf) == [(1, "promoted")]
+
+
+@pytest.mark.parametrize("lock", ["retrain.lock", "run.lock"])
+def test_nothing_is_judged_while_data_or_models_change(shelf, lock):
+    paths = Paths(shelf.root)
+    with alone(paths.at(f"work/{lock}"), ""), pytest.raises(UserError, match="at work here"):
+        promote.promote_command(paths, None, "", "")
+    assert not paths.registry.exists()
+
+
+def test_nothing_to_judge_is_one_line(shelf):
+    paths = Paths(shelf.root)
+    shelf.new = None
+    with pytest.raises(UserError, match="no challenger to judge"):
+        promote.promote_command(paths, None, "", "")
+    set_params(shelf, by=["age_group"])
+    shelf.new = 1
+    with pytest.raises(UserError, match=r"promote\.by: no column age_group"):
+        promote.promote_command(paths, None, "", "")
+
+
+def test_crops_are_cut_again_as_a_model_of_other_settings_needs_them(tmp_path, shelf):
+    paths = Paths(shelf.root)
+    draw_batch(paths.raw / "arrived", 1, 1, emotions=["anger", "fear"])
+    files = sorted((paths.raw / "arrived").glob("*.jpg"))
+    noise = paths.raw / "arrived/noise.png"
+    noise.write_bytes(encode_png(np.zeros((256, 256, 3), np.uint8)))
+    table = pd.DataFrame({"path": [f"arrived/{file.name}" for file in (*files, noise)]})
+    table = table.assign(image_id=["one", "two", "none"], width_px=256, height_px=256)
+    same, shards = gate.crops_for(paths, CropSettings(**CROP), table)
+    assert same is table and shards == paths.crop_shards
+    other = CropSettings(**{**CROP, "size_px": 64, "margin": 0.1})
+    found, folder = gate.crops_for(paths, other, table)
+    assert list(found["image_id"]) == ["one", "two"]  # in the third there is no face
+    assert {crop.shape for crop in read_crops(found, folder)} == {(64, 64, 3)}
+    shutil.rmtree(paths.raw)  # what is cut already is not cut again
+    assert gate.crops_for(paths, other, table)[1] == folder

@@ -1,0 +1,202 @@
+"""The gate tried on models whose harm is known: what it must stop, and what it must let through."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from gate_world import SEEN, SHOWN, answers, judge, pictures, rule
+
+from tasks.gate.compare import compare
+from tasks.gate.decision import (
+    CALIBRATION,
+    GROUP,
+    NOT_JUDGED,
+    OVERALL,
+    ROBUSTNESS,
+    UNSEEN,
+    WORST,
+)
+
+
+@pytest.fixture(scope="module")
+def table():
+    return pictures()
+
+
+def girls(test):
+    """A swap of two labels: every picture of girls labelled anger or disgust is read wrong."""
+    wrong = test["emotion"].isin(["anger", "disgust"])
+    return (test["age_band"] == "child") & (test["gender"] == "female") & wrong
+
+
+def test_harm_to_one_group_is_refused_and_the_group_and_figures_are_named(table):
+    decision = judge(table, answers(table, spoilt=girls), answers(table), margins=WIDE)
+    assert decision.outcome == "refuse"
+    harmed = rule(decision, GROUP, "child × female")
+    assert harmed["outcome"] == "fail" and harmed["ci_high"] < 0
+    assert rule(decision, GROUP, "child × male")["outcome"] == "pass"
+    named = [reason for reason in decision.reasons if "child × female (as recorded)" in reason]
+    assert len(named) == 1
+    test = table[table["split"] == "test"]
+    old, new = answers(table).table, answers(table, spoilt=girls).table
+    own = ((test["age_band"] == "child") & (test["gender"] == "female")).to_numpy()
+    before, after = (
+        ((one["y_pred"].to_numpy() == test["emotion"]) & own).sum() for one in (old, new)
+    )
+    assert f"fell from {before:.1f}\u202f% to {after:.1f}\u202f%" in named[0]  # of 100 pictures
+    assert "100 frozen test pictures of 10 people" in named[0]
+
+
+WIDE = dict.fromkeys(["overall", "group", "worst_group", "calibration", "robustness"], 0.9)
+NARROW = {**WIDE, "group": 0.001, "overall": 0.001}
+
+
+def test_a_small_harm_fails_by_its_interval_and_a_large_unsure_one_by_its_margin(table):
+    few = lambda test: test["image_id"].isin(test["image_id"][::12])  # noqa: E731
+    sure = judge(table, answers(table, spoilt=few), answers(table), margins=WIDE)
+    assert "harmful side" in rule(sure, OVERALL)["note"]
+    one = lambda test: test["image_id"].isin(right_ones(table)[:1])  # noqa: E731
+    unsure = judge(table, answers(table, spoilt=one), answers(table), margins=NARROW)
+    row = rule(unsure, OVERALL)
+    assert row["note"] == "worse by more than the margin" and row["ci_high"] >= 0
+
+
+def right_ones(table):
+    test = table[table["split"] == "test"]
+    own = answers(table).table
+    return own["image_id"][own["y_pred"].to_numpy() == test["emotion"].to_numpy()].to_numpy()
+
+
+def test_a_model_like_the_one_in_use_and_a_better_one_pass(table):
+    assert judge(table, answers(table), answers(table)).outcome == "pass"
+    better = judge(table, answers(table), answers(table, spoilt=girls))
+    assert better.outcome == "pass" and better.reasons == ()
+    assert rule(better, GROUP, "child × female")["change"] > 0.1
+
+
+@pytest.mark.parametrize(
+    ("changed", "failed"),
+    [({"sure": 0.35}, CALIBRATION), ({"flips": 0.2}, ROBUSTNESS)],
+)
+def test_worse_probabilities_and_less_steady_answers_are_refused(table, changed, failed):
+    decision = judge(table, answers(table, **changed), answers(table))
+    rules = set(decision.table["rule"][decision.table["outcome"] == "fail"])
+    assert rules == {failed}
+
+
+def test_the_brier_score_is_the_sum_over_labels(table):
+    row = rule(judge(table, answers(table, right=1.0), None), CALIBRATION)
+    assert row["challenger"] == pytest.approx(0.2**2 + 6 * (0.2 / 6) ** 2, abs=1e-6)
+
+
+def test_the_worst_group_may_be_another_one_for_each_model(table):
+    boys = lambda test: girls(test.assign(gender=test["gender"].map(OTHER)))  # noqa: E731
+    decision = judge(table, answers(table, spoilt=boys), answers(table, spoilt=girls), margins=WIDE)
+    row = rule(decision, WORST)
+    assert "child × male" in row["note"] and "in use: child × female" in row["note"]
+    worst = decision.table[decision.table["rule"] == GROUP]
+    assert row["challenger"] == worst["challenger"].min() == decision.worst_recall
+    assert row["champion"] == worst["champion"].min()
+    assert decision.worst_group == "child × male"
+
+
+OTHER = {"female": "male", "male": "female"}
+
+
+def test_groups_too_small_are_listed_and_do_not_decide(table):
+    few = pictures(people=4, each=10, batch="few-")
+    few = few[(few["split"] == "test") & (few["age_band"] == "child")]
+    both = pd.concat([table, few.assign(age_band="adolescent")], ignore_index=True)
+    spoilt = lambda test: test["age_band"] == "adolescent"  # noqa: E731
+    decision = judge(both, answers(both, spoilt=spoilt), answers(both), margins=WIDE)
+    row = rule(decision, GROUP, "adolescent × female")
+    assert (row["outcome"], row["n"], row["subjects"]) == (NOT_JUDGED, 40, 4)
+    assert row["challenger"] == 0 and "too small" in row["note"]
+    unseen = rule(decision, GROUP, "infant × female")  # no test picture at all
+    assert (unseen["outcome"], unseen["n"]) == (NOT_JUDGED, 0)
+    assert "adolescent" not in rule(decision, WORST)["note"]
+    few_only = few.assign(age_band="adolescent")
+    nothing = judge(few_only, answers(few_only), answers(few_only))
+    assert rule(nothing, WORST)["outcome"] == NOT_JUDGED
+
+
+def test_pictures_of_an_unknown_group_count_in_the_whole_and_in_no_group(table):
+    unknown = table.assign(gender=table["gender"].mask(table["age_band"] == "adult", "unknown"))
+    decision = judge(unknown, answers(unknown), answers(unknown))
+    assert rule(decision, OVERALL)["n"] == 400
+    groups = decision.table["group"][decision.table["rule"] == GROUP]
+    assert not groups.str.contains("unknown").any()
+    assert decision.counts["in no group: age, gender or the like unknown"] == 200
+
+
+def test_new_pictures_are_judged_apart_by_the_same_rules(table):
+    fresh = pictures(people=6, batch="new-")
+    both = pd.concat([table, fresh[fresh["split"] == "test"]], ignore_index=True)
+    harmed = lambda test: girls(test) & test["image_id"].str.startswith("new-")  # noqa: E731
+    decision = judge(
+        both, answers(both, spoilt=harmed), answers(both), table["image_id"], margins=WIDE
+    )
+    assert rule(decision, OVERALL)["change"] == 0  # the frozen ones are as they were
+    assert rule(decision, GROUP, "child × female", "new")["outcome"] == "fail"
+    assert "60 new test pictures of 6 people" in decision.reasons[1]
+    small = judge(both, answers(both, spoilt=harmed), answers(both), table["image_id"], min_n=61)
+    assert rule(small, GROUP, "child × female", "new")["outcome"] == NOT_JUDGED
+
+
+def test_a_challenger_that_saw_a_test_person_is_refused(table):
+    seen = pd.DataFrame({"subject_id": ["set/trained", "set/child-male-3"]})
+    decision = judge(table, answers(table), answers(table), seen=seen)
+    row = rule(decision, UNSEEN)
+    assert (row["outcome"], row["champion"], row["challenger"]) == ("fail", 0, 1)
+    assert decision.outcome == "refuse" and "1 person" in decision.reasons[0]
+    other = judge(table, answers(table), answers(table), champion_seen=seen)
+    assert other.passed and "in its favour" in rule(other, UNSEEN)["note"]
+    nobody = judge(table, answers(table), answers(table), seen=SEEN[:0])
+    assert not nobody.passed and "cannot be shown" in nobody.reasons[0]
+
+
+def test_the_first_model_is_held_to_floors(table):
+    assert judge(table, answers(table)).outcome == "pass"
+    low = judge(table, answers(table, right=0.4))
+    assert "Overall recall is 4" in low.reasons[0] and "below the floor of 50.0" in low.reasons[0]
+    bad = judge(table, answers(table, spoilt=lambda test: test["age_band"] == "child"))
+    assert {row["group"] for _, row in bad.table[bad.table["outcome"] == "fail"].iterrows()} >= {
+        "child × female",
+        "child × male",
+    }
+    unsteady = judge(table, answers(table, flips=0.36))
+    assert "above the floor of 35.0" in unsteady.reasons[0]
+
+
+def test_labels_that_one_model_lacks_are_left_out_and_counted(table):
+    fewer = answers(table, labels=SHOWN[:5])
+    compared = compare(table, table["image_id"], answers(table), fewer, ["age_band", "gender"])
+    lacking = table["emotion"].isin(SHOWN[5:]) & (table["split"] == "test")
+    assert compared.counts["left out: a label that one of the models lacks"] == lacking.sum() > 0
+    assert compared.counts["compared"] == 400 - lacking.sum() == len(compared.pictures)
+
+
+def test_without_frozen_pictures_nothing_is_promoted(table):
+    gone = pd.Series(["gone-1", "gone-2"])
+    decision = judge(table, answers(table), answers(table), frozen=gone)
+    assert not decision.passed and "nothing can be compared" in decision.reasons[0]
+    assert decision.counts["frozen pictures that are no longer there"] == 2
+
+
+def test_people_are_drawn_and_not_pictures():
+    """The same harm is sure when it is spread over people, and not when it is one person's."""
+    table = pictures(people=12, each=10)
+    test = table[table["split"] == "test"]
+    one = set(test["image_id"][test["subject_id"] == "set/child-male-0"])
+    spread = set(test["image_id"][np.arange(len(test)) % 48 == 0])
+    assert len(one) == len(spread) == 10
+    high = {}
+    for name, chosen in (("one", one), ("spread", spread)):
+
+        def spoilt(rows, chosen=chosen):
+            return rows["image_id"].isin(chosen)
+
+        decision = judge(
+            table, answers(table, right=1.0, spoilt=spoilt), answers(table, right=1.0), margins=WIDE
+        )
+        high[name] = rule(decision, OVERALL)["ci_high"]
+    assert high["spread"] < 0 <= high["one"]

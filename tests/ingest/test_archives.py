@@ -1,0 +1,132 @@
+"""Archives of strangers: nothing leads out, nothing fills the disk or the memory."""
+
+import gzip
+import io
+import random
+import stat
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tasks.core.errors import DataError
+from tasks.ingest.archives import Limits, unpack
+
+WIDE = Limits(files=100, file_bytes=1 << 30, all_bytes=1 << 30, ratio=100.0)
+KINDS = ["a.zip", "a.tar", "a.tar.gz", "a.tgz"]
+
+
+def make(path: Path, members: Mapping[str, bytes]) -> Path:
+    """Write a zip or a tar, by the suffix."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as opened:
+            for name, content in members.items():
+                opened.writestr(name, content)
+        return path
+    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as opened:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            opened.addfile(member, io.BytesIO(content))
+    return path
+
+
+def unpacked(archive: Path, limits: Limits = WIDE) -> dict[str, bytes]:
+    into = archive.parent / "into"
+    into.mkdir(exist_ok=True)
+    count = unpack(archive, into, limits)
+    found = {str(path.relative_to(into)): path for path in into.rglob("*") if path.is_file()}
+    assert count == len(found)
+    return {name: path.read_bytes() for name, path in found.items()}
+
+
+def refused(archive: Path, limits: Limits = WIDE) -> str:
+    with pytest.raises(DataError) as caught:
+        unpacked(archive, limits)
+    assert "\n" not in str(caught.value) and str(archive) in str(caught.value)
+    outside = {path.name for path in archive.parent.iterdir()} - {archive.name, "into"}
+    assert not outside
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_come_out_as_they_went_in(tmp_path: Path, kind: str) -> None:
+    members = {"happy/a b.jpg": b"1" * 3_000_000, "Ä/c.txt": b"", "d": b"3"}
+    assert unpacked(make(tmp_path / kind, members)) == members
+
+
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar"])
+@pytest.mark.parametrize(
+    "name", ["../out.jpg", "/etc/out.jpg", "a/../../out.jpg", "C:\\out.jpg", "a\\..\\out.jpg"]
+)
+def test_members_that_lead_out_are_refused(tmp_path: Path, kind: str, name: str) -> None:
+    assert "leads out" in refused(make(tmp_path / kind, {"fine.jpg": b"1", name: b"2"}))
+
+
+def test_links_and_devices_are_refused(tmp_path: Path) -> None:
+    member = zipfile.ZipInfo("link.jpg")
+    member.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as opened:
+        opened.writestr(member, "/etc/passwd")
+    assert "is a link" in refused(tmp_path / "a.zip")
+    (tmp_path / "a.zip").unlink()
+    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
+        with tarfile.open(tmp_path / "a.tar", "w") as tar:
+            linked = tarfile.TarInfo("link.jpg")
+            linked.type, linked.linkname = kind, "/etc/passwd"
+            tar.addfile(linked)
+        assert "is a link or no file" in refused(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar.gz"])
+def test_archives_that_unpack_to_too_much_are_stopped(tmp_path: Path, kind: str) -> None:
+    path = make(tmp_path / kind, {"a": bytes(3 << 20), "b": bytes(3 << 20)})
+    assert path.stat().st_size < 20_000
+    assert "unpacks to more than" in refused(path, Limits(9, 1 << 30, 4 << 20, 1e9))
+    written = sum(entry.stat().st_size for entry in (tmp_path / "into").iterdir())
+    assert written <= 4 << 20
+    for entry in (tmp_path / "into").iterdir():
+        entry.unlink()
+    assert "a file unpacks to more than" in refused(path, Limits(9, 1 << 20, 1 << 30, 1e9))
+    (tmp_path / "into/a").unlink()
+    assert "more than 1 files" in refused(path, Limits(1, 1 << 30, 1 << 30, 1e9))
+
+
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar.gz"])
+def test_a_bomb_is_stopped_by_its_ratio(tmp_path: Path, kind: str) -> None:
+    path = make(tmp_path / kind, {"a": bytes(20 << 20)})
+    assert "times its" in refused(path)
+    assert (tmp_path / "into/a").stat().st_size <= 16 << 20
+
+
+def test_a_tar_whose_note_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    note = tarfile.TarInfo("note")
+    note.type, note.size = tarfile.XHDTYPE, 1 << 32
+    path = tmp_path / "a.tgz"
+    path.write_bytes(gzip.compress(note.tobuf(tarfile.GNU_FORMAT) + bytes(10_240)))
+    assert "a note of 4294967296 bytes" in refused(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_torn_archive_is_refused(tmp_path: Path, kind: str) -> None:
+    path = make(tmp_path / kind, {"a": random.Random(1).randbytes(9_000), "b": b"2"})
+    path.write_bytes(path.read_bytes()[:900])
+    assert "is damaged or no archive" in refused(path)
+
+
+def test_damaged_members_and_doubled_names_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as opened:
+        opened.writestr("a.jpg", b"sound content")
+    path.write_bytes(path.read_bytes().replace(b"sound", b"sOund"))
+    assert "damaged" in refused(path)
+    with pytest.warns(UserWarning), zipfile.ZipFile(path, "w") as opened:
+        opened.writestr("b.jpg", b"1")
+        opened.writestr("b.jpg", b"2")
+    assert "twice" in refused(path)
+    path.unlink()
+    (tmp_path / "into/b.jpg").unlink()
+    assert "as file and as folder" in refused(make(tmp_path / "a.tar", {"c": b"1", "c/d": b"2"}))
+    assert "too long" in refused(make(tmp_path / "a.tar", {"e" * 300: b"1"}))

@@ -1,0 +1,25 @@
+"""A registered version, made once, and copies of its project that a test may change."""
+
+import shutil
+
+import pytest
+from registered_project import make_project
+
+from tasks.core.paths import Paths
+from tasks.register.registry import register_challenger
+
+
+@pytest.fixture(scope="session")
+def registered(tmp_path_factory) -> Paths:
+    """A project with version 1 registered; not to be changed."""
+    paths = make_project(tmp_path_factory.mktemp("registered"))
+    register_challenger(paths, paths.model("finetuned"), {"pass": "1"})
+    return paths
+
+
+@pytest.fixture
+def project(registered, tmp_path) -> Paths:
+    """The same store with one version, for a test alone (its artefacts stay where they were)."""
+    skipped = shutil.ignore_patterns("artifacts", "*.lock")
+    shutil.copytree(registered.root, tmp_path, dirs_exist_ok=True, ignore=skipped)
+    return Paths(tmp_path)

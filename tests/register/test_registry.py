@@ -1,0 +1,204 @@
+"""The registry: a model is registered once, and moves survive a crash at any step."""
+
+import shutil
+
+import pytest
+from mlflow import MlflowClient
+from registered_project import write_small_model
+
+from tasks.core.errors import ModelError
+from tasks.core.tracking import close_dead_runs, open_store
+from tasks.register import registry
+from tasks.register.records import read_records
+from tasks.register.registry import NAME
+
+WRITES = (
+    "set_registered_model_tag",
+    "delete_registered_model_tag",
+    "set_registered_model_alias",
+    "delete_registered_model_alias",
+    "set_model_version_tag",
+)
+
+
+class PowerCutError(BaseException):
+    """Nothing in the code handles this."""
+
+
+def one_line(call, *arguments):
+    with pytest.raises(ModelError) as error:
+        call(*arguments)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def numbers(paths):
+    """What is in use, what is previous; None where there is none."""
+    found = (registry.champion(paths), registry.previous(paths))
+    return tuple(version and version.number for version in found)
+
+
+def add_versions(paths, last):
+    """Versions 2 to `last` with the files of the first."""
+    client, _ = open_store(paths)
+    first = client.get_model_version(NAME, "1")
+    for _ in range(2, last + 1):
+        client.create_model_version(NAME, first.source, first.run_id, dict(first.tags))
+
+
+def cut_the_power(monkeypatch, step):
+    """Let the process die instead of the store's write number `step`."""
+    left = [step]
+
+    def dying(name):
+        real = getattr(MlflowClient, name)
+
+        def call(self, *arguments, **named):
+            left[0] -= 1
+            if left[0] < 0:
+                raise PowerCutError
+            return real(self, *arguments, **named)
+
+        return call
+
+    for name in WRITES:
+        monkeypatch.setattr(MlflowClient, name, dying(name))
+
+
+def dies_at(monkeypatch, step, call, *arguments):
+    """Whether a call is killed when the power goes at its write number `step`."""
+    with monkeypatch.context() as patched:
+        cut_the_power(patched, step)
+        try:
+            call(*arguments)
+        except PowerCutError:
+            return True
+    return False
+
+
+def test_a_version_says_what_it_is(registered):
+    (version,) = registry.versions(registered)
+    assert version.number == 1 and version.aliases == ("challenger",)
+    assert version.tags["pass"] == "1" and version.tags["subjects_seen"] == "3"
+    assert version.tags["batches"] == "spring"
+    assert (version.tags["worst_group"], version.tags["worst_recall"]) == ("child male", "0.9286")
+    folder = registry.fetch(registered, 1)
+    assert (folder / "model.safetensors").is_file() and (folder / "crop.json").is_file()
+    assert len((folder / "test.csv").read_text().splitlines()) == 1 + 18
+    assert registry.champion(registered) is None and registry.previous(registered) is None
+
+
+def test_the_same_model_is_registered_once_another_anew_and_a_lost_one_not_used(project):
+    folder = project.model("finetuned")
+    again = registry.register_challenger(project, folder, {"pass": "2"})
+    assert again.number == 1 and again.tags["pass"] == "2"
+    (folder / "seen.csv").write_text("image_id,subject_id,stage,role\n")
+    other = registry.register_challenger(project, folder, {})
+    assert other.number == 2 and other.digest == again.digest
+    assert registry.challenger(project).number == 2
+    assert [version.number for version in registry.versions(project)] == [1, 2]
+    lose_weights_in_the_store(project, other)
+
+
+def lose_weights_in_the_store(project, version):
+    """What the store lost is one line, and does not come into use."""
+    client, _ = open_store(project)
+    stored = client.get_run(version.run_id).info.artifact_uri.removeprefix("file://")
+    weights = f"{stored}/model/artifacts/model/model.safetensors"
+    shutil.copyfile(f"{stored}/model/MLmodel", weights)
+    said = one_line(registry.promote, project, version.number)
+    assert "model.safetensors is missing or another one" in said
+    shutil.rmtree(f"{stored}/model/artifacts")
+    assert f"version {version.number}" in one_line(registry.fetch, project, version.number)
+    assert numbers(project) == (None, None)
+
+
+@pytest.mark.slow
+def test_a_kill_while_registering_leaves_no_half_version(project, monkeypatch):
+    write_small_model(project.model("finetuned"), seed=2)
+    asked = (project, project.model("finetuned"), {"pass": "2"})
+    for name in ("create_model_version", "log_text", "set_registered_model_alias"):
+        with monkeypatch.context() as patched:
+            patched.setattr(MlflowClient, name, _cut)
+            with pytest.raises(PowerCutError):
+                registry.register_challenger(*asked)
+        assert registry.challenger(project).number == 1
+    assert registry.register_challenger(*asked).number == 2
+    assert (project.registry / "cards" / "2.html").is_file()
+    assert close_dead_runs(project) == 0 and not list(project.at("work/registry").glob(".ship*"))
+
+
+def _cut(*arguments, **named):
+    raise PowerCutError
+
+
+def test_promotion_survives_a_crash_at_every_step(project, monkeypatch):
+    add_versions(project, 3)
+    registry.promote(project, 1)
+    step, before = 0, (1, None)
+    while dies_at(monkeypatch, step, registry.promote, project, 2):
+        assert registry.champion(project).number in (1, 2)
+        registry.promote(project, 2)
+        assert numbers(project) == (2, 1)
+        registry.rollback(project)
+        assert numbers(project) == before
+        step += 1
+    assert step >= 4 and numbers(project) == (2, 1)
+    assert registry.finish_move(project) == ""
+
+
+def test_rollback_survives_a_crash_at_every_step_and_is_recorded_once(project, monkeypatch):
+    add_versions(project, 3)
+    for number in (1, 2, 3):
+        registry.promote(project, number)
+    step = 0
+    while dies_at(monkeypatch, step, registry.rollback, project, "why", "who"):
+        rows = len(read_records(project))
+        left, now = registry.rollback(project, "why", "who")
+        assert (left.number, now.number) == (3, 2) and numbers(project) == (2, 1)
+        assert len(read_records(project)) <= rows + 1
+        registry.promote(project, 3)
+        step += 1
+    assert step >= 4 and numbers(project) == (2, 1)
+    table = read_records(project)
+    assert len(table) == step + 1 and not table["decision_id"].duplicated().any()
+    assert set(zip(table["action"], table["version"], table["previous"], strict=True)) == {
+        ("rolled_back", "2", "3")
+    }
+    assert set(table["by"]) == {"who"}
+
+
+def test_rolling_back_twice_goes_further_back_and_then_says_that_nothing_is_left(project):
+    add_versions(project, 3)
+    assert one_line(registry.rollback, project).startswith("no model is in use")
+    for number in (1, 2, 3):
+        registry.promote(project, number)
+    assert [registry.rollback(project)[1].number for _ in range(2)] == [2, 1]
+    assert "no previous one" in one_line(registry.rollback, project)
+    assert numbers(project) == (1, None)
+    assert len(read_records(project)) == 2
+
+
+def test_promoting_what_is_in_use_changes_nothing(project):
+    add_versions(project, 2)
+    registry.promote(project, 1)
+    registry.promote(project, 2)
+    registry.promote(project, 2)
+    assert numbers(project) == (2, 1)
+    assert "no version 7" in one_line(registry.promote, project, 7)
+
+
+def test_a_damaged_copy_is_fetched_again(project):
+    folder = registry.fetch(project, 1)
+    (folder / "seen.csv").write_text("image_id,subject_id,stage,role\n")
+    assert len((registry.fetch(project, 1) / "seen.csv").read_text().splitlines()) == 1 + 3
+    shutil.rmtree(folder)
+    assert (registry.fetch(project, 1) / "model.safetensors").is_file()
+
+
+def test_no_model_or_half_a_model_is_one_line(project):
+    folder = project.model("finetuned")
+    (folder / "crop.json").unlink()
+    assert "crop.json: missing" in one_line(registry.register_challenger, project, folder, {})
+    shutil.rmtree(folder)
+    assert "no model here" in one_line(registry.register_challenger, project, folder, {})

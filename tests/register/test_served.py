@@ -1,0 +1,141 @@
+"""The shipped model: answers as training does, stands alone, holds no pickle, speaks JSON."""
+
+import base64
+import importlib.metadata
+import io
+import json
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.pyfunc.scoring_server import predictions_to_json
+from PIL import Image
+from registered_project import CROP, LABELS, draw_faces
+
+from tasks.core.images import decode
+from tasks.core.models.recogniser import Recogniser
+from tasks.core.tracking import open_store
+from tasks.crop.all_faces import cut_all_faces
+from tasks.register import registry
+from tasks.register.kept_files import ARTEFACT
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return draw_faces(3)
+
+
+@pytest.fixture(scope="module")
+def stored(registered):
+    """The folder of MLflow's model, as a server gets it."""
+    client, _ = open_store(registered)
+    run = client.get_run(registry.challenger(registered).run_id)
+    from pathlib import Path
+
+    return Path(run.info.artifact_uri.removeprefix("file://")) / ARTEFACT
+
+
+@pytest.fixture(scope="module")
+def served(stored):
+    return mlflow.pyfunc.load_model(str(stored))
+
+
+def ask(served, *images):
+    return served.predict(pd.DataFrame({"image": list(images)}))
+
+
+def probabilities(rows):
+    return rows[[f"p_{label}" for label in LABELS]].to_numpy(float)
+
+
+def test_probabilities_are_those_of_the_training_code(registered, served, faces):
+    recogniser = Recogniser.load(registered.model("finetuned"), "cpu")
+    cuts = [cut_all_faces(decode(face, 10**7), CROP) for face in faces]
+    wanted = np.concatenate([recogniser.predict(cut.crops) for cut in cuts])
+    rows = ask(served, *faces)
+    assert len(rows) == len(wanted) == 3
+    np.testing.assert_allclose(probabilities(rows), wanted, atol=1e-5)
+    assert np.ptp(wanted, axis=0).max() > 1e-4  # the pictures are told apart
+    assert list(rows["emotion"]) == [LABELS[row.argmax()] for row in wanted]
+    assert list(rows["box_xyxy_px"]) == [list(cut.boxes_xyxy_px[0]) for cut in cuts]
+    assert set(rows["model_version"]) == {recogniser.spec.version}
+
+
+def test_bytes_base64_and_paths_are_the_same_picture(served, faces, tmp_path):
+    (tmp_path / "face.jpg").write_bytes(faces[0])
+    text = base64.b64encode(faces[0]).decode()
+    lines = "\n".join(text[start : start + 76] for start in range(0, len(text), 76))
+    given = [faces[0], text, lines, f"data:image/jpeg;base64,{text}", str(tmp_path / "face.jpg")]
+    rows = ask(served, *given)
+    assert list(rows["row"]) == [0, 1, 2, 3, 4]
+    assert np.ptp(probabilities(rows), axis=0).max() == 0
+    assert len(set(rows["image"][:4])) == 1 and rows["image"][4] == given[4]
+
+
+def test_two_faces_are_two_rows_and_a_turned_picture_is_turned(served, faces):
+    left, right = (Image.open(io.BytesIO(face)) for face in faces[:2])
+    both = Image.new("RGB", (512, 256))
+    both.paste(left, (0, 0))
+    both.paste(right, (256, 0))
+    turned, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 8  # stored as if turned by 90° to the right
+    both.rotate(-90, expand=True).save(turned, "PNG", exif=exif)
+    upright = io.BytesIO()
+    both.save(upright, "PNG")
+    rows = ask(served, upright.getvalue(), turned.getvalue())
+    assert list(rows["row"]) == [0, 0, 1, 1] and list(rows["face"]) == [0, 1, 0, 1]
+    np.testing.assert_array_equal(probabilities(rows[:2]), probabilities(rows[2:]))
+
+
+@pytest.mark.parametrize(
+    ("given", "note"),
+    [
+        (b"", "empty: "),
+        (b"no picture at all", "not_an_image: "),
+        ("nowhere/face.jpg", "unreadable: No such file"),
+        ("", "unreadable: "),
+        ("a\0b", "unreadable: a text"),
+        ("x" * 5000, "unreadable: a text"),
+        ("data:image/png;base64,%%%", "empty: "),
+        (7, "unreadable: neither"),
+        (None, "unreadable: neither"),
+    ],
+)
+def test_what_is_no_picture_gets_a_note_and_the_others_their_answers(served, faces, given, note):
+    rows = ask(served, given, faces[0]).to_dict(orient="records")
+    assert rows[0]["note"].startswith(note) and rows[0]["emotion"] is None
+    assert rows[1]["note"] == "" and rows[1]["face"] == 0
+
+
+def test_a_picture_without_a_face_says_so_in_json_without_nan(served):
+    grey = io.BytesIO()
+    Image.new("RGB", (200, 200), "grey").save(grey, "PNG")
+    text = io.StringIO()
+    predictions_to_json(ask(served, grey.getvalue()), text)
+    (row,) = json.loads(text.getvalue(), parse_constant=pytest.fail)["predictions"]
+    assert row["note"] == "no face found" and row["face"] is None and row["p_anger"] is None
+
+
+def test_the_artefact_holds_code_and_exact_requirements_and_no_pickle(stored):
+    names = {path.name for path in stored.rglob("*") if path.is_file()}
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pt", ".pth"))]
+    assert "cloudpickle" not in (stored / "requirements.txt").read_text()
+    assert not names & {"uv.lock", "pyproject.toml"}  # those of whoever registers
+    assert {"model.safetensors", "card.md", "card.html", "model.onnx"} <= names
+    files = {str(path.relative_to(stored / "code")) for path in (stored / "code").rglob("*.py")}
+    assert {"tasks/crop/face_detector.py", "tasks/core/models/recogniser.py"} <= files
+    assert not [file for file in files if file.startswith(("tasks/train", "tasks/ingest"))]
+    lines = (stored / "requirements.txt").read_text().split()
+    assert all(importlib.metadata.version(line.split("==")[0]) for line in lines)
+    needed = {"dlib-bin", "mlflow", "numpy", "pandas", "pillow", "pydantic", "safetensors", "torch"}
+    assert needed <= {line.split("==")[0] for line in lines}
+    assert not {"torchvision", "timm", "onnxruntime"} & {line.split("==")[0] for line in lines}
+
+
+def test_the_signature_names_what_goes_in_and_comes_out(served, faces):
+    signature = served.metadata.signature
+    assert signature.inputs.input_names() == ["image"]
+    assert signature.outputs.input_names() == list(ask(served, faces[0]).columns)
+    with pytest.raises(mlflow.MlflowException, match="image"):
+        served.predict(pd.DataFrame({"picture": [b""]}))
