@@ -12,6 +12,7 @@ long it takes.
 """
 
 import hashlib
+import importlib
 import os
 import resource
 import shutil
@@ -21,35 +22,24 @@ import time
 from itertools import islice
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
-import pandas as pd
-import torch
-
-from tasks.check import stage as check
-from tasks.core.labels import EMOTIONS
-from tasks.core.models.backbones import build_module
-from tasks.core.models.checkpoint import no_pictures_seen, save_model
-from tasks.core.models.spec import ModelSpec
+# Processes that the stages start import this file again: what takes long is imported in functions,
+# so that the whole is not made to look dearer than it is.
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
-from tasks.core.tables import read_table, write_table
-from tasks.crop import stage as crop
-from tasks.draw import stage as draw
-from tasks.draw.cohort import plan_sittings
-from tasks.draw.picture import Order, draw_pictures
-from tasks.explain import stage as explain
-from tasks.ingest import stage as ingest
-from tasks.split import stage as split
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
 PEOPLE = {"adult": 90, "adolescent": 30, "child": 90}
 NEW_PEOPLE = 2  # children
 ROUNDS = 2
 MOST = 0.05
-PASS = {"ingest": ingest, "check": check, "crop": crop, "split": split, "explain": explain}
+PASS = ("ingest", "check", "crop", "split", "explain")
 STAGES = ("ingest", "crop", "explain")  # that are measured
 KINDS = ("clock", "processors")
-SHOWN = EMOTIONS[:7]
 INPUT_PX = 96
 
 Seconds = dict[str, tuple[float, float]]  # stage: on the clock, and of all processors
@@ -57,6 +47,8 @@ Seconds = dict[str, tuple[float, float]]  # stage: on the clock, and of all proc
 
 def cohort(paths: Paths) -> None:
     """Draw the pictures that are there from the start, if they are not yet."""
+    from tasks.draw import stage as draw
+
     params = load_section(ROOT / "params.yaml", "draw", draw.Params)
     people = {**params.subjects, **PEOPLE}
     expected = sum(people.values()) * len(params.emotions) * params.pictures_per_emotion
@@ -67,6 +59,10 @@ def cohort(paths: Paths) -> None:
 
 def newcomers() -> dict[str, bytes]:
     """Draw the pictures that arrive: file name to content."""
+    from tasks.draw import stage as draw
+    from tasks.draw.cohort import plan_sittings
+    from tasks.draw.picture import Order, draw_pictures
+
     params = load_section(ROOT / "params.yaml", "draw", draw.Params)
     takes = params.pictures_per_emotion
     everyone = plan_sittings({"child": PEOPLE["child"] + NEW_PEOPLE}, params.emotions, takes)
@@ -78,10 +74,18 @@ def newcomers() -> dict[str, bytes]:
 
 def add_model(paths: Paths) -> None:
     """Write a network with random weights."""
+    import torch
+
+    from tasks.core.labels import EMOTIONS
+    from tasks.core.models.backbones import build_module
+    from tasks.core.models.checkpoint import no_pictures_seen, save_model
+    from tasks.core.models.spec import ModelSpec
+
+    shown = EMOTIONS[:7]
     torch.manual_seed(1)
     spec = ModelSpec(
         architecture="compact",
-        labels=SHOWN,
+        labels=shown,
         input_size_px=INPUT_PX,
         colour="rgb",
         mean=(0.5,) * 3,
@@ -90,14 +94,17 @@ def add_model(paths: Paths) -> None:
         source="random weights",
     )
     save_model(
-        paths.model("base"), build_module("compact", len(SHOWN), 3), spec, no_pictures_seen()
+        paths.model("base"), build_module("compact", len(shown), 3), spec, no_pictures_seen()
     )
 
 
 def add_predictions(paths: Paths) -> None:
     """Write predictions in which every held-out picture is read right."""
+    from tasks.core.labels import EMOTIONS
+    from tasks.core.tables import read_table, write_table
+
     table = read_table(paths.split)
-    shares = {f"p_{label}": (table["emotion"] == label).astype("float32") for label in SHOWN}
+    shares = {f"p_{label}": (table["emotion"] == label).astype("float32") for label in EMOTIONS[:7]}
     seen = table["split"] != "test"
     table = table.assign(y_pred=table["emotion"], seen_in_training=seen, **shares)
     write_table(table, paths.predictions("base"))
@@ -112,7 +119,8 @@ def used_s() -> float:
 def one_pass(paths: Paths) -> Seconds:
     """Run the stages one after the other; return the seconds of those that are measured."""
     seconds = {}
-    for name, module in PASS.items():
+    modules = {name: importlib.import_module(f"tasks.{name}.stage") for name in PASS}
+    for name, module in modules.items():
         params = load_section(ROOT / "params.yaml", name, module.Params)
         if name == "explain":
             add_predictions(paths)
@@ -124,8 +132,10 @@ def one_pass(paths: Paths) -> Seconds:
     return {name: seconds[name] for name in STAGES}
 
 
-def facts(paths: Paths) -> pd.DataFrame:
+def facts(paths: Paths) -> "pd.DataFrame":
     """Return each picture's split and the digest of its crop's bytes."""
+    from tasks.core.tables import read_table
+
     table = read_table(paths.split).set_index("image_id")
     digests = []
     for row in table.itertuples():

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -30,12 +31,14 @@ def orphans(paths: Paths) -> Iterator[Finding]:
     """End processes of ours whose starter is gone; what `dvc repro` runs by itself is none."""
     left = [process for process in psutil.process_iter() if _is_orphan(process, paths.root)]
     for process in left:
-        where = f"process {process.pid}"
-        told = " ".join(process.cmdline())[:80]
-        process.terminate()
-        yield Finding(f"its starter is gone ({told})", where, "ended", mended=True)
+        with suppress(psutil.NoSuchProcess):  # it may end by itself meanwhile
+            told = " ".join(process.cmdline())[:80]
+            process.terminate()
+            where = f"process {process.pid}"
+            yield Finding(f"its starter is gone ({told})", where, "ended", mended=True)
     for process in psutil.wait_procs(left, timeout=_STOP_S)[1]:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def serving_note(paths: Paths) -> Iterator[Finding]:
@@ -109,9 +112,15 @@ def unfinished_promotion(paths: Paths) -> Iterator[Finding]:
     """Put into use what was decided, where a pass was killed before it could."""
     if not _has_store(paths):
         return
-    from flows.one_pass import finish_promotion
+    from tasks.register.registry import finish_move
 
-    for line in finish_promotion(paths):
+    lines = [f"finished: {told}"] if (told := finish_move(paths)) else []
+    passes = Ledger(paths.ledger).passes()
+    if not passes.empty and passes.iloc[-1]["state"] in ("died", "failed"):
+        from flows.one_pass import finish_promotion
+
+        lines += finish_promotion(paths)
+    for line in lines:
         if line.startswith("finished: "):
             yield Finding("was not finished", "promotion", line.removeprefix("finished: "), True)
 

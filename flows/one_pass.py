@@ -199,6 +199,8 @@ def finish_promotion(paths: Paths) -> list[str]:
     number, in_use = int(moves.iloc[-1]["version"]), champion(paths)
     if in_use is not None and in_use.number == number:
         return lines
+    if in_use is not None and str(in_use.number) not in set(moves["version"]):
+        return lines  # an older registry/ was checked out: it decides nothing
     why = "Decided by a pass that was stopped before it could put it into use"
     lines += _keep(paths, find_version(paths, number), str(moves.iloc[-1]["action"]), why, True)
     promote(paths, number)

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
@@ -47,6 +47,7 @@ SERVING = ".prefect/serving.json"  # who serves here, and at which address
 _QUERY_S = 5  # between two looks for runs that are to begin
 _LOOK_AFTER_S = 10  # between two looks for runs that died
 _STOP_S = 10
+_HEED_S = 1.0  # until a run has heeded SIGTERM
 
 
 def serve(paths: Paths, port: int, console: Console) -> None:
@@ -76,7 +77,7 @@ def serve(paths: Paths, port: int, console: Console) -> None:
         os.environ[SERVER_VARIABLE] = str(os.getpid())
         try:
             asyncio.run(_stand_by(deployments, server, console))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, asyncio.CancelledError):
             console.print("ending; what is at work is done again at the next start")
 
 
@@ -84,7 +85,10 @@ async def _stand_by(
     deployments: list[RunnerDeployment], server: Server | None, console: Console
 ) -> None:
     """Register the deployments, then run what is due and look after what runs."""
-    runner = _Runner(name="affectgap", pause_on_shutdown=False, limit=1, query_seconds=_QUERY_S)
+    here, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert here is not None
+    # Not by SIGINT: a shell that starts this in the background has it ignored.
+    runner = _Runner(lambda: loop.call_soon_threadsafe(here.cancel))
     ids = {}
     for deployment in deployments:
         ids[deployment.name] = await runner.aadd_deployment(deployment)
@@ -118,11 +122,31 @@ async def _keep_looking(ids: dict[str, UUID], server: Server | None, console: Co
 
 
 class _Runner(Runner):
-    """Prefect's runner, which SIGTERM ends in the same way as Ctrl-C."""
+    """Prefect's runner, which ends in the same way at SIGTERM as at Ctrl-C, and soon.
+
+    Parameters
+    ----------
+    end
+        What SIGTERM does: it cancels the task that all of this runs in.
+    """
+
+    def __init__(self, end: Callable[[], object]) -> None:
+        super().__init__("affectgap", query_seconds=_QUERY_S, limit=1, pause_on_shutdown=False)
+        self._end = end
 
     def handle_sigterm(self, *_arguments: Any, **_more: Any) -> None:
-        """Take SIGTERM for Ctrl-C: asyncio then cancels everything in its order."""
-        os.kill(os.getpid(), signal.SIGINT)
+        """Begin to end."""
+        self._end()
+
+    async def __aexit__(self, *error: Any) -> None:
+        """End the runs: Prefect would wait half a minute for a run that waits for its stages."""
+        for run in psutil.Process().children():
+            if "prefect.engine" in _command_line(run):
+                _signal(run, signal.SIGTERM)  # first: it is told to stop, not that a stage failed
+                await asyncio.sleep(_HEED_S)
+                for child in _below(run):
+                    _signal(child, signal.SIGTERM)
+        await super().__aexit__(*error)
 
 
 def _deployments(paths: Paths, params: Params) -> list[RunnerDeployment]:
@@ -210,3 +234,17 @@ def _ending(console: Console) -> Iterator[None]:
 def _signal(process: psutil.Process, number: int) -> None:
     with suppress(psutil.NoSuchProcess):
         process.send_signal(number)
+
+
+def _below(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""

@@ -109,7 +109,7 @@ def free_port() -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 def test_it_looks_is_called_by_an_event_does_again_what_died_and_leaves_nothing(project, affectgap):
     port = free_port()
     serving = Serving(project, port)
