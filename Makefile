@@ -12,7 +12,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 # Threads that wait by spinning slow down whatever runs beside them many times.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: run test slow check bench ui setup
+.PHONY: run test slow long check bench ui setup
 
 run: setup
 	@$(BIN)/affectgap run
@@ -21,7 +21,10 @@ test: setup
 	@$(BIN)/python -m pytest
 
 slow: setup
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m "slow and not long"
+
+long: setup
+	@$(BIN)/python -m pytest -m long
 
 check: setup
 	@$(BIN)/ruff check .

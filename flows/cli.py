@@ -14,6 +14,7 @@ from rich.table import Table
 from flows.environment import prepare_environment
 from flows.operations import operations_app
 from tasks.core.errors import AffectGapError, UserError
+from tasks.core.no_room import FULL, is_full
 from tasks.core.paths import EVALUATED, Paths, find_root
 
 app = typer.Typer(
@@ -41,14 +42,17 @@ def main() -> None:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except OSError as error:
-        if error.filename is None:  # no file of the user's: a defect, to be seen whole
-            raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         print("error: interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if is_full(error):
+            print(f"error: {FULL}", file=sys.stderr)
+            sys.exit(1)
+        if not isinstance(error, OSError) or error.filename is None:  # a defect, to be seen whole
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from flows.finding import Finding
+from flows.unfinished import finish_promotion, has_store
 from tasks.core.errors import AffectGapError
 from tasks.core.ledger import Ledger
 from tasks.core.paths import Paths
@@ -58,7 +59,7 @@ def serving_note(paths: Paths) -> Iterator[Finding]:
 
 def dead_runs(paths: Paths) -> Iterator[Finding]:
     """Close the tracking runs of processes that are gone."""
-    if not _has_store(paths):
+    if not has_store(paths):
         return
     from tasks.core.tracking import close_dead_runs
 
@@ -77,12 +78,12 @@ def dead_passes(paths: Paths) -> Iterator[Finding]:
 
 def half_taken_in(paths: Paths) -> Iterator[Finding]:
     """Finish or undo what a killed intake or withdrawal left."""
-    from flows.inbox_steps import mend  # the lock is held
+    from flows.inbox_steps import STUCK, mend  # the lock is held
 
     for line in mend(paths, lambda _: None):
         where, _, what = line.partition(": ")
         what, _, remedy = what.partition("; ")
-        lost = "is nowhere" in line
+        lost = "is nowhere" in line or STUCK in line
         yield Finding(what, where, remedy or "done", mended=not lost)
 
 
@@ -92,12 +93,12 @@ def ledger_against_disk(paths: Paths) -> Iterator[Finding]:
     batches, pictures, places = ledger.batches(), ledger.pictures(), ledger.places()
     for batch, state in batches[["batch", "state"]].itertuples(index=False):
         place = paths.at(places[batch])
+        if state != "accepted":
+            continue  # nothing needs its folder, which a person may have moved or removed
         if not place.exists():
             remedy = f"`dvc checkout` brings it back, or `affectgap withdraw {batch} --why …`"
-            if state != "accepted":
-                remedy = "nothing needs it; it was moved or removed by hand"
-            yield Finding(f"{state}, and its folder is not there", str(place), remedy, False)
-        elif state == "accepted":
+            yield Finding("accepted, and its folder is not there", str(place), remedy, False)
+        else:
             own = pictures.loc[pictures["batch"] == batch, "path"]
             yield from _missing(paths, batch, own)
     known = {paths.at(place) for place in places.values()}
@@ -110,35 +111,28 @@ def ledger_against_disk(paths: Paths) -> Iterator[Finding]:
 
 def unfinished_promotion(paths: Paths) -> Iterator[Finding]:
     """Put into use what was decided, where a pass was killed before it could."""
-    if not _has_store(paths):
-        return
-    from tasks.register.registry import finish_move
-
-    lines = [f"finished: {told}"] if (told := finish_move(paths)) else []
-    passes = Ledger(paths.ledger).passes()
-    if not passes.empty and passes.iloc[-1]["state"] in ("died", "failed"):
-        from flows.one_pass import finish_promotion
-
-        lines += finish_promotion(paths)
-    for line in lines:
+    for line in finish_promotion(paths):
         if line.startswith("finished: "):
             yield Finding("was not finished", "promotion", line.removeprefix("finished: "), True)
 
 
 def model_in_use(paths: Paths) -> Iterator[Finding]:
     """Compare the alias `champion` with promotions.csv, and read the model's files."""
-    if not _has_store(paths):
+    from tasks.register import records
+
+    row = records.in_use(records.read_records(paths))
+    if row is None and not has_store(paths):
         return
-    from tasks.register.records import INTO_USE, read_records
     from tasks.register.registry import champion, fetch
 
-    records, version = read_records(paths), champion(paths)
-    moves = records[records["action"].isin(INTO_USE)]
-    decided = None if moves.empty else int(moves.iloc[-1]["version"])
+    version = champion(paths) if has_store(paths) else None
+    decided = None if row is None else int(row["version"])
     in_use = None if version is None else version.number
     if decided != in_use:
         told = f"version {in_use} is in use, and the last line says {decided}"
         remedy = "`git checkout registry/promotions.csv`, or `affectgap rollback`, as is right"
+        if version is None:
+            remedy = "set MLFLOW_TRACKING_URI back, or bring back mlruns/"
         yield Finding(told, "registry/promotions.csv", remedy, mended=False)
     if version is None:
         return
@@ -157,11 +151,6 @@ def _missing(paths: Paths, batch: str, pictures: Iterable[str]) -> Iterator[Find
         yield Finding(
             f"{len(gone)} pictures are not there ({some})", f"batch {batch}", remedy, False
         )
-
-
-def _has_store(paths: Paths) -> bool:
-    """Whether anything was tracked yet; asking MLflow would make its database."""
-    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (paths.mlruns / "mlflow.db").is_file()
 
 
 def _is_orphan(process: psutil.Process, root: Path) -> bool:

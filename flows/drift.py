@@ -51,7 +51,7 @@ def advise(paths: Paths, batch: str) -> float | None:
     Raises
     ------
     UserError
-        For a batch that is not in data/raw.
+        For a batch that is not in data/raw, or whose data set `ingest.datasets` does not name.
     """
     params = load_section(paths.params, "drift", Params)
     rows = _batch_rows(paths, batch)
@@ -65,10 +65,11 @@ def advise(paths: Paths, batch: str) -> float | None:
         sides = _with_faces(paths, rows, training, model, facts)
     compares = len(rows) >= params.min_n and len(training) > 0
     compared = compare(*sides, params) if compares else pd.DataFrame(columns=list(COLUMNS))
-    if notice := credit_line({*rows["dataset"], *sides[1].get("dataset", ())}):
+    notice = credit_line({*rows["dataset"], *sides[1].get("dataset", ())})
+    if notice:
         facts.append(f"{notice[0].upper()}{notice[1:]}.")
     folder = paths.at("reports/drift")
-    write_csv(compared, folder / f"{batch}.csv")
+    write_csv(compared.assign(notice=notice), folder / f"{batch}.csv")
     lines = drift_page(batch, compared, params, facts)
     write_text(folder / f"{batch}.md", "\n".join(lines) + "\n")
     return largest_effect(compared)
@@ -90,9 +91,11 @@ def _batch_rows(paths: Paths, batch: str) -> pd.DataFrame:
         raise UserError(f"{batch}: no such batch in {paths.raw}; `affectgap status` lists them")
     dataset = str(found.iloc[-1]["dataset"])
     params = load_section(paths.params, "ingest", ingest_stage.Params)
+    if dataset not in params.datasets:
+        raise UserError(f"{batch}: params.yaml has no `ingest.datasets.{dataset}`: it is not read")
+    adapter = params.datasets[dataset].adapter
     folder = paths.raw / dataset / batch
     listing = list_files(folder, linked_from=[paths.at(".dvc/cache")])
-    adapter = params.datasets[dataset].adapter
     entries = read_folder(folder, listing, dataset, batch, adapter).entries
     with process_pool(params.workers) as executor:
         files = (paths.raw / dataset / entry.path for entry in entries)

@@ -14,6 +14,7 @@ from rich.console import Console
 from flows.dvc_graph import changed_stages
 from flows.gate import crops_for
 from flows.reproduce import reproduce
+from flows.retrain import alone_here
 from tasks.audit.from_csv import audit_csv
 from tasks.audit.settings import Settings
 from tasks.core import tracking
@@ -46,9 +47,17 @@ def full_audit(paths: Paths) -> list[str]:
 
     Raises
     ------
+    BusyError
+        One line, where a pass or a run is at work here: it changes what an audit reads.
     UserError
         One line: no model is in use, or the data cannot be read.
     """
+    with alone_here(paths):
+        return _audit(paths)
+
+
+def _audit(paths: Paths) -> list[str]:
+    """See `full_audit`; the lock of a pass is held."""
     version = champion(paths)
     if version is None:
         raise UserError("no model is in use; `affectgap retrain` trains the first one")

@@ -1,12 +1,15 @@
 """The gate's work on a project: both models' files, their crops, the test pictures, the decision.
 
-A model is asked about faces cut as its own `crop.json` says. Where that is not how the run's crops
-were cut, the test pictures are cut again, into `work/gate/`.
+Which pictures are frozen is settled before the challenger's run: those that the model in use was
+judged on, less what left the manifest. What the new settings reject, or find no face in, stays. A
+model is asked about faces cut as its own `crop.json` says; what the run did not cut that way is cut
+again, into `work/gate/`.
 """
 
 import hashlib
 import json
 import shutil
+from collections.abc import Collection
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -23,11 +26,12 @@ from tasks.crop.crops_table import with_crops
 from tasks.crop.cut_faces import Cut, Missed, Source, cut_faces
 from tasks.crop.settings import CropSettings, settings_of_model
 from tasks.crop.stage import Params as CropParams
-from tasks.gate.decision import Contender, Decision
+from tasks.gate.decision import ANSWERS, DECISION, Contender, Decision, read_decision
 from tasks.gate.judge import decide
 from tasks.gate.score import Scores, score
 from tasks.gate.settings import Params
 from tasks.register.kept_files import TEST
+from tasks.register.records import INTO_USE, read_records
 from tasks.register.registry import Version, fetch
 
 _PLACE = ["image_id", "shard", "offset_bytes", "size_bytes"]
@@ -40,7 +44,8 @@ def decide_about(paths: Paths, challenger: Version, champion: Version | None) ->
     Parameters
     ----------
     paths
-        The project's paths: data/split.parquet, the crops (or data/raw, to cut them again).
+        The project's paths: data/manifest.parquet, data/split.parquet, the crops, data/raw (to cut
+        again) and registry/ (what earlier versions answered).
     challenger, champion
         Who is judged, and who is in use; None for the first model ever.
 
@@ -52,18 +57,29 @@ def decide_about(paths: Paths, challenger: Version, champion: Version | None) ->
     params = load_section(paths.params, "promote", Params)
     split = read_table(paths.split)
     _check_groups(split, params, paths)
+    frozen = split["image_id"][split["split"] == "test"]
+    if champion is not None:
+        frozen = _frozen_pictures(paths, champion)
+        split = _with_frozen(split, read_table(paths.manifest), frozen)
     test = split[split["split"] == "test"].reset_index(drop=True)
     if test.empty:
         raise DataError(f"{paths.split}: holds no test picture to judge on")
     used: set[Path] = set()
     new = _judged(paths, challenger, test, params, used)
     old = None if champion is None else _judged(paths, champion, test, params, used)
-    frozen = test["image_id"]
-    if champion is not None:
-        frozen = _test_pictures(fetch(paths, champion.number))
-    decision = decide(split, frozen, new, old, params)
+    others = {challenger.number} | ({champion.number} if champion else set())
+    decision = decide(split, frozen, new, old, params, _earlier(paths, others))
     _remove_others(paths, used)
     return decision
+
+
+def _with_frozen(split: pd.DataFrame, manifest: pd.DataFrame, frozen: pd.Series) -> pd.DataFrame:
+    """Return the split table with every frozen picture of the manifest, labelled as there."""
+    kept = manifest[manifest["image_id"].isin(frozen)]
+    more = [name for name in split.columns if name not in kept.columns]
+    kept = kept.merge(split[["image_id", *more]], on="image_id", how="left").assign(split="test")
+    rest = split[~split["image_id"].isin(kept["image_id"])]
+    return pd.concat([kept, rest], ignore_index=True)
 
 
 def _judged(
@@ -71,11 +87,26 @@ def _judged(
 ) -> tuple[Contender, Scores, pd.DataFrame]:
     """Ask a version about the test pictures; returns it, its answers and whom it has seen."""
     folder = fetch(paths, version.number)
-    pictures, shards = crops_for(paths, settings_of_model(folder), test)
-    used.add(shards)
-    scores = score(folder, pictures[_PLACE], shards, params)
+    settings = settings_of_model(folder)
+    parts = []
+    for pictures, shards in _crops_of_all(paths, settings, test):
+        used.add(shards)
+        place = pictures[_PLACE].astype({"offset_bytes": int, "size_bytes": int})
+        parts.append(score(folder, place, shards, params))
+    scores = Scores(parts[0].labels, pd.concat([part.table for part in parts], ignore_index=True))
     contender = Contender(version.number, version.digest, version.run_id)
     return contender, scores, load_seen(folder)
+
+
+def _crops_of_all(
+    paths: Paths, settings: CropSettings, table: pd.DataFrame
+) -> list[tuple[pd.DataFrame, Path]]:
+    """Return pictures with their crops as `crops_for` does, also of those the run did not cut."""
+    cut = table["shard"].notna()
+    if not cut.all() and not _cut_otherwise(paths, settings):
+        missing = table[~cut]
+        return [(table[cut], paths.crop_shards), _own_crops(paths, settings, missing)]
+    return [crops_for(paths, settings, table)]
 
 
 def crops_for(
@@ -98,9 +129,21 @@ def crops_for(
         The rows themselves and the run's crops, where these are cut that way; otherwise the
         `image_id` and place of those in which a face was found, and a folder below work/gate.
     """
-    ours = json.loads(paths.crop_settings.read_text(encoding="utf-8"))
-    if asdict(settings) == ours:
+    if not _cut_otherwise(paths, settings):
         return table, paths.crop_shards
+    return _own_crops(paths, settings, table)
+
+
+def _cut_otherwise(paths: Paths, settings: CropSettings) -> bool:
+    """Tell whether the run's crops were cut another way than a model needs."""
+    ours = json.loads(paths.crop_settings.read_text(encoding="utf-8"))
+    return bool(asdict(settings) != ours)
+
+
+def _own_crops(
+    paths: Paths, settings: CropSettings, table: pd.DataFrame
+) -> tuple[pd.DataFrame, Path]:
+    """Return the places of pictures that were cut for a decision, and their folder."""
     asked = json.dumps([asdict(settings), table["image_id"].tolist()], sort_keys=True)
     folder = paths.work("gate", hashlib.sha256(asked.encode()).hexdigest()[:16])
     if not (folder / _CUT_AGAIN).is_file():
@@ -137,14 +180,48 @@ def _remove_others(paths: Paths, used: set[Path]) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _test_pictures(folder: Path) -> pd.Series:
-    """Return the pictures that a version was judged on when it was registered."""
-    path = folder / TEST
+def _frozen_pictures(paths: Paths, champion: Version) -> pd.Series:
+    """Return the pictures that a version is to be compared on: its test split and all it answered.
+
+    The second keeps what it found no face in, and what was frozen before it.
+    """
+    path = fetch(paths, champion.number) / TEST
     try:
-        return pd.read_csv(path, dtype="str", keep_default_na=False)["image_id"]
+        own = pd.read_csv(path, dtype="str", keep_default_na=False)["image_id"]
     except (FileNotFoundError, KeyError, ValueError) as error:
         fault = " ".join(str(error).split())[:120]
         raise DataError(f"{path}: does not say which pictures were frozen ({fault})") from None
+    answered = _answers_of(paths, champion.number, champion.digest)
+    more = [] if answered is None else [answered.index.to_series()]
+    return pd.concat([own, *more]).drop_duplicates().reset_index(drop=True)
+
+
+def _earlier(paths: Paths, others: Collection[int]) -> dict[int, pd.Series]:
+    """Return the answers of the versions that were once in use, but for the two compared."""
+    records = read_records(paths)
+    once = records[records["action"].isin(INTO_USE)].drop_duplicates(["version", "digest"])
+    found = {
+        int(row.version): _answers_of(paths, int(row.version), str(row.digest))
+        for row in once.itertuples()
+        if row.version and int(row.version) not in others
+    }
+    return {number: answers for number, answers in found.items() if answers is not None}
+
+
+def _answers_of(paths: Paths, number: int, digest: str) -> pd.Series | None:
+    """Return what a version answered when it was judged; None where that was not kept."""
+    folder = paths.decision(number)
+    decision = read_decision(folder / DECISION)
+    if decision is None or decision.challenger.digest != digest:
+        return None  # of another registry, which counted from 1 too
+    try:
+        table = pd.read_csv(folder / ANSWERS, dtype="str", keep_default_na=False)
+        return table.set_index("image_id")["answer"]
+    except FileNotFoundError:
+        return None
+    except (KeyError, ValueError) as error:
+        fault = " ".join(str(error).split())[:120]
+        raise DataError(f"{folder / ANSWERS}: is no table of answers ({fault})") from None
 
 
 def _check_groups(split: pd.DataFrame, params: Params, paths: Paths) -> None:

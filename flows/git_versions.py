@@ -26,6 +26,7 @@ _BUSY = {  # in git's folder while something is half done
     "REVERT_HEAD": "a revert",
 }
 _INDEX_WAIT_S = 10
+_WEIGHTS = re.compile(r"^Weights (\S+)$", re.MULTILINE)  # in the message of a version
 
 
 class _GitError(Exception):
@@ -104,6 +105,7 @@ def tag_version(paths: Paths, params: Params, version: int, message: str) -> lis
     try:
         place = _place(paths.root, params.branch)
         if _succeeds(paths.root, "show-ref", "--verify", "--quiet", f"refs/tags/{name}"):
+            _assert_same_weights(paths.root, name, message)
             return [f"tag in git: {name} (there already)"]
         if not place.tip or _tree(paths, place) != _tree_of(paths.root, place.tip):
             raise _GitError(f"what is on disk is not what the branch {place.branch} holds")
@@ -112,6 +114,13 @@ def tag_version(paths: Paths, params: Params, version: int, message: str) -> lis
     except _GitError as error:
         return [f"not tagged in git: {error}"]
     return [f"tag in git: {name} (`git checkout {name} && dvc checkout` brings it back)"]
+
+
+def _assert_same_weights(root: Path, name: str, message: str) -> None:
+    """Raise where a tag is of other weights: a new store counts its versions from 1 again."""
+    there = _git(root, "for-each-ref", "--format=%(contents)", f"refs/tags/{name}")
+    if _WEIGHTS.findall(there) != _WEIGHTS.findall(message):
+        raise _GitError(f"the tag {name} is there already, and is of other weights; rename it")
 
 
 def _place(root: Path, wanted: str | None) -> _Place:

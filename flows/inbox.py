@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from flows.inbox_steps import Taken, finish, free_name, undo
+from flows.inbox_steps import Taken, cache_of, finish, free_name, undo
 from tasks.check.params import Params as CheckParams
-from tasks.core.errors import ParamsError
+from tasks.core.errors import AffectGapError, ParamsError
 from tasks.core.labels import DRAWN_DATASET
 from tasks.core.ledger import Arrival, Ledger
 from tasks.core.params import load_section
@@ -34,6 +34,7 @@ from tasks.ingest.inbox.reading import BatchReading, HowToRead, read_batch
 from tasks.ingest.inbox.repeats import Repeats, find_repeats
 from tasks.ingest.inbox.settings import Params
 from tasks.ingest.label import shown
+from tasks.ingest.manifest import manifest_table
 from tasks.ingest.stage import KEPT
 from tasks.ingest.stage import Params as IngestParams
 
@@ -61,8 +62,10 @@ class Inbox:
         """Take in a batch, or quarantine it, or leave it; says which, and why."""
         if found.not_ready:
             return _left(found, found.not_ready)
-        batch = free_name(found.name, self.paths, self.ledger)
+        if shown(found.path.name) in self._on_their_way():
+            return _left(found, "an earlier look could not move it all; the next tries again")
         try:
+            batch = free_name(found.name, self.paths, self.ledger)
             try:
                 return self._verify_and_accept(found, batch)
             except RefusedError as refused:
@@ -74,6 +77,16 @@ class Inbox:
                 return _left(found, f"no room on the disk ({error.strerror})")
             name = shown(Path(error.filename or found.path).name)
             return _left(found, f"'{name}' could not be read or moved ({error.strerror or error})")
+        except AffectGapError:
+            raise  # no batch is to blame
+        except Exception as error:  # noqa: BLE001 - one odd batch must not keep the others out
+            said = " ".join(f"{type(error).__name__} {error}".split())
+            return _left(found, f"it could not be looked at ({said})")
+
+    def _on_their_way(self) -> set[str]:
+        """Name the entries of the inbox whose move was begun and could not be done."""
+        steps = self.ledger.under_way()
+        return {step.detail["source"] for step in steps if step.kind == "taking_in"}
 
     def _verify_and_accept(self, found: Found, batch: str) -> Taken:
         if found.kind == "link":
@@ -149,9 +162,10 @@ class Inbox:
         batches, places = self.ledger.batches(), self.ledger.places()
         for row in batches[batches["digest"] == reading.digest].itertuples():
             if row.state == "accepted":
-                raise RepeatedError(
-                    [f"the same as batch {row.batch}, which is in the data"], reading
-                )
+                told = f"the same as batch {row.batch}, which is in the data"
+                if not self.paths.at(places[row.batch]).exists():
+                    told += ", but whose folder is missing: `dvc checkout` brings it back"
+                raise RepeatedError([told], reading)
             if row.state == "withdrawn" and self.paths.at(places[row.batch]).exists():
                 told = f"the same as batch {row.batch}, which was withdrawn ({row.reason})"
                 raise RepeatedError([told], reading)
@@ -171,7 +185,8 @@ class Inbox:
         waiting = [
             self._rows_of(row.dataset, row.batch)
             for row in batches[batches["state"] == "accepted"].itertuples()
-            if row.batch not in set(manifest["batch"])
+            if row.dataset in self.ingest.datasets
+            and row.batch not in set(manifest["batch"])
             and (self.paths.raw / row.dataset / row.batch).is_dir()
         ]
         types = manifest.dtypes.to_dict()
@@ -179,8 +194,12 @@ class Inbox:
 
     def _rows_of(self, dataset: str, batch: str) -> pd.DataFrame:
         if batch not in self._waiting:
-            folder = self.paths.raw / dataset / batch
-            self._waiting[batch] = read_batch(folder, batch, self.how_to_read(dataset)).rows
+            folder, how = self.paths.raw / dataset / batch, self.how_to_read(dataset)
+            try:
+                rows = read_batch(folder, batch, how, cache_of(self.paths)).rows
+            except RefusedError:
+                rows = manifest_table([])  # no fault of the new batch; `ingest` will say it
+            self._waiting[batch] = rows
         return self._waiting[batch]
 
     def _accept(

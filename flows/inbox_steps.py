@@ -12,7 +12,8 @@ from tasks.core.errors import AffectGapError
 from tasks.core.ledger import Ledger
 from tasks.core.ledger_tables import Event
 from tasks.core.paths import Paths
-from tasks.ingest.inbox.found import found_at, stamp_of
+from tasks.ingest.inbox.faults import ChangedError, RefusedError
+from tasks.ingest.inbox.found import Found, found_at, stamp_of
 from tasks.ingest.inbox.moves import (
     move,
     quarantine,
@@ -24,6 +25,8 @@ from tasks.ingest.inbox.moves import (
 from tasks.ingest.inbox.reading import digest_of
 from tasks.ingest.intake import remove_leftovers as remove_incoming
 from tasks.ingest.label import shown
+
+STUCK = "cannot be moved to"  # said of a step that stays open
 
 _NAME_LENGTH = 80
 _ADVICE = (
@@ -67,19 +70,25 @@ def free_name(given: str, paths: Paths, ledger: Ledger) -> str:
 
     A batch that a person puts back from the quarantine keeps its name.
     """
+    states = dict(ledger.batches()[["batch", "state"]].itertuples(index=False))
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", shown(given)).strip("-._")[:_NAME_LENGTH] or "batch"
     places = ledger.places()
     for number in range(1, len(places) + 1_000_000):
         name = plain if number == 1 else f"{plain}.{number}"
         there = [paths.quarantine / name, *paths.raw.glob(f"*/{name}"), paths.raw / name]
-        back_again = name in places and not paths.at(places[name]).exists()
+        # What is in the data keeps its name, also where its folder is missing.
+        away = states.get(name) in ("quarantined", "withdrawn")
+        back_again = away and not paths.at(places[name]).exists()
         if (name not in places or back_again) and not any(map(os.path.lexists, there)):
             return name
     raise AssertionError("unreachable: there are more names than batches")
 
 
 def mend(paths: Paths, say: Callable[[str], None]) -> list[str]:
-    """Finish or undo what a crash left of earlier steps; nothing of them remains afterwards.
+    """Finish or undo what a crash left of earlier steps.
+
+    Nothing of them remains afterwards, except a step that fails once more: it is said, and tried
+    again by the next call.
 
     Parameters
     ----------
@@ -94,7 +103,7 @@ def mend(paths: Paths, say: Callable[[str], None]) -> list[str]:
         A line for each thing that was finished, undone or removed.
     """
     ledger = Ledger(paths.ledger)
-    lines = [_mend(paths, ledger, step) for step in ledger.under_way()]
+    lines = [_try_to_mend(paths, ledger, step) for step in ledger.under_way()]
     leftovers = [*remove_leftovers(paths.inbox), *remove_incoming(paths)]
     lines += [
         f"{path.relative_to(paths.root)}: removed, an intake was killed" for path in leftovers
@@ -103,6 +112,19 @@ def mend(paths: Paths, say: Callable[[str], None]) -> list[str]:
     for line in lines:
         say(line)
     return lines
+
+
+def _try_to_mend(paths: Paths, ledger: Ledger, step: Event) -> str:
+    """Mend a step, or say why it stays open: others are not to wait for it."""
+    try:
+        return _mend(paths, ledger, step)
+    except OSError as error:
+        why = error.strerror or str(error)
+    except (RefusedError, ChangedError) as error:
+        why = "; ".join(map(str, error.args))
+    return (
+        f"{step.batch}: {STUCK} {step.detail['place']} ({why}); it is tried again at the next look"
+    )
 
 
 def finish(paths: Paths, ledger: Ledger, step: Event, sources: Sequence[Path]) -> None:
@@ -144,10 +166,17 @@ def track(paths: Paths, ledger: Ledger) -> list[str]:
     """
     lines = []
     for dataset, batches in ledger.untracked().groupby("dataset"):
-        add_to_dvc(paths, str(dataset))
+        if what_is_there(paths, str(dataset)):  # else it was removed as a whole
+            add_to_dvc(paths, str(dataset))
+            lines.append(f"data/raw/{dataset}: tracked by DVC")
         ledger.mark_tracked(batches["batch"].tolist())
-        lines.append(f"data/raw/{dataset}: tracked by DVC")
     return lines
+
+
+def what_is_there(paths: Paths, dataset: str) -> list[str]:
+    """Return a data set's folder and DVC's file beside it, as far as they exist."""
+    known = [paths.raw / dataset, paths.raw / f"{dataset}.dvc"]
+    return [path.relative_to(paths.root).as_posix() for path in known if path.exists()]
 
 
 def add_to_dvc(paths: Paths, dataset: str) -> None:
@@ -167,11 +196,11 @@ def _mend(paths: Paths, ledger: Ledger, step: Event) -> str:
     found = found_at(source)
     mine = found is not None and stamp_of(found) == told["stamp"]
     if told["target"] == "accepted":
-        if place.exists() and digest_of(place) == told["digest"]:
-            if found and mine:
-                remove_sources(found.sources)  # it was copied
+        if place.exists() and digest_of(place, cache_of(paths)) == told["digest"]:
+            left = _leave_or_remove(found, told["digest"]) if found and mine else ""
             ledger.decide(batch, "accepted")
-            return f"{batch}: was moved into data/raw when intake was killed; now it is accepted"
+            done = "was moved into data/raw when intake was killed; now it is accepted"
+            return f"{batch}: {done}{left}"
     elif mine or place.exists() or staged_for(place).exists():
         finish(paths, ledger, step, found.sources if found and mine else [])
         return f"{batch}: was on its way to quarantine when intake was killed; now it is there"
@@ -179,11 +208,30 @@ def _mend(paths: Paths, ledger: Ledger, step: Event) -> str:
     return f"{batch}: intake was killed before it was moved; it is looked at again"
 
 
+def _leave_or_remove(found: Found, digest: str) -> str:
+    """Remove what was copied; what its sender changed since is left, unmarked, which is said."""
+    try:
+        same = found.kind != "folder" or digest_of(found.path) == digest
+    except RefusedError:
+        same = False
+    if same:
+        remove_sources(found.sources)
+        return ""
+    found.mark.unlink()
+    return f"; data/inbox/{shown(found.path.name)} has changed since and is left, without its mark"
+
+
+def cache_of(paths: Paths) -> list[Path]:
+    """Return where links in data/raw may lead: DVC's cache, with `cache.type symlink`."""
+    return [paths.at(".dvc/cache")]
+
+
 def _mend_withdrawal(paths: Paths, ledger: Ledger, step: Event) -> str:
     batch = str(step.batch)
-    row = ledger.batches().set_index("batch").loc[batch]
-    source = paths.raw / str(row["dataset"]) / batch
-    place = paths.at(step.detail["place"])
+    source, place = paths.at(ledger.places()[batch]), paths.at(step.detail["place"])
+    if source.parent == paths.raw:  # a whole data set, removed by hand: only the reasons move
+        finish(paths, ledger, step, [])
+        return f"{batch}: its withdrawal was killed; now it is written down"
     there = source.exists() or place.exists() or staged_for(place).exists()
     finish(paths, ledger, step, [source] if source.exists() else [])
     where = "now it is in quarantine" if there else "but its folder is nowhere; look for it by hand"

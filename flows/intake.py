@@ -4,14 +4,22 @@ What is given becomes part of data/raw once, or goes to data/quarantine with its
 it, and the ledger knows of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from flows import inbox_steps
-from flows.inbox_steps import Taken, add_to_dvc, finish, free_name, track
-from tasks.core.errors import UserError
+from flows.inbox_steps import (
+    Taken,
+    add_to_dvc,
+    cache_of,
+    finish,
+    free_name,
+    track,
+    what_is_there,
+)
+from tasks.core.errors import DataError, UserError
 from tasks.core.ledger import Arrival, Ledger
 from tasks.core.locks import alone
 from tasks.core.params import load_section
@@ -95,6 +103,8 @@ def _accepted(ledger: Ledger) -> pd.DataFrame:
 def withdraw(paths: Paths, batch: str, why: str, by: str) -> str:
     """Take an accepted batch out of data/raw again, into the quarantine.
 
+    Of a whole data set, which a person removes by hand, only that is written down.
+
     Parameters
     ----------
     paths
@@ -112,20 +122,21 @@ def withdraw(paths: Paths, batch: str, why: str, by: str) -> str:
     Raises
     ------
     UserError
-        For a batch that is not part of the data, or a whole data set.
+        For a batch that is not part of the data, or a whole data set that is still there.
+    DataError
+        Where its folder cannot be moved; the next command tries it again.
     """
     with alone(paths.at(_LOCK), f"{paths.root}: {_BUSY}"):
-        inbox_steps.mend(paths, lambda line: None)
         ledger = Ledger(paths.ledger)
-        place = _place_of(batch, ledger, paths)
-        target = paths.quarantine / batch
-        number = 2
-        while target.exists():
-            target, number = paths.quarantine / f"{batch}.{number}", number + 1
-        where = target.relative_to(paths.root).as_posix()
-        ledger.begin_withdrawal(batch, where, [f"{why} ({by})" if by else why])
-        step = next(step for step in ledger.under_way() if step.batch == batch)
-        finish(paths, ledger, step, [place] if place.is_dir() else [])
+        begun = {step.batch for step in ledger.under_way() if step.kind == "withdrawing"}
+        inbox_steps.mend(paths, lambda line: None)
+        if batch in begun and batch not in set(_accepted(ledger)["batch"]):
+            where = ledger.places()[batch]  # an earlier call was stopped, and this one finished it
+        else:
+            place = _place_of(batch, ledger, paths)
+            sources = [place] if place.is_dir() else []
+            reason = f"{why} ({by})" if by else why
+            where = _out_of_the_data(paths, ledger, batch, sources, reason)
         track(paths, ledger)
     trained = ledger.trainings()
     models = trained[trained["batch"] == batch]
@@ -137,16 +148,35 @@ def withdraw(paths: Paths, batch: str, why: str, by: str) -> str:
     return f"{told}; {saw} trained with it: `affectgap retrain --now` trains without"
 
 
+def _out_of_the_data(
+    paths: Paths, ledger: Ledger, batch: str, sources: Sequence[Path], reason: str
+) -> str:
+    """Move a batch to the quarantine; returns its place there, below the project's folder."""
+    target = paths.quarantine / batch
+    number = 2
+    while target.exists():
+        target, number = paths.quarantine / f"{batch}.{number}", number + 1
+    where = target.relative_to(paths.root).as_posix()
+    ledger.begin_withdrawal(batch, where, [reason])
+    step = next(step for step in ledger.under_way() if step.batch == batch)
+    try:
+        finish(paths, ledger, step, sources)
+    except OSError as error:
+        why = error.strerror or error
+        told = f"cannot be moved to {where} ({why}); the next command here tries it again"
+        raise DataError(f"{batch}: {told}") from None
+    return where
+
+
 def _place_of(batch: str, ledger: Ledger, paths: Paths) -> Path:
     batches = ledger.batches().set_index("batch")
     if batch not in batches.index or batches.loc[batch, "state"] != "accepted":
         listed = ", ".join(_accepted(ledger)["batch"]) or "none"
         raise UserError(f"batch '{batch}' is not part of the data; these are: {listed}")
     place = paths.at(ledger.places()[batch])
-    if place.parent == paths.raw:
-        raise UserError(
-            f"'{batch}' is a whole data set; remove data/raw/{batch} and data/raw/{batch}.dvc"
-        )
+    if place.parent == paths.raw and (there := what_is_there(paths, place.name)):
+        told = f"remove {' and '.join(there)}, then withdraw it"
+        raise UserError(f"'{batch}' is a whole data set; {told}")
     return place
 
 
@@ -180,21 +210,22 @@ def _tell_ledger(paths: Paths, source: Path, dataset: str, params: Params) -> st
     """Write a whole data set into the ledger; returns what could not be understood, or ""."""
     ledger = Ledger(paths.ledger)
     place = f"data/raw/{dataset}"
-    if place in ledger.places().values():
+    folder = paths.raw / dataset
+    if _is_known(paths, ledger, folder):
         return ""
     known = params.datasets.get(dataset)
     adapter = known.adapter if known else _adapter_of(dataset)
     how = HowToRead(
         dataset, adapter, params.age_bands, params.max_pixels, params.workers, paths.at(KEPT)
     )
-    folder = paths.raw / dataset
     told, rows = "", manifest_table([])
     try:
-        reading = read_batch(folder, "", how)
+        reading = read_batch(folder, "", how, cache_of(paths))
         rows, digest, n_files = reading.rows, reading.digest, reading.n_files
     except RefusedError as error:
         told = f"; the adapter {adapter} cannot read it: {'; '.join(error.reasons)}"
-        digest, n_files = digest_of(folder), sum(path.is_file() for path in folder.rglob("*"))
+        digest = digest_of(folder, cache_of(paths))
+        n_files = sum(path.is_file() for path in folder.rglob("*"))
     name = dataset
     if name in ledger.places():
         name = free_name(name, paths, ledger)
@@ -203,6 +234,22 @@ def _tell_ledger(paths: Paths, source: Path, dataset: str, params: Params) -> st
     ledger.decide(name, "accepted")
     ledger.mark_tracked([name])
     return told
+
+
+def _is_known(paths: Paths, ledger: Ledger, folder: Path) -> bool:
+    """Whether the ledger has this data set; what lay there before it is written down as gone."""
+    there = folder.relative_to(paths.root).as_posix()
+    batches, places = ledger.batches(), ledger.places()
+    before = batches[(batches["state"] == "accepted") & (batches["batch"].map(places) == there)]
+    if before.empty:
+        return False
+    digest = digest_of(folder, cache_of(paths))
+    for batch, known in before[["batch", "digest"]].itertuples(index=False):
+        if known == digest:
+            return True
+        reason = "its folder was removed, and another data set was taken in under its name"
+        _out_of_the_data(paths, ledger, batch, [], reason)
+    return False
 
 
 def _adapter_of(dataset: str) -> str:

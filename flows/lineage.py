@@ -30,6 +30,7 @@ _STAGES = {  # of seen.csv, and what a picture's part was there
     ("choose", "validation"): "its strategy chosen by",
 }
 _UNKNOWN = "unknown"
+_LOST = "its files cannot be read: not known whom it saw"
 _SHOWN = 40  # pictures of a person that are listed one by one
 
 
@@ -116,6 +117,9 @@ def _of_models(chosen: pd.DataFrame, models: list[SeenBy]) -> Iterator[str]:
     if not models:
         yield "  there is no model yet"
     for model in models:
+        if model.lost:
+            yield f"  {model.title}: {_LOST}"
+            continue
         own = model.seen[model.seen["image_id"].isin(chosen["image_id"])]
         parts = [
             f"{_part(stage, role)} {group['image_id'].nunique()}"
@@ -138,6 +142,9 @@ def _of_models(chosen: pd.DataFrame, models: list[SeenBy]) -> Iterator[str]:
 def _of_model(model: SeenBy, rows: pd.DataFrame) -> Iterator[str]:
     """Say what and whom a model saw."""
     yield model.title
+    if model.lost:
+        yield f"  {_LOST}"
+        return
     once = rows.drop_duplicates("image_id")
     yield f"  saw {len(once)} pictures of {once['subject_id'].nunique()} people"
     for (stage, role), group in rows.groupby(["stage", "role"], sort=False):

@@ -12,7 +12,7 @@ import pandas as pd
 
 from tasks.core.errors import ModelError
 from tasks.core.ledger import Ledger
-from tasks.core.models.checkpoint import load_seen, load_spec
+from tasks.core.models.checkpoint import load_seen, load_spec, no_pictures_seen
 from tasks.core.paths import EVALUATED, Paths
 from tasks.core.tables import read_table
 
@@ -36,6 +36,8 @@ class SeenBy:
         `image_id` of the pictures that it was judged on.
     tested_people
         How many people those are.
+    lost
+        Whether its files cannot be read: `seen` and `tested` are then empty, and say nothing.
     """
 
     title: str
@@ -43,6 +45,7 @@ class SeenBy:
     seen: pd.DataFrame
     tested: frozenset[str]
     tested_people: int
+    lost: bool = False
 
 
 def all_pictures(paths: Paths) -> pd.DataFrame:
@@ -68,15 +71,22 @@ def all_pictures(paths: Paths) -> pd.DataFrame:
 
 
 def all_models(paths: Paths) -> list[SeenBy]:
-    """Return the registered versions, then the models of the last run that are not among them."""
+    """Return the registered versions, then the models of the last run that are not among them.
+
+    A version whose files the store has lost or damaged is among them as `lost`, so that it cannot
+    be taken for one that saw nobody.
+    """
     from tasks.register.registry import fetch, versions
 
     models, digests = [], set()
     for version in versions(paths):
         aliases = f", {', '.join(version.aliases)}" if version.aliases else ""
         title = f"version {version.number} ({version.digest}{aliases})"
-        folder = fetch(paths, version.number)
-        models.append(_read(folder, title, (str(version.number), version.digest)))
+        names = (str(version.number), version.digest)
+        try:
+            models.append(_read(fetch(paths, version.number), title, names))
+        except ModelError:
+            models.append(SeenBy(title, names, no_pictures_seen(), frozenset(), 0, lost=True))
         digests.add(version.digest)
     for name in EVALUATED:
         try:

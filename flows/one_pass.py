@@ -18,15 +18,14 @@ from prefect.exceptions import PrefectException
 from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
 
-from flows import git_versions
 from flows.display import StageDisplay
 from flows.dvc_graph import changed_stages, stage_graph
-from flows.policy import Params
 from flows.reproduce import SIDE_BY_SIDE, at_work, log_pipeline, run_stages
+from flows.unfinished import assert_own_store, keep_version
 from tasks.core import tracking
 from tasks.core.errors import AffectGapError
 from tasks.core.ledger import Ledger
-from tasks.core.params import load_section, load_yaml
+from tasks.core.params import load_yaml
 from tasks.core.paths import Paths
 
 PROMOTED, REFUSED, WAITING = "promoted", "refused", "waiting"  # what the gate's record says
@@ -66,6 +65,7 @@ def train_and_judge(
     AffectGapError
         With the failing stage's or step's own line.
     """
+    assert_own_store(paths)
     content = load_yaml(paths.params)
     graph = stage_graph(paths.root, None)
     changed = changed_stages(paths.root, None)
@@ -112,13 +112,15 @@ class _Steps:
         self.run = run
         self.display = display
         self.ledger = Ledger(paths.ledger)
+        self.compared: tuple[int | None, str] = (None, "")  # with what, in which decision
 
     def carry_out(self) -> Trained:
         """Take every step; see the module."""
         from tasks.register.registry import champion, promote, register_challenger
 
         batches = trained_batches(self.paths, self.ledger)
-        details = {"pass": str(self.pass_id), "trigger": self.reason, "batches": ", ".join(batches)}
+        named = ", ".join(batches) or "none"
+        details = {"pass": str(self.pass_id), "trigger": self.reason, "batches": named}
         model = self.paths.model("finetuned")
         version = self._step("register", register_challenger, self.paths, model, details)
         self.run.log_tags({"affectgap.version": str(version.number)})
@@ -126,11 +128,11 @@ class _Steps:
         if in_use is not None and in_use.number == version.number:
             decision, lines = IN_USE, [f"version {version.number} (these weights) is in use"]
         else:
-            decision, lines = self._step("judge", self._judge, version.number)
+            decision, lines = self._step("judge", self._judge, version)
         lines += self._step("keep", self._keep, version, decision)
         if decision == PROMOTED:
-            self._step("promote", promote, self.paths, version.number)
-        self._step("close", self._close, version, batches)
+            self._step("promote", promote, self.paths, version.number, *self.compared)
+        self._step("close", self._close, version, batches, decision in (PROMOTED, IN_USE))
         self.run.log_tags({"affectgap.decision": decision})
         return Trained(version.number, version.digest, decision, lines)
 
@@ -151,15 +153,18 @@ class _Steps:
 
         return step()
 
-    def _judge(self, number: int) -> tuple[str, list[str]]:
+    def _judge(self, version: Any) -> tuple[str, list[str]]:
         """Let the gate decide, and write down what it decided."""
-        from flows.promote import judge, record
+        from flows.promote import judge, line_of, record
 
-        if left := _was_left(self.paths, number):
+        number = version.number
+        if left := _was_left(self.paths, version):
             # Nothing but a person puts back what a person took out of use.
             return REFUSED, [f"version {number} is not put back into use: {left}"]
         decision = judge(self.paths)
         action = record(self.paths, decision)
+        rival = decision.champion.version if decision.champion else None
+        self.compared = (rival, line_of(self.paths, decision, action))
         self.display.say(f"judged: version {number}: {action}")
         if action == PROMOTED:
             return action, [f"version {number} passed every rule and is put into use"]
@@ -168,54 +173,18 @@ class _Steps:
             return action, [f"version {number} passed every rule and waits: {how}"]
         reasons = [f"  {reason}" for reason in decision.reasons]
         page = self.paths.decision(number) / "decision.html"
-        return action, [f"version {number} is refused:", *reasons, f"  all rules: {page}"]
+        said = [f"  {decision.notice}"] if decision.notice else []
+        return action, [f"version {number} is refused:", *reasons, *said, f"  all rules: {page}"]
 
     def _keep(self, version: Any, decision: str) -> list[str]:
         why = f"{self.reason}\nPass {self.pass_id}"
-        return _keep(self.paths, version, decision, why, decision == PROMOTED)
+        return keep_version(self.paths, version, decision, why, decision == PROMOTED)
 
-    def _close(self, version: Any, batches: Sequence[str]) -> None:
+    def _close(self, version: Any, batches: Sequence[str], in_use: bool) -> None:
         """Tell the ledger, last of all: what is not told is done again."""
         self.ledger.mark_trained(batches, self.pass_id, version.digest)
-        self.ledger.mark_promoted(version.digest, version.number)
-
-
-def finish_promotion(paths: Paths) -> list[str]:
-    """Put into use what promotions.csv says is in use; killed before that, a pass left the old one.
-
-    Returns
-    -------
-    list of str
-        What was done; empty where nothing was missing.
-    """
-    from tasks.register.records import INTO_USE, ROLLED_BACK, read_records
-    from tasks.register.registry import champion, find_version, finish_move, promote
-
-    lines = [f"finished: {told}"] if (told := finish_move(paths)) else []
-    records = read_records(paths)
-    moves = records[records["action"].isin(INTO_USE)]
-    if moves.empty or moves.iloc[-1]["action"] == ROLLED_BACK:
-        return lines
-    number, in_use = int(moves.iloc[-1]["version"]), champion(paths)
-    if in_use is not None and in_use.number == number:
-        return lines
-    if in_use is not None and str(in_use.number) not in set(moves["version"]):
-        return lines  # an older registry/ was checked out: it decides nothing
-    why = "Decided by a pass that was stopped before it could put it into use"
-    lines += _keep(paths, find_version(paths, number), str(moves.iloc[-1]["action"]), why, True)
-    promote(paths, number)
-    return [*lines, f"finished: version {number} is put into use, as was decided before"]
-
-
-def _keep(paths: Paths, version: Any, decision: str, why: str, in_use: bool) -> list[str]:
-    """Commit, and tag what comes into use."""
-    policy = load_section(paths.params, "retrain", Params)
-    subject = f"affectgap: version {version.number} {decision}"
-    message = f"{subject}\n\n{why}\nWeights {version.digest}\n"
-    lines = git_versions.keep(paths, policy, message)
-    if in_use:
-        lines += git_versions.tag_version(paths, policy, version.number, message)
-    return lines
+        mark = self.ledger.mark_promoted if in_use else self.ledger.mark_registered
+        mark(version.digest, version.number)
 
 
 def trained_batches(paths: Paths, ledger: Ledger) -> list[str]:
@@ -229,20 +198,15 @@ def trained_batches(paths: Paths, ledger: Ledger) -> list[str]:
     return [str(name) for name in accepted.loc[whole | accepted["batch"].isin(batches), "batch"]]
 
 
-def _was_left(paths: Paths, number: int) -> str:
+def _was_left(paths: Paths, version: Any) -> str:
     """Say who took a version out of use by rolling back, and why; "" where nobody did."""
-    from tasks.register.records import INTO_USE, ROLLED_BACK, read_records
+    from tasks.register.records import ROLLED_BACK, read_records, taken_out
 
-    records = read_records(paths)
-    moves = records[records["action"].isin(INTO_USE)]
-    about = moves[(moves["version"] == str(number)) | (moves["previous"] == str(number))]
-    if about.empty:
+    out = taken_out(read_records(paths), version.number, version.digest)
+    if out is None or out["action"] != ROLLED_BACK:
         return ""
-    last = about.iloc[-1]
-    if last["action"] != ROLLED_BACK or last["previous"] != str(number):
-        return ""
-    by, why = last["by"] or "somebody", last["why"] or "no reason given"
-    return f"rolled back on {last['at'][:10]} by {by} ({why})"
+    by, why = out["by"] or "somebody", out["why"] or "no reason given"
+    return f"rolled back on {out['at'][:10]} by {by} ({why})"
 
 
 def _is_passing(_task: object, _run: object, state: Any) -> bool:

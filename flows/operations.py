@@ -35,7 +35,10 @@ def retrain(
 
 @operations_app.command()
 def serve(
-    port: Annotated[int, typer.Option(help="Port of the Prefect server, on 127.0.0.1.")] = 4200,
+    port: Annotated[
+        int,
+        typer.Option(min=0, max=65_535, help="Port of the Prefect server on 127.0.0.1; 0: any."),
+    ] = 4200,
 ) -> None:
     """Stand by: look into the inbox on a schedule, retrain, promote, audit; until Ctrl-C.
 

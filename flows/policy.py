@@ -6,7 +6,9 @@ from typing import Annotated
 import pandas as pd
 from pydantic import Field
 
-from tasks.core.params import Section
+from tasks.core.ledger import Ledger
+from tasks.core.params import Section, load_section
+from tasks.core.paths import Paths
 
 
 class Params(Section):
@@ -15,9 +17,9 @@ class Params(Section):
     new_pictures: Annotated[int, Field(ge=1)]
     new_children: Annotated[int, Field(ge=1)]
     children: list[str]
-    days: Annotated[float, Field(gt=0)]
+    days: Annotated[float, Field(gt=0, le=36_500)]
     on_drift: bool
-    poll_minutes: Annotated[float, Field(gt=0)] | None
+    poll_minutes: Annotated[float, Field(ge=0.1, le=525_600)] | None
     cron: str | None
     full_audit_cron: str | None
     commit: bool
@@ -38,7 +40,8 @@ def due(
     Parameters
     ----------
     untrained
-        Accepted pictures that no model has seen, one row each, with `age_band` and `subject_id`.
+        Accepted pictures that no model has seen (`untrained_pictures`), one row each, with
+        `age_band` and `subject_id`.
     last_training
         When a pass last trained; None where none ever did. With a time zone, as `now`.
     now
@@ -82,3 +85,30 @@ def count_children(untrained: pd.DataFrame, params: Params) -> int:
     """Count the people of the bands that count as children."""
     in_bands = untrained["age_band"].isin(params.children)
     return int(untrained.loc[in_bands, "subject_id"].nunique())
+
+
+def datasets_read(paths: Paths) -> frozenset[str]:
+    """Return the names of the data sets that a run reads (`ingest.datasets`)."""
+    from tasks.ingest.stage import Params as IngestParams
+
+    return frozenset(load_section(paths.params, "ingest", IngestParams).datasets)
+
+
+def untrained_pictures(paths: Paths, ledger: Ledger) -> pd.DataFrame:
+    """Return the accepted pictures that the next training would be the first to see.
+
+    Parameters
+    ----------
+    paths
+        The project's paths.
+    ledger
+        The project's ledger.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `Ledger.untrained`, without the data sets that params do not name: no training reads
+        those, so that they make none due.
+    """
+    untrained = ledger.untrained()
+    return untrained[untrained["dataset"].isin(datasets_read(paths))]

@@ -4,17 +4,22 @@ The order is the same for a pass and for a person: decide; write the decision an
 promotions.csv; commit and tag; move the alias last. Killed between any two, the same call goes on.
 """
 
+from typing import Any
+
 import pandas as pd
 
 from flows import git_versions
 from flows.policy import Params as RetrainParams
+from flows.unfinished import assert_own_store, finish_promotion
+from flows.worst_group import worst_tags
 from tasks.core.errors import UserError
 from tasks.core.files import write_text
 from tasks.core.ledger import Ledger
 from tasks.core.locks import alone
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
-from tasks.gate.decision import DECISION, Decision, read_decision
+from tasks.core.tables import write_csv
+from tasks.gate.decision import ANSWERS, DECISION, Decision, read_decision
 from tasks.gate.settings import Params
 from tasks.register.records import (
     APPROVED,
@@ -24,6 +29,7 @@ from tasks.register.records import (
     WAITING,
     append_record,
     read_records,
+    taken_out,
 )
 
 PAGE = "decision.html"
@@ -56,6 +62,8 @@ def judge(paths: Paths) -> Decision:
     challenger, champion = registry.challenger(paths), registry.champion(paths)
     if challenger is None:
         raise UserError("there is no challenger to judge; `affectgap retrain` trains one")
+    if champion is None:
+        assert_own_store(paths)
     if champion is not None and champion.number == challenger.number:
         decision = read_decision(paths.decision(champion.number) / DECISION)
         if decision is None:
@@ -87,20 +95,24 @@ def record(paths: Paths, decision: Decision, by: str = "", why: str = "") -> str
     waits = load_section(paths.params, "promote", Params).require_approval
     action = REFUSED if not decision.passed else WAITING if waits else PROMOTED
     folder = paths.decision(decision.challenger.version)
-    write_text(folder / PAGE, page(decision))
-    write_text(folder / DECISION, decision.to_json())
+    if decision.answers is not None:
+        write_csv(decision.answers, folder / ANSWERS)
+    # By its id it stays when the version is judged again; under the plain name is the latest.
+    for name in (f"{decision.decision_id}.html", PAGE):
+        write_text(folder / name, page(decision))
+    for name in (f"{decision.decision_id}.json", DECISION):
+        write_text(folder / name, decision.to_json())
     reasons = " ".join(decision.reasons) or "every rule that could be judged passed"
     tags = {
         "decision": action,
         "decision_id": decision.decision_id,
         "reasons": reasons[:_LONGEST_TAG],
-        "worst_group": decision.worst_group,
-        "worst_recall": _share(decision.worst_recall),
+        **worst_tags(decision),
         "compared_with": str(decision.champion.version) if decision.champion else "the floors",
         "compared_with_run": decision.champion.run_id if decision.champion else "",
     }
     registry.set_tags(paths, decision.challenger.version, tags)
-    said = why or ("" if decision.passed else reasons)
+    said = " ".join(filter(None, [*decision.reasons, why]))
     append_record(paths, _line(paths, decision, action, by, said))
     return action
 
@@ -124,7 +136,10 @@ def promote_command(paths: Paths, approve: int | None, by: str, why: str) -> lis
     """
     retrain, run = paths.at("work/retrain.lock"), paths.at("work/run.lock")
     with alone(retrain, _BUSY), alone(run, _BUSY):
-        return _judge(paths, by, why) if approve is None else _approve(paths, approve, by, why)
+        finished = finish_promotion(paths)
+        if approve is None:
+            return [*finished, *_judge(paths, by, why)]
+        return [*finished, *_approve(paths, approve, by, why)]
 
 
 def _judge(paths: Paths, by: str, why: str) -> list[str]:
@@ -132,7 +147,7 @@ def _judge(paths: Paths, by: str, why: str) -> list[str]:
     from tasks.register import registry
 
     challenger = registry.challenger(paths)
-    if challenger and _standing(read_records(paths), challenger.number) == ROLLED_BACK:
+    if challenger and _how_taken_out(paths, challenger) == ROLLED_BACK:
         raise UserError(
             f"version {challenger.number} was taken out of use by a rollback; to put it back, "
             + _how(challenger.number)
@@ -144,6 +159,7 @@ def _judge(paths: Paths, by: str, why: str) -> list[str]:
         return [f"version {number} is in use already; nothing to judge"]
     action = record(paths, decision, by, why)
     lines = [f"version {number}: {action}", *(f"  {reason}" for reason in decision.reasons)]
+    lines += [f"  {decision.notice}"] if decision.reasons and decision.notice else []
     lines.append(f"  all rules: {paths.decision(number) / PAGE}")
     if action == WAITING:
         lines.append(f"  to let it through: {_how(number)}")
@@ -164,7 +180,8 @@ def _approve(paths: Paths, number: int, by: str, why: str) -> list[str]:
     if decision is None or decision.challenger.digest != version.digest:
         raise UserError(f"version {number} was not judged; run `affectgap promote` first")
     if not decision.passed:
-        raise UserError(f"version {number} did not pass the gate: {decision.reasons[0]}")
+        said = f" ({decision.notice})" if decision.notice else ""
+        raise UserError(f"version {number} did not pass the gate: {decision.reasons[0]}{said}")
     then, now = decision.champion, champion.number if champion else None
     if (then.version if then else None) != now:
         raise UserError(
@@ -188,7 +205,8 @@ def _into_use(paths: Paths, decision: Decision, action: str, why: str) -> list[s
     if action not in (PROMOTED, APPROVED):
         return lines
     lines += git_versions.tag_version(paths, policy, number, message)
-    registry.promote(paths, number)
+    rival = decision.champion.version if decision.champion else None
+    registry.promote(paths, number, rival, line_of(paths, decision, action))
     Ledger(paths.ledger).mark_promoted(digest, number)
     return [*lines, f"version {number} is in use now; back with `affectgap rollback`"]
 
@@ -213,23 +231,27 @@ def _line(paths: Paths, decision: Decision, action: str, by: str, why: str) -> d
     }
 
 
+def line_of(paths: Paths, decision: Decision, action: str) -> str:
+    """Return the decision_id of the line in promotions.csv that `record` wrote."""
+    return _id_of_line(read_records(paths), decision, action)
+
+
 def _id_of_line(records: pd.DataFrame, decision: Decision, action: str) -> str:
-    """Return the decision's id; once more approved after a rollback, it is another line."""
-    name, number = decision.decision_id, decision.challenger.version
-    own = records["version"] == str(number)
-    if action != APPROVED or _standing(records, number) != ROLLED_BACK:
-        same = own & (records["action"] == action)
-        ids = [known for known in records["decision_id"][same] if known.split(".")[0] == name]
-        return ids[-1] if ids else name
-    return f"{name}.{int((own & (records['action'] == APPROVED)).sum()) + 2}"
+    """Return the decision's id; let through once more after it was left, it is another line."""
+    name, version = decision.decision_id, decision.challenger
+    own = records[(records["version"] == str(version.version)) & (records["action"] == action)]
+    if action in (PROMOTED, APPROVED) and (
+        taken_out(records, version.version, version.digest) is not None
+    ):
+        return f"{name}.{len(own) + 2}"
+    ids = [known for known in own["decision_id"] if known.split(".")[0] == name]
+    return ids[-1] if ids else name
 
 
-def _standing(records: pd.DataFrame, number: int) -> str:
-    """Return the last action about a version; `rolled_back` where that took it out of use."""
-    own, back = records["version"] == str(number), records["action"] == ROLLED_BACK
-    left = back & (records["previous"] == str(number))
-    actions = records["action"].mask(own & back, PROMOTED)[own | left]  # it came back into use
-    return str(actions.iloc[-1]) if len(actions) else ""
+def _how_taken_out(paths: Paths, version: Any) -> str:
+    """Return by which action a version was taken out of use, "" where it was not."""
+    out = taken_out(read_records(paths), version.number, version.digest)
+    return "" if out is None else str(out["action"])
 
 
 def _how(number: int) -> str:

@@ -24,6 +24,7 @@ from flows.server import prefect_server
 from tasks.core import tracking
 from tasks.core.errors import AffectGapError
 from tasks.core.locks import alone
+from tasks.core.no_room import FULL, says_full
 from tasks.core.params import load_yaml
 from tasks.core.paths import STUDY_RUN, Paths
 
@@ -231,6 +232,8 @@ def _failure(stage: str, lines: list[str]) -> StageFailedError:
     if told:
         mistake = any("exited with 2" in line for line in lines)
         return StageFailedError("\n".join(told), 2 if mistake else 1)
+    if any(says_full(line) for line in lines):
+        return StageFailedError(FULL, 1)
     rest = "\n".join(lines[-20:])
     return StageFailedError(f"stage {stage} failed:\n{rest}", 1)
 

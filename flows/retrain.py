@@ -4,19 +4,17 @@ Take in what is ready, say how it differs, ask the policy, and where it says so 
 promote (flows/one_pass.py). One pass at a time; one that died is closed and done again.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 from rich.console import Console
 
 from flows import policy
 from flows.dvc_graph import mend_after_a_crash
+from flows.failures import Failures
+from flows.unfinished import finish_promotion
 from tasks.core.errors import AffectGapError, UserError
-from tasks.core.files import write_text
 from tasks.core.ledger import Ledger
 from tasks.core.locks import alone
 from tasks.core.params import load_section
@@ -24,7 +22,8 @@ from tasks.core.paths import Paths
 
 ASKED = "asked for (--now)"
 TRAINED, WAITED = "trained", "waiting"  # states of a pass that trained
-_TRIES = 3  # of a pass that failed by no mistake of the user's, on a schedule
+NOTHING_TO_DO = "nothing_to_do"
+_AT_WORK = "at work here"  # what every command says that finds another one
 
 
 class BusyError(UserError):
@@ -60,11 +59,12 @@ def retrain(
     AffectGapError
         With the failing step's own line.
     """
-    with _alone(paths):
+    with alone_here(paths):
         _say(console, [f"mended: {line}" for line in mend_after_a_crash(paths.root)])
         ledger = Ledger(paths.ledger)
-        for number in ledger.close_dead_passes():
+        for number in ledger.close_dead_passes(alone=True):
             _say(console, [f"closed: pass {number}, which died"])
+        _say(console, finish_promotion(paths))  # before anything is judged against what is in use
         return _Pass(paths, ledger, console, quiet).carry_out(now, scheduled)
 
 
@@ -76,29 +76,25 @@ class _Pass:
         self.ledger = ledger
         self.console = console
         self.quiet = quiet
+        self.failures = Failures(paths)
 
     def carry_out(self, now: bool, scheduled: bool) -> list[str]:
         """See `retrain`."""
         from flows.intake import take_in_inbox
 
         ended, asked = self._last_pass()
-        if ended in ("died", "failed"):
-            from flows.one_pass import finish_promotion
-
-            _say(self.console, finish_promotion(self.paths))
         taken = take_in_inbox(self.paths, lambda line: _say(self.console, [line]))
         moved = [one for one in taken if one.state != "not_ready"]
         self._advise()
         asked_again = ended == "died" and asked == ASKED
         reason = ASKED if now or asked_again else why_due(self.paths, self.ledger)
-        if reason and scheduled and (held := self._held_back()):
+        if reason and scheduled and (held := self.failures.held_back(datetime.now(UTC))):
             return [held]
         if not reason:
             line = f"training: {what_is_missing(self.paths, self.ledger)}"
             if moved:
-                self.ledger.end_pass(
-                    self.ledger.start_pass("the inbox"), "nothing_to_do", line, None
-                )
+                number = self.ledger.start_pass("the inbox")
+                self.ledger.end_pass(number, NOTHING_TO_DO, line, None)
             return [line]
         return self._train(reason, scheduled)
 
@@ -111,9 +107,12 @@ class _Pass:
         try:
             done = train_and_judge(self.paths, number, reason, self.console, self.quiet)
         except Exception as error:
-            told = str(error).strip().splitlines() or [type(error).__name__]
-            self.ledger.end_pass(number, "failed", told[0], None)
-            self._remember_failure(error, told[0])
+            told, *_ = str(error).strip().splitlines() or [type(error).__name__]
+            if _is_busy(error):  # it comes again by itself: no failure
+                self.ledger.end_pass(number, NOTHING_TO_DO, told, None)
+                raise BusyError(told) from None
+            self.ledger.end_pass(number, "failed", told, None)
+            self.failures.remember(error, told, datetime.now(UTC))
             raise
         except BaseException as error:  # Ctrl-C, SIGTERM
             self.ledger.end_pass(number, "died", "it was stopped", None)
@@ -122,11 +121,13 @@ class _Pass:
             raise AffectGapError("stopped; `affectgap retrain` goes on where it was") from None
         state = WAITED if done.decision == WAITING else TRAINED
         self.ledger.end_pass(number, state, done.decision, done.version)
-        self._failure.unlink(missing_ok=True)
+        self.failures.forget()
         return done.lines
 
     def _last_pass(self) -> tuple[str, str]:
+        """Return state and trigger of the last pass that set about a training, "" without one."""
         passes = self.ledger.passes()
+        passes = passes[passes["state"] != NOTHING_TO_DO]
         if passes.empty:
             return "", ""
         return str(passes.iloc[-1]["state"]), str(passes.iloc[-1]["trigger"])
@@ -136,7 +137,8 @@ class _Pass:
         from flows.drift import advise
 
         batches = self.ledger.batches()
-        new = batches["batch"].isin(self.ledger.untrained()["batch"]) & batches["drift"].isna()
+        untrained = policy.untrained_pictures(self.paths, self.ledger)
+        new = batches["batch"].isin(untrained["batch"]) & batches["drift"].isna()
         for batch, dataset in batches.loc[new, ["batch", "dataset"]].itertuples(index=False):
             page = self.paths.at(f"reports/drift/{batch}.md")
             if batch == dataset or page.exists():  # a whole data set; nothing could be compared
@@ -150,41 +152,12 @@ class _Pass:
             told = "not compared" if effect is None else f"largest effect {effect:.2f}"
             _say(self.console, [f"drift of {batch}: {told}; {page}"])
 
-    @property
-    def _failure(self) -> Path:
-        return self.paths.at("work/retrain/failed.json")
-
-    def _remember_failure(self, error: Exception, told: str) -> None:
-        state, tries = state_of(self.paths), 1
-        if (before := self._known_failure()) and before["state"] == state:
-            tries += int(before["tries"])
-        mistake = isinstance(error, AffectGapError) and error.exit_code == 2
-        record = {"state": state, "tries": tries, "mistake": mistake, "told": told}
-        write_text(self._failure, json.dumps(record, indent=2) + "\n")
-
-    def _held_back(self) -> str:
-        """Say why a schedule does not try once more what failed; "" where it does."""
-        before = self._known_failure()
-        if not before or before["state"] != state_of(self.paths):
-            return ""
-        if before["mistake"] or before["tries"] >= _TRIES:
-            again = "it is tried again when data, params or code change, or by `affectgap retrain`"
-            return f"the last pass failed: {before['told']}; {again}"
-        return ""
-
-    def _known_failure(self) -> dict[str, object] | None:
-        try:
-            known: dict[str, object] = json.loads(self._failure.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return known
-
 
 def why_due(paths: Paths, ledger: Ledger) -> str:
     """Return the policy's reason to train now, "" where there is none."""
     from tasks.drift.settings import Params as DriftParams
 
-    untrained, batches = ledger.untrained(), ledger.batches()
+    untrained, batches = policy.untrained_pictures(paths, ledger), ledger.batches()
     effects = batches.loc[batches["batch"].isin(untrained["batch"]), "drift"].dropna()
     return policy.due(
         untrained,
@@ -199,7 +172,7 @@ def why_due(paths: Paths, ledger: Ledger) -> str:
 def what_is_missing(paths: Paths, ledger: Ledger) -> str:
     """Say how far from a training the policy is."""
     params = load_section(paths.params, "retrain", policy.Params)
-    untrained, last = ledger.untrained(), last_training(ledger)
+    untrained, last = policy.untrained_pictures(paths, ledger), last_training(ledger)
     pictures = f"{len(untrained)} of {params.new_pictures} new pictures"
     children = f"{policy.count_children(untrained, params)} of {params.new_children} new children"
     days = (datetime.now(UTC) - last).days if last else 0
@@ -216,27 +189,21 @@ def last_training(ledger: Ledger) -> datetime | None:
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
-def state_of(paths: Paths) -> str:
-    """Return a digest of what a training depends on: data, params, stages and code."""
-    files = [paths.params, paths.at("dvc.yaml"), *paths.raw.glob("*.dvc")]
-    files += paths.root.glob("tasks/**/*.py")
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        digest.update(f"{path.relative_to(paths.root)}\0".encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
-
-
 @contextmanager
-def _alone(paths: Paths) -> Iterator[None]:
+def alone_here(paths: Paths) -> Iterator[None]:
+    """Hold the lock of a pass; raises BusyError where another pass or command is at work here."""
     busy = f"{paths.root}: another pass is at work here (`affectgap status` shows it)"
     try:
         with alone(paths.at("work/retrain.lock"), busy):
             yield
     except UserError as error:
-        if "at work here" in str(error):
+        if _is_busy(error):
             raise BusyError(str(error)) from None
         raise
+
+
+def _is_busy(error: Exception) -> bool:
+    return isinstance(error, UserError) and _AT_WORK in str(error)
 
 
 def _say(console: Console, lines: list[str]) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ EVENT = "affectgap.data.arrived"  # other systems fire it when they have put a b
 SERVER_VARIABLE = "AFFECTGAP_SERVE_PID"  # the process that starts these runs
 PROCESS_TAG = "process: "
 _WIDTH = 120  # characters a line of the log
+_AUDIT_WAITS_S = 12 * 3600  # for a pass that a person started: the next audit is a week away
+_LOOK_S = 60
 
 
 @flow(name=INBOX, persist_result=False, retries=0)
@@ -46,14 +50,26 @@ def audit_everything(root: str) -> Any:
     from flows.full_audit import full_audit
 
     paths = _begin(root)
+    until = time.monotonic() + _AUDIT_WAITS_S
     try:
-        lines = full_audit(paths)
+        lines = _when_free(lambda: full_audit(paths), until)
     except AffectGapError as error:
         print_line(f"error: {error}")
         return Failed(message=str(error))
     for line in lines:
         print_line(line)
     return Completed(message="\n".join(lines))
+
+
+def _when_free(audit: Callable[[], list[str]], until: float) -> list[str]:
+    """Audit as soon as no pass is at work here; raises BusyError where one still is at `until`."""
+    while True:
+        try:
+            return audit()
+        except BusyError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(_LOOK_S)
 
 
 def print_line(line: str) -> None:

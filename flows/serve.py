@@ -36,7 +36,7 @@ from flows.scheduled import (
     look_into_inbox,
 )
 from flows.server import Server, standing_server
-from tasks.core.errors import ParamsError
+from tasks.core.errors import AffectGapError, ParamsError
 from tasks.core.files import write_text
 from tasks.core.locks import alone
 from tasks.core.params import load_section
@@ -68,6 +68,8 @@ def serve(paths: Paths, port: int, console: Console) -> None:
         Where another one serves here already, or the port is taken.
     ParamsError
         For a cron line that is none.
+    AffectGapError
+        Where the Prefect server does not answer, or does not start again.
     """
     params = load_section(paths.params, "retrain", Params)
     deployments = _deployments(paths, params)
@@ -76,7 +78,8 @@ def serve(paths: Paths, port: int, console: Console) -> None:
     with alone(paths.at("work/serve.lock"), busy), _ending(console), _server(paths, port) as server:
         os.environ[SERVER_VARIABLE] = str(os.getpid())
         try:
-            asyncio.run(_stand_by(deployments, server, console))
+            with _in_one_line(server):
+                asyncio.run(_stand_by(deployments, server, console))
         except (KeyboardInterrupt, asyncio.CancelledError):
             console.print("ending; what is at work is done again at the next start")
 
@@ -119,6 +122,25 @@ async def _keep_looking(ids: dict[str, UUID], server: Server | None, console: Co
             lines = [f"the Prefect server did not answer: {error}"]
         for line in lines:
             console.print(line, highlight=False)
+
+
+@contextmanager
+def _in_one_line(server: Server | None) -> Iterator[None]:
+    """Say in one line what ends this: the server is away, or what a task of ours says."""
+    try:
+        yield
+    except (AffectGapError, HTTPError, PrefectException, BaseExceptionGroup) as error:
+        first: BaseException = error
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        if isinstance(first, AffectGapError):
+            raise first from None
+        if not isinstance(first, HTTPError | PrefectException):
+            raise
+        told = " ".join(str(first).split())
+        url = server.url if server else os.environ["PREFECT_API_URL"]
+        remedy = "" if server else "; is PREFECT_API_URL what it should be?"
+        raise AffectGapError(f"{url}: Prefect does not answer ({told[:200]}){remedy}") from first
 
 
 class _Runner(Runner):

@@ -4,6 +4,7 @@ Prefect's own ephemeral server outlives a parent that is killed; this one is tol
 Where `PREFECT_API_URL` names a server, that one is used.
 """
 
+import errno
 import os
 import socket
 import subprocess
@@ -54,6 +55,8 @@ class Server:
             # Prefect's page asks the server where it is; unless told, it says port 4200.
             "PREFECT_SERVER_API_HOST": HOST,
             "PREFECT_SERVER_API_PORT": str(self.port),
+            # By default a page of any address may read and change what is here.
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(self._own_addresses()),
             # In memory, a server that is started again would not know who is running.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": _LEASES,
         }
@@ -77,6 +80,9 @@ class Server:
         raise AffectGapError(
             f"{self._log}: the Prefect server did not start; `dvc repro` works without it"
         )
+
+    def _own_addresses(self) -> list[str]:
+        return [f"http://{host}:{self.port}" for host in (HOST, "localhost")]
 
     def is_running(self) -> bool:
         """Tell whether its process is there."""
@@ -127,15 +133,16 @@ def standing_server(root: Path, port: int) -> Iterator[Server]:
     Raises
     ------
     UserError
-        Where something else listens on the port.
+        Where something else listens on the port, or it is not for this user (those below 1024).
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
-        except OSError:
+        except OSError as error:
+            why = "is taken" if error.errno == errno.EADDRINUSE else f"({error.strerror})"
             raise UserError(
-                f"port {port} of {HOST} is taken; `affectgap serve --port N` takes another"
+                f"port {port} of {HOST} {why}; `affectgap serve --port N` takes another"
             ) from None
     with _running(Server(root, port, standing=True)) as server:
         yield server

@@ -7,13 +7,16 @@ from textwrap import shorten
 
 import pandas as pd
 
+from flows.policy import datasets_read
 from flows.retrain import what_is_missing, why_due
+from flows.worst_group import notices, worst_words
 from tasks.core.errors import AffectGapError
 from tasks.core.ledger import Ledger
 from tasks.core.paths import Paths
 from tasks.core.process import is_dead
 
 _LAST_PASSES = 5
+_STORES = ("sqlalchemy", "alembic", "mlflow", "prefect", "httpx")  # whose errors are no defects
 _WIDTH = 90  # characters of what came out of a pass
 
 
@@ -41,16 +44,23 @@ def status_lines(paths: Paths) -> list[str]:
 
 
 def _said(part, *arguments) -> list[str]:  # type: ignore[no-untyped-def]
-    """Return a part's lines; the others are shown where it has a fault."""
+    """Return a part's lines; the others are shown where it has a fault, as a damaged store."""
     try:
         return list(part(*arguments))
     except AffectGapError as error:
         return str(error).splitlines()
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in _STORES:
+            raise
+        told, *_ = str(error).strip().splitlines() or [""]
+        name = part.__name__.strip("_").replace("_", " ").removeprefix("model ")
+        return [f"{name:<12} cannot be told: {type(error).__name__}: {shorten(told, _WIDTH)}"]
 
 
 def _model_in_use(paths: Paths) -> Iterator[str]:
-    from tasks.register.records import WAITING, last_records
-    from tasks.register.registry import champion, previous
+    from flows.registry import withdrawn_batches
+    from tasks.register.records import WAITING, last_record, read_records
+    from tasks.register.registry import champion, previous, versions
 
     version, before = champion(paths), previous(paths)
     if version is None:
@@ -58,25 +68,19 @@ def _model_in_use(paths: Paths) -> Iterator[str]:
         return
     back = f", before it version {before.number}" if before else ""
     yield f"in use       version {version.number} ({version.digest}){back}"
-    group, recall = version.tags.get("worst_group"), version.tags.get("worst_recall")
-    if group and recall:
-        yield f"worst group  {group}: recall {float(recall):.2f}"
+    if worst := worst_words(version.tags):
+        yield f"worst group  recall of {worst}"
+        yield from (f"             {notice}" for notice in notices([version.tags]))
     else:
         yield "worst group  not known: every group was too small to be judged (promote.min_n)"
-    for number, row in last_records(paths).items():
-        if row["action"] == WAITING and number > version.number:
-            how = f"affectgap promote --approve {number} --by NAME --why REASON"
-            yield f"waiting      version {number} passed the gate: {how}"
-    yield from _withdrawn(paths, version.digest)
-
-
-def _withdrawn(paths: Paths, digest: str) -> Iterator[str]:
-    ledger = Ledger(paths.ledger)
-    batches, trainings = ledger.batches(), ledger.trainings()
-    seen = set(trainings.loc[trainings["digest"] == digest, "batch"])
-    gone = batches[(batches["state"] == "withdrawn") & batches["batch"].isin(seen)]
-    if len(gone):
-        names = ", ".join(gone["batch"])
+    records = read_records(paths)
+    for newer in (one for one in versions(paths) if one.number > version.number):
+        row = last_record(records, newer.number, newer.digest)
+        if row is not None and row["action"] == WAITING:
+            how = f"affectgap promote --approve {newer.number} --by NAME --why REASON"
+            yield f"waiting      version {newer.number} passed the gate: {how}"
+    if gone := withdrawn_batches(paths, version):
+        names = ", ".join(gone)
         yield f"             was trained with what is withdrawn now: {names} (retrain --now)"
 
 
@@ -99,10 +103,13 @@ def _untrained(paths: Paths, ledger: Ledger) -> Iterator[str]:
     reason = why_due(paths, ledger)
     yield f"training     {f'due: {reason}' if reason else what_is_missing(paths, ledger)}"
     untrained, batches = ledger.untrained(), ledger.batches().set_index("batch")
+    read = datasets_read(paths)
     for batch, rows in untrained.groupby("batch", sort=False):
         drift = batches.loc[batch, "drift"]
         told = "" if pd.isna(drift) else f", drift {drift:.2f}"
         people = rows["subject_id"].nunique()
+        if (dataset := rows["dataset"].iloc[0]) not in read:
+            told = f"; not read: ingest.datasets has no {dataset}"
         yield f"             {batch}: {len(rows)} pictures of {people} people{told}"
 
 

@@ -95,11 +95,12 @@ def _mend(root: Path) -> None:
 
 def _bring_to(root: Path, commit: str, files: dict[str, str]) -> None:
     """Check the asker's commit out and write the files that may differ from it."""
-    if _git(root, "rev-parse", "HEAD").stdout.strip() != commit:
+    if _git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode != 0:
         _git(root, "fetch", "--quiet")
-        done = _git(root, "checkout", "--quiet", "--force", "--detach", commit)
-        if done.returncode != 0:
-            raise UserError(f"{root}: {done.stderr.strip()}; push the commit where workers fetch")
+    # Also where it stands at the commit: an earlier asker's files may differ from this one's.
+    done = _git(root, "checkout", "--quiet", "--force", "--detach", commit)
+    if done.returncode != 0:
+        raise UserError(f"{root}: {done.stderr.strip()}; push the commit where workers fetch")
     for name, text in files.items():
         path = root / name
         if not path.resolve().is_relative_to(root.resolve()):

@@ -18,6 +18,7 @@ from tasks.core import ranks, tracking
 from tasks.core.digests import input_digests
 from tasks.core.errors import AffectGapError, UserError
 from tasks.core.locks import alone
+from tasks.core.no_room import FULL, is_full
 from tasks.core.params import Section, load_section
 from tasks.core.paths import STAGE_OUTS, STUDY_OUTS, STUDY_RUN, Paths, find_root
 from tasks.core.process import die_with_parent, starter_pid
@@ -48,6 +49,11 @@ def main(argv: list[str]) -> int:
         return error.exit_code
     except tracking.KilledError:
         return 143
+    except Exception as error:
+        if not is_full(error):
+            raise
+        print(f"error: {FULL}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -91,7 +91,7 @@ def london_parts(source: Path, start: Path, later: Path, held_out: int = 20) -> 
     Both parts hold the whole table of people. Who comes later is spread over both genders by taking
     every fifth person. Returns the number of pictures of each part.
     """
-    pictures = sorted(source.glob("*_front/*.jpg"))
+    pictures = sorted(source.glob("*_front/[0-9]*.jpg"))  # not what macOS hides beside them
     people = sorted({path.name[:3] for path in pictures})
     late = set(people[::5][:held_out])
     counts = [0, 0]

@@ -32,6 +32,7 @@ from tasks.core.paths import Paths
 
 _PASS = ("retrain", "--quiet")
 _ROOM_BYTES = 8 * 10**9  # of which tmpfs takes only what is written
+_GRACE_S = 20  # in which processes of a command that ended must end too
 _PASS_S = 1800  # more than any pass here takes
 _CLOCK = """
 #define _GNU_SOURCE
@@ -124,7 +125,7 @@ def server_gone(ready: Paths, expected: Outcome, folder: Path) -> str:
     assert server is not None
     server.send_signal(signal.SIGKILL)
     code = process.wait(timeout=_PASS_S)
-    assert not our_processes(paths)
+    assert wait_until(lambda: not our_processes(paths), _GRACE_S), our_processes(paths)
     run(paths, *_PASS)
     assert_whole(paths, expected, given)
     return f"the pass whose server was killed left with {code}; the next one ended it"
@@ -165,7 +166,7 @@ def full_disk(ready: Paths, expected: Outcome, disk: Path, free_mb: float) -> st
         said = _said(paths)
         assert code != 0, "there was room for everything"
         assert "Traceback" not in said, said[-3000:]
-        assert not our_processes(paths)
+        assert wait_until(lambda: not our_processes(paths), _GRACE_S), our_processes(paths)
         _resize(disk, _ROOM_BYTES)
         run(paths, *_PASS)
         assert_whole(paths, expected, given)

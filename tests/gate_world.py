@@ -16,7 +16,7 @@ USUAL = {
     "min_n": 20,
     "min_subjects": 5,
     "confidence": 0.95,
-    "resamples": 150,
+    "resamples": 100,
     "seed": 7,
     "margins": {
         "overall": 0.03,
@@ -61,6 +61,7 @@ def answers(table, right=0.7, seed=1, spoilt=None, sure=0.8, flips=0.1, labels=S
         correct &= ~spoilt(test).to_numpy()
     other = {name: labels[(place + 1) % len(labels)] for place, name in enumerate(labels)}
     said = test["emotion"].where(correct, test["emotion"].map(other))
+    said = said.where(said.isin(labels), labels[0])  # a label that it lacks is read as another
     probabilities = {
         f"p_{name}": np.where(said == name, sure, (1 - sure) / (len(labels) - 1)) for name in labels
     }
@@ -73,12 +74,21 @@ def params(**changed) -> Params:
     return Params.model_validate(USUAL | changed)
 
 
-def judge(table, challenger, champion=None, frozen=None, seen=SEEN, champion_seen=SEEN, **changed):
+def judge(
+    table,
+    challenger,
+    champion=None,
+    frozen=None,
+    seen=SEEN,
+    champion_seen=SEEN,
+    earlier=None,
+    **changed,
+):
     """Judge version 2 against version 1 (None: it is the first); all test pictures are frozen."""
     new = (Contender(2, "b" * 12, "run-2"), challenger, seen)
     old = champion and (Contender(1, "a" * 12, "run-1"), champion, champion_seen)
     ids = table["image_id"][table["split"] == "test"] if frozen is None else frozen
-    return decide(table, ids, new, old, params(**changed))
+    return decide(table, ids, new, old, params(**changed), earlier or {})
 
 
 def rule(decision, name, group="all", part="frozen") -> pd.Series:

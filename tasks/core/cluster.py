@@ -90,10 +90,11 @@ class Cluster(Executor):
     def wait_for(self, sent: "Future[Any]") -> Any:
         """Wait for a call's result; raises UserError where the cluster cannot give one."""
         while True:
+            ended = sent.done()  # looked at first: a call may end just as the waiting does
             try:
                 return sent.result(_LOOK_EVERY_S)
             except TimeoutError:
-                if sent.done():
+                if ended:
                     raise  # the call's own
                 self._require_workers()
             except self._killed as error:

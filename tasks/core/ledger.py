@@ -8,7 +8,6 @@ changes nothing. Every method is one transaction, so that a killed process leave
 
 import json
 import os
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from tasks.core.ledger_file import (
     LedgerFile,
     add_event,
     add_pictures,
+    read_pictures,
 )
 from tasks.core.ledger_tables import (
     BATCHES,
@@ -143,7 +143,7 @@ class Ledger:
         rows = batches_of(self._events())
         with self._file.reading() as database:
             parts = [
-                _read_pictures(database, "WHERE sha256 IN ({})", sha256s[start : start + _ASKED])
+                read_pictures(database, "WHERE sha256 IN ({})", sha256s[start : start + _ASKED])
                 for start in range(0, len(sha256s), _ASKED)
             ]
         table = pd.concat(parts) if parts else pd.DataFrame(columns=["event"])
@@ -228,12 +228,12 @@ class Ledger:
                     add_event(database, "trained", {"digest": digest}, batch, pass_id)
 
     def mark_promoted(self, digest: str, version: int) -> None:
-        """Write down the registry's version of a model; again: nothing."""
-        detail = {"digest": digest, "version": version}
-        known = [event.detail for event in self._events() if event.kind == "promoted"]
-        if detail not in known:
-            with self._file.writing() as database:
-                add_event(database, "promoted", detail)
+        """Write down that a version came into use; again: nothing."""
+        self._mark_version("promoted", digest, version)
+
+    def mark_registered(self, digest: str, version: int) -> None:
+        """Write down the registry's version of a model that is not in use; again: nothing."""
+        self._mark_version("registered", digest, version)
 
     def set_drift(self, batch: str, effect: float | None) -> None:
         """Keep the largest effect by which a batch differs from the training data."""
@@ -254,13 +254,23 @@ class Ledger:
             told = {"state": state, "detail": detail, "version": version}
             add_event(database, "pass_ended", told, pass_id=pass_id)
 
-    def close_dead_passes(self) -> list[int]:
-        """End, as `died`, the running passes whose process on this machine is gone."""
+    def close_dead_passes(self, alone: bool = False) -> list[int]:
+        """End, as `died`, the running passes whose process on this machine is gone.
+
+        With `alone` (the caller holds a pass's lock) those of other machines' names as well.
+        """
         running = [row for row in passes_of(self._events()) if row["state"] == "running"]
-        dead = [int(row["pass_id"]) for row in running if is_dead(row["process"])]
+        dead = [int(row["pass_id"]) for row in running if alone or is_dead(row["process"])]
         for pass_id in dead:
             self.end_pass(pass_id, "died", "its process is gone", None)
         return dead
+
+    def _mark_version(self, kind: str, digest: str, version: int) -> None:
+        detail = {"digest": digest, "version": version}
+        known = [event.detail for event in self._events() if event.kind == kind]
+        if detail not in known:
+            with self._file.writing() as database:
+                add_event(database, kind, detail)
 
     def _events(self) -> list[Event]:
         with self._file.reading() as database:
@@ -273,17 +283,8 @@ class Ledger:
     def _pictures(self, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
         """Return the pictures of these batches, in their order and by path."""
         with self._file.reading() as database:
-            table = _read_pictures(database)
+            table = read_pictures(database)
         return _named(table, rows)
-
-
-def _read_pictures(
-    database: sqlite3.Connection, where: str = "", values: Sequence[Any] = ()
-) -> pd.DataFrame:
-    """Read pictures with the event that brought them; `{}` of `where` holds the values."""
-    query = f"SELECT event, {', '.join(PICTURE_COLUMNS)} FROM pictures {where} ORDER BY event, path"
-    marks = ", ".join("?" * len(values))
-    return pd.read_sql_query(query.format(marks), database, params=tuple(values))
 
 
 def _named(table: pd.DataFrame, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,3 +121,12 @@ def _in_words(error: Exception) -> str:
     if "not a database" in text or "malformed" in text:
         return f"is no ledger or is damaged ({text}); put a copy of it in its place"
     return f"the ledger cannot be used ({text})"
+
+
+def read_pictures(
+    database: sqlite3.Connection, where: str = "", values: Sequence[Any] = ()
+) -> pd.DataFrame:
+    """Read pictures with the event that brought them; `{}` of `where` holds the values."""
+    query = f"SELECT event, {', '.join(PICTURE_COLUMNS)} FROM pictures {where} ORDER BY event, path"
+    marks = ", ".join("?" * len(values))
+    return pd.read_sql_query(query.format(marks), database, params=tuple(values))

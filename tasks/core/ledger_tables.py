@@ -79,14 +79,20 @@ def batches_of(events: Sequence[Event]) -> list[dict[str, Any]]:
 
 
 def trainings_of(events: Sequence[Event]) -> list[dict[str, Any]]:
-    """Return the columns `TRAININGS`, a row a batch and pass."""
-    versions = {e.detail["digest"]: e.detail["version"] for e in events if e.kind == "promoted"}
+    """Return the columns `TRAININGS`, a row a batch and pass.
+
+    The version is the one that the pass ended with: two versions may have the same weights, where
+    one saw more pictures and kept them. Only of a pass that did not end the weights' digest tells.
+    """
+    by_pass = {row["pass_id"]: row["version"] for row in passes_of(events)}
+    told = [event.detail for event in events if event.kind in ("promoted", "registered")]
+    versions = {detail["digest"]: detail["version"] for detail in told}
     return [
         {
             "batch": event.batch,
             "pass_id": event.pass_id,
             "digest": event.detail["digest"],
-            "version": versions.get(event.detail["digest"]),
+            "version": by_pass.get(event.pass_id) or versions.get(event.detail["digest"]),
         }
         for event in events
         if event.kind == "trained"

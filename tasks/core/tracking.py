@@ -11,7 +11,7 @@ import re
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -20,6 +20,7 @@ from typing import Any
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunStatus, RunTag, ViewType
+from mlflow.exceptions import MlflowException
 from sqlalchemy import Engine, event
 
 from tasks.core.files import write_text
@@ -86,6 +87,7 @@ def open_store(paths: Paths) -> tuple[MlflowClient, str]:
     A lock keeps processes that start together from making the database at the same time.
     """
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table it makes
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it raises them as well
     _wait_for_locks()
     paths.mlruns.mkdir(exist_ok=True)
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.mlruns / 'mlflow.db'}"
@@ -132,15 +134,21 @@ def open_run(paths: Paths, name: str, params: Mapping[str, Any], kind: str) -> I
     try:
         yield run
     except (KilledError, KeyboardInterrupt):
-        client.set_terminated(run_id, RunStatus.to_string(RunStatus.KILLED))
+        _end(client, run_id, RunStatus.KILLED)
         raise
     except BaseException:
-        client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
+        _end(client, run_id, RunStatus.FAILED)
         raise
     finally:
         if in_main:
             signal.signal(signal.SIGTERM, before)
     client.set_terminated(run_id)
+
+
+def _end(client: MlflowClient, run_id: str, status: int) -> None:
+    """End a run that went wrong; on a full disk the next command does it (`close_dead_runs`)."""
+    with suppress(MlflowException):
+        client.set_terminated(run_id, RunStatus.to_string(status))
 
 
 def close_dead_runs(paths: Paths) -> int:

@@ -70,11 +70,16 @@ def _summary(large: pd.DataFrame, params: Params) -> str:
     if large.empty:
         return f"No difference of {params.large_effect:g} or more could be shown."
     ranked = large.loc[large["effect"].abs().sort_values(ascending=False).index]
-    told = [
-        f"{_name(row)} {_figure(row, row.batch)} against {_figure(row, row.training)}"
-        for row in ranked.itertuples(index=False)
-    ]
-    return f"Large differences: {'; '.join(told)}."
+    told = [_told(row) for row in ranked.itertuples(index=False)]
+    return f"Large differences ({params.confidence:.0%} intervals): {'; '.join(told)}."
+
+
+def _told(row: Any) -> str:
+    """Say one difference with its sizes and its interval, since the sentence may be quoted."""
+    batch = f"{_figure(row, row.batch)} of {row.n_batch} pictures of {row.subjects_batch} people"
+    training = f"{row.n_training} pictures of {row.subjects_training} people"
+    effect = f"effect {row.effect:+.2f}, {row.ci_low:+.2f} to {row.ci_high:+.2f}"
+    return f"{_name(row)} {batch} against {_figure(row, row.training)} of {training} ({effect})"
 
 
 def _line(row: Any) -> str:

@@ -1,4 +1,4 @@
-"""Two models' answers to the same pictures, side by side; what cannot be compared is counted."""
+"""Two models' answers to the same pictures, side by side; what one cannot answer is read wrong."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -15,29 +15,35 @@ from tasks.gate.score import FLIPS, Scores
 CHAMPION, CHALLENGER = "champion", "challenger"
 ALL_CHANGES = "all small changes"
 CROSS = " × "
+COMBINED = "group"  # column; those of one dimension alone begin with it
+WORDS = {CHAMPION: "model in use", CHALLENGER: "challenger"}
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Pictures that every model answered.
+    """Pictures that every model is asked about.
 
     Attributes
     ----------
     pictures
-        One row a picture: `image_id, subject_id, subject_known, part, group` (null where a value of
-        it is unknown), and for each side `correct_<side>, brier_<side>` and `<kind>_<side>`.
+        One row a picture: `image_id, subject_id, subject_known, emotion, part`, columns of group
+        names (see `group_names`), and for each side `answer_<side>` (null: no face was found),
+        `correct_<side>, brier_<side>` and `<kind>_<side>` (NaN without an answer).
     sides
         `challenger`, and `champion` where there is one.
     counts
         Test pictures by what became of them.
     groups
         Every group that occurs, in order; some may have no test picture.
+    lost
+        Labels that the challenger lacks and the champion has, with their pictures.
     """
 
     pictures: pd.DataFrame
     sides: tuple[str, ...]
     counts: Mapping[str, int]
     groups: tuple[str, ...]
+    lost: Mapping[str, int]
 
 
 def compare(
@@ -52,67 +58,106 @@ def compare(
     Parameters
     ----------
     split
-        The split table; its test pictures are compared, its other rows only name groups.
+        The split table, with every frozen picture that is still there as one of its test pictures;
+        these are compared, its other rows only name groups.
     frozen
         `image_id` of the pictures that the champion was judged on.
     challenger, champion
-        Their answers; a picture that one has none for (no face in its crop) is left out.
+        Their answers. A picture that one has none for (no face in its crop) is read wrong by it; so
+        is a label that the challenger lost. What the champion cannot answer is left out.
     by
         What makes a group.
     """
     groups = group_names(split, by)
-    test = split[split["split"] == "test"].assign(group=groups)
+    test = pd.concat([split, groups], axis=1)[split["split"] == "test"]
     test["part"] = np.where(test["image_id"].isin(frozen), FROZEN, NEW)
     scores = {CHALLENGER: challenger} | ({CHAMPION: champion} if champion else {})
-    cut = _in_all(test["image_id"], [one.table["image_id"] for one in scores.values()])
-    known = _in_all(test["emotion"], [one.labels for one in scores.values()])
-    used = test[cut & known].reset_index(drop=True)
-    columns = ["image_id", "subject_id", "subject_known", "part", "group"]
+    known = test["emotion"].isin((champion or challenger).labels)
+    used = test[known].reset_index(drop=True)
+    columns = ["image_id", "subject_id", "subject_known", "emotion", "part", *groups]
     sides = [_answers(used, one).add_suffix(f"_{side}") for side, one in scores.items()]
+    pictures = pd.concat([used[columns], *sides], axis=1)
+    lost = used["emotion"][~used["emotion"].isin(challenger.labels)].value_counts().sort_index()
+    unnamed = used[list(groups)].isna()
     counts = {
         "test pictures": len(test),
         "compared": len(used),
-        "left out: no face found for one of the models": int((~cut).sum()),
-        "left out: a label that one of the models lacks": int((cut & ~known).sum()),
-        "in no group: age, gender or the like unknown": int(used["group"].isna().sum()),
+        f"left out: a label that the {'model in use' if champion else 'model'} lacks": int(
+            (~known).sum()
+        ),
+        **{
+            f"read wrong: no face found by the {WORDS[side]}": int(
+                pictures[f"answer_{side}"].isna().sum()
+            )
+            for side in scores
+        },
+        "read wrong: a label that the challenger lost": int(lost.sum()),
+        "in no combined group: age, gender or the like unknown": int(unnamed[COMBINED].sum()),
+        "in no group at all": int(unnamed.all(axis=1).sum()),
         "frozen pictures that are no longer there": int((~frozen.isin(test["image_id"])).sum()),
     }
-    names = tuple(sorted(groups.dropna().unique()))
-    return Compared(pd.concat([used[columns], *sides], axis=1), tuple(scores), counts, names)
+    names = [name for column in groups for name in sorted(groups[column].dropna().unique())]
+    return Compared(pictures, tuple(scores), counts, tuple(names), lost.to_dict())
 
 
-def group_names(table: pd.DataFrame, by: Sequence[str]) -> "pd.Series[str]":
-    """Name each picture's group, such as "child × female"; null where a value is unknown."""
+def group_names(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Name each picture's groups: every combination, such as "child × female", and each part alone.
+
+    Parameters
+    ----------
+    table
+        One row a picture.
+    by
+        What makes a group.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Column `group` with the combination; where `by` names several, also `group: <name>` for each
+        of them alone, over all values of the others. Null where a value is unknown. No name is in
+        two columns.
+    """
     values = table[list(by)].astype("object")
-    unknown = values.isna().any(axis=1) | (values == UNKNOWN).any(axis=1)
-    return values.astype("str").agg(CROSS.join, axis=1).mask(unknown)
+    values = values.mask(values.isna() | (values == UNKNOWN))
+    words = values.fillna("").astype("str")
+    names = {COMBINED: words.agg(CROSS.join, axis=1).mask(values.isna().any(axis=1))}
+    for name in by if len(by) > 1 else ():
+        shared = words[name].isin(words.drop(columns=name).to_numpy().ravel())
+        alone = words[name].mask(shared, words[name] + f" ({name.replace('_', ' ')})")
+        names[f"{COMBINED}: {name}"] = alone.mask(values[name].isna())
+    return pd.DataFrame(names, index=table.index)
 
 
-def digest_of(compared: Compared, split: pd.DataFrame) -> str:
+def membership(pictures: pd.DataFrame, groups: Sequence[str]) -> np.ndarray:
+    """Tell which picture is in which group, `(pictures, groups)` booleans."""
+    columns = [name for name in pictures.columns if str(name).startswith(COMBINED)]
+    own = pictures[columns].to_numpy(dtype=object)[:, :, None]
+    return np.asarray((own == np.array(list(groups), dtype=object)).any(axis=1), dtype=bool)
+
+
+def digest_of(compared: Compared) -> str:
     """Digest the compared pictures with their parts, people and labels."""
-    columns = ["image_id", "part", "subject_id", "group"]
-    rows = compared.pictures[columns].merge(split[["image_id", "emotion"]], on="image_id")
+    columns = ["image_id", "part", "subject_id", COMBINED, "emotion"]
+    rows = compared.pictures[columns]
     text = rows.sort_values("image_id").to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _answers(pictures: pd.DataFrame, scores: Scores) -> pd.DataFrame:
-    """Return `correct`, `brier` and the flips by kind and over all changes, in the order given."""
+    """Return a side's columns of `Compared.pictures`, in the order given."""
     own = pictures[["image_id", "emotion"]].merge(scores.table, on="image_id", how="left")
-    probabilities = own[[f"p_{label}" for label in scores.labels]].to_numpy(dtype=float)
+    answered = own["y_pred"].notna().to_numpy()
+    said = own[[f"p_{label}" for label in scores.labels]].to_numpy(dtype=float)
+    probabilities = np.where(answered[:, None], said, 0.0)
     wanted = own["emotion"].to_numpy()[:, None] == np.array(scores.labels, dtype=object)
     kinds = own[[f"{FLIPS}{kind}" for kind in KINDS]].to_numpy(dtype=float)
+    # G. W. Brier 1950, Mon. Weather Rev. 78, 1-3, as there: from 0 to 2 over all labels; one that
+    # the model lacks has probability 0.
+    brier = ((probabilities - wanted) ** 2).sum(axis=1) + ~wanted.any(axis=1)
     figures = {
+        "answer": own["y_pred"].to_numpy(),
         "correct": (own["y_pred"] == own["emotion"]).to_numpy(),
-        # G. W. Brier 1950, Mon. Weather Rev. 78, 1-3, as there: from 0 to 2 over all labels.
-        "brier": ((probabilities - wanted) ** 2).sum(axis=1),
+        "brier": brier,
         ALL_CHANGES: kinds.mean(axis=1),
     }
     return pd.DataFrame(figures | {kind: kinds[:, place] for place, kind in enumerate(KINDS)})
-
-
-def _in_all(values: pd.Series, allowed: Sequence[object]) -> "pd.Series[bool]":
-    inside = pd.Series(True, index=values.index)
-    for one in allowed:
-        inside &= values.isin(list(one))  # type: ignore[call-overload]
-    return inside

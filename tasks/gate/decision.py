@@ -13,17 +13,20 @@ import pandas as pd
 from tasks.core.errors import DataError
 
 DECISION = "decision.json"
+ANSWERS = "answers.csv"  # beside it: what the challenger answered
 PASS, FAIL, NOT_JUDGED = "pass", "fail", "not_judged"  # outcomes of a rule
 OVERALL, GROUP, WORST = "overall recall", "group recall", "worst group"
 CALIBRATION, ROBUSTNESS, UNSEEN = "calibration", "robustness", "people not trained on"
+BEST = "against the best ever"  # of each group, the best of the versions once in use
+HIGHER_IS_BETTER: tuple[str, ...] = (OVERALL, GROUP, WORST, BEST)
 FROZEN, NEW = "frozen", "new"  # parts: what the model in use was judged on, and what came since
 COLUMNS: tuple[str, ...] = (
-    "rule",  # one of the six above
+    "rule",  # one of the seven above
     "part",  # frozen or new
-    "group",  # "all", "child × female", or a kind of small change
+    "group",  # "all", "child × female", "child", or a kind of small change
     "n",
     "subjects",
-    "champion",
+    "champion",  # of BEST: that version
     "challenger",
     "change",  # challenger minus champion
     "ci_low",
@@ -71,6 +74,9 @@ class Decision:
         What must be said with the data's figures; "" where nothing must.
     params
         The section `promote` as far as it decides.
+    answers
+        `image_id, answer` of each compared picture ("": no face was found), for later comparisons;
+        None for a decision read back.
     """
 
     outcome: Literal["pass", "refuse"]
@@ -82,6 +88,7 @@ class Decision:
     test_set: str
     notice: str
     params: Mapping[str, Any]
+    answers: pd.DataFrame | None = None
 
     @property
     def passed(self) -> bool:

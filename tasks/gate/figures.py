@@ -14,7 +14,7 @@ from scipy import sparse
 from tasks.core.statistics.difference import Sides, differences
 from tasks.core.statistics.recalls import recalls
 from tasks.core.statistics.resample import Resampled, percentile_interval, ratio
-from tasks.gate.compare import CHALLENGER, CHAMPION
+from tasks.gate.compare import CHALLENGER, CHAMPION, membership
 from tasks.gate.settings import Params
 
 FIGURES = ["n", "subjects", "champion", "challenger", "change", "ci_low", "ci_high"]
@@ -45,7 +45,7 @@ class Figures:
         Parameters
         ----------
         groups
-            Names as in the column `group`; one without a picture has n 0 and no figures.
+            Names as in `Compared.groups`; one without a picture has n 0 and no figures.
         """
         members = self._members(groups)
         some = np.asarray(members.sum(axis=0)) > 0
@@ -77,15 +77,19 @@ class Figures:
         people = int(self.pictures["subject_id"][inside].nunique())
         return figures | {"n": float(inside.sum()), "subjects": float(people)}, names
 
-    def mean(self, column: str) -> dict[str, float]:
-        """Compare the mean of a figure over all pictures, such as `brier`."""
-        means, draws, n = {}, {}, np.ones(len(self.pictures))
+    def mean(self, column: str, answered: bool = False) -> dict[str, float]:
+        """Compare the mean of a figure, such as `brier`, over all or the pictures all answered."""
+        means, draws, used = {}, {}, np.ones(len(self.pictures), dtype=bool)
+        for side in self._sides() if answered else ():
+            used &= ~pd.isna(self._values("answer", side))
         for side in self._sides():
-            values = self._values(column, side).astype(float)
-            means[side] = float(values.mean())
-            sums = self.sampled.sums(np.stack([values, n], axis=1))
+            values = np.where(used, self._values(column, side).astype(float), 0.0)
+            means[side] = float(values.sum() / used.sum()) if used.any() else np.nan
+            sums = self.sampled.sums(np.stack([values, used], axis=1))
             draws[side] = ratio(sums[:, 0], sums[:, 1])
-        return self._figures(means, draws, self.sampled.people)
+        people = int(self.pictures["subject_id"][used].nunique())
+        counts = {"n": float(used.sum()), "subjects": float(people)}
+        return self._figures(means, draws, people) | counts
 
     def _figures(
         self, value: dict[str, float], draws: dict[str, np.ndarray], people: int
@@ -114,8 +118,7 @@ class Figures:
     def _members(self, groups: Sequence[str] | None) -> sparse.csr_array:
         if groups is None:
             return sparse.csr_array(np.ones((len(self.pictures), 1)))
-        own = self.pictures["group"].to_numpy(dtype=object)[:, None]
-        return sparse.csr_array((own == np.array(list(groups), dtype=object)).astype(float))
+        return sparse.csr_array(membership(self.pictures, groups).astype(float))
 
     def _values(self, column: str, side: str) -> np.ndarray:
         return np.asarray(self.pictures[f"{column}_{side}"])

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from tasks.gate.decision import CALIBRATION, GROUP, OVERALL, WORST
+from tasks.gate.decision import CALIBRATION, HIGHER_IS_BETTER
 
 WIDTH, HEIGHT = 168, 20  # px
 _REACH = 0.25  # of a share, to each side; what lies beyond is drawn at the edge
@@ -28,7 +28,7 @@ def mark_of(row: pd.Series) -> Mark | None:
     if pd.isna(row["change"]):
         return None
     reach = _REACH_BRIER if row["rule"] == CALIBRATION else _REACH
-    recall = row["rule"] in (OVERALL, GROUP, WORST)
+    recall = row["rule"] in HIGHER_IS_BETTER
 
     def at(value: float) -> float:
         inside = min(max(value / reach, -1.0), 1.0)

@@ -1,11 +1,13 @@
 """The decision, from the models' answers: rules, reasons and what they rest on."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from tasks.core.labels import credit_line
-from tasks.gate.compare import CHALLENGER, CHAMPION, compare, digest_of
+from tasks.gate.compare import CHALLENGER, CHAMPION, Compared, compare, digest_of
 from tasks.gate.decision import FAIL, Contender, Decision
-from tasks.gate.reasons import reasons
+from tasks.gate.reasons import losses, reasons
 from tasks.gate.rules import rules_table
 from tasks.gate.score import Scores
 from tasks.gate.settings import Params
@@ -20,19 +22,22 @@ def decide(
     challenger: tuple[Contender, Scores, pd.DataFrame],
     champion: tuple[Contender, Scores, pd.DataFrame] | None,
     params: Params,
+    earlier: Mapping[int, pd.Series],
 ) -> Decision:
     """Judge a challenger.
 
     Parameters
     ----------
     split
-        The split table, every row.
+        The split table, every row, with the frozen pictures among its test pictures.
     frozen
-        `image_id` of the pictures that the champion was judged on; without one, of all test ones.
+        `image_id` of the pictures that the champion was judged on; without one, all test pictures.
     challenger, champion
-        Who it is, what it answered to the test pictures, and its `seen.csv`.
+        Who it is, what it answers to the test pictures, and its `seen.csv`.
     params
         The section `promote`.
+    earlier
+        Answers of other versions once in use, by number: labels with `image_id` as the index.
 
     Returns
     -------
@@ -46,16 +51,24 @@ def decide(
         side: frozenset(ids["subject_id"]) if len(ids) else None
         for side, (_, _, ids) in sides.items()
     }
-    table = rules_table(compared, seen, params)
+    table = rules_table(compared, seen, params, earlier)
     test = split[split["image_id"].isin(compared.pictures["image_id"])]
+    failed = bool((table["outcome"] == FAIL).any())
     return Decision(
-        outcome="refuse" if (table["outcome"] == FAIL).any() else "pass",
-        reasons=reasons(table, params.confidence),
+        outcome="refuse" if failed else "pass",
+        reasons=reasons(table, params.confidence) + (losses(compared) if failed else ()),
         table=table,
         challenger=challenger[0],
         champion=None if champion is None else champion[0],
         counts=compared.counts,
-        test_set=digest_of(compared, split),
+        test_set=digest_of(compared),
         notice=credit_line(test["dataset"]),
         params=params.model_dump(mode="json", exclude=set(_NOT_DECIDING)),
+        answers=_answers(compared),
     )
+
+
+def _answers(compared: Compared) -> pd.DataFrame:
+    own = compared.pictures[["image_id", f"answer_{CHALLENGER}"]]
+    named = own.set_axis(["image_id", "answer"], axis=1).fillna({"answer": ""})
+    return named.sort_values("image_id").reset_index(drop=True)

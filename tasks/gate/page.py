@@ -10,10 +10,12 @@ from tasks.core.headline import percent
 from tasks.core.labels import DRAWN_NOTICE
 from tasks.core.render import render
 from tasks.gate.decision import (
+    BEST,
     CALIBRATION,
     FAIL,
     FROZEN,
     GROUP,
+    HIGHER_IS_BETTER,
     NEW,
     NOT_JUDGED,
     OVERALL,
@@ -35,6 +37,7 @@ _PARTS = {
 _NAMES = {
     OVERALL: "Recall, all pictures",
     GROUP: "Recall",
+    BEST: "Recall, against the best version ever in use",
     WORST: "Recall of the worst group",
     CALIBRATION: "Brier score",
     ROBUSTNESS: "Answers that flip",
@@ -83,6 +86,8 @@ def page(decision: Decision) -> str:
         "counts": [(name, number) for name, number in decision.counts.items() if number],
         "params": decision.params,
         "by": " × ".join(name.replace("_", " ") for name in decision.params["by"]),
+        "several": len(decision.params["by"]) > 1,
+        "notice": decision.notice,
         "decision_id": decision.decision_id,
         "test_set": decision.test_set,
     }
@@ -135,7 +140,7 @@ def _row(row: pd.Series, paired: bool) -> Row:
 
 def _limit(row: pd.Series, paired: bool) -> str:
     """Say how far a figure may go: the margin with its sign, or the floor."""
-    rule, recall = row["rule"], row["rule"] in (OVERALL, GROUP, WORST)
+    rule, recall = row["rule"], row["rule"] in HIGHER_IS_BETTER
     if rule == UNSEEN:
         return "0"
     if not paired:
@@ -160,9 +165,17 @@ def _cards(decision: Decision) -> list[tuple[str, str, str, str]]:
         if decision.champion is not None:
             value = f"{figure_words(rule, row['champion'])} → {value}"
         tone = {FAIL: "gap", NOT_JUDGED: ""}.get(row["outcome"], "gain")
-        detail = f"{row['n']} pictures of {row['subjects']} people"
+        detail = f"{row['n']} pictures of {row['subjects']} people{_span(row, decision)}"
         cards.append((value, _NAMES[rule], detail, tone))
     return cards
+
+
+def _span(row: pd.Series, decision: Decision) -> str:
+    """Return the interval as it is put behind a figure."""
+    words = figure_words if decision.champion is None else change_words
+    low, high = (words(row["rule"], row[name]) for name in ("ci_low", "ci_high"))
+    what = "interval" if decision.champion is None else "change"
+    return f"; {what} {low.removesuffix(' points')} to {high}" if low and high else ""
 
 
 def _too_small(table: pd.DataFrame) -> Sequence[str]:

@@ -3,10 +3,13 @@
 import pandas as pd
 
 from tasks.core.headline import percent, points
+from tasks.gate.compare import CHALLENGER, Compared
 from tasks.gate.decision import (
+    BEST,
     CALIBRATION,
     FAIL,
     GROUP,
+    HIGHER_IS_BETTER,
     NEW,
     OVERALL,
     ROBUSTNESS,
@@ -14,6 +17,8 @@ from tasks.gate.decision import (
     WORST,
 )
 
+NO_NUMBER = "the figure is no number"  # notes of rules
+TOO_FEW = "too few to judge"
 _OF_PART = {NEW: "new test pictures", "frozen": "frozen test pictures"}
 
 
@@ -31,18 +36,34 @@ def reasons(table: pd.DataFrame, confidence: float) -> tuple[str, ...]:
     return tuple(_sentence(row, confidence) for _, row in failed.iterrows())
 
 
+def losses(compared: Compared) -> tuple[str, ...]:
+    """Say what the challenger cannot answer: labels that it lost, pictures it finds no face in."""
+    told = [
+        f"It cannot answer {label} any more: {number} pictures with that label count as read wrong."
+        for label, number in compared.lost.items()
+    ]
+    missed = int(compared.pictures[f"answer_{CHALLENGER}"].isna().sum())
+    if missed:
+        told.append(f"It finds no face in {missed} test pictures: they count as read wrong.")
+    return tuple(told)
+
+
 def _sentence(row: pd.Series, confidence: float) -> str:
     on = f"{row['n']} {_OF_PART[row['part']]} of {row['subjects']} people"
     if row["rule"] == UNSEEN:
         return f"{_capital(row['note'])}: {_people(row)} (on {on})."
+    if row["note"] == NO_NUMBER:
+        return f"{_what(row)} cannot be judged: {NO_NUMBER} ({on})."
     if pd.isna(row["challenger"]):
         return f"{_capital(row['note'])}."
+    if row["note"].startswith(TOO_FEW):
+        return f"{_capital(TOO_FEW)}: {on}; {row['note'].removeprefix(TOO_FEW + ': ')}."
     if pd.isna(row["change"]):
-        side = "below" if row["rule"] in (OVERALL, GROUP, WORST) else "above"
+        side = "below" if row["rule"] in HIGHER_IS_BETTER else "above"
         figure = figure_words(row["rule"], row["challenger"])
         floor = figure_words(row["rule"], row["margin"])
         return f"{_what(row)} is {figure}, {side} the floor of {floor} ({on})."
-    moved = "fell" if row["change"] < 0 else "rose"
+    moved = "fell" if row["change"] < 0 else "rose" if row["change"] > 0 else "stayed"
     from_to = " to ".join(
         figure_words(row["rule"], row[side]) for side in ("champion", "challenger")
     )
@@ -53,7 +74,7 @@ def _sentence(row: pd.Series, confidence: float) -> str:
 
 
 def _what(row: pd.Series) -> str:
-    if row["rule"] == GROUP:
+    if row["rule"] in (GROUP, BEST):
         whom = "all new people" if row["group"] == "all" else f"{row['group']} (as recorded)"
         return f"Recall of {whom}"
     return {

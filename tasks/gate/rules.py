@@ -2,8 +2,9 @@
 
 A rule fails where the new model is worse by more than its margin, or where the interval of the
 change lies wholly on the harmful side: a small harm that is sure, and a large one that is not, both
-stop it. The first model is held to floors. A group of too few pictures or people is not judged, and
-stands in the table all the same.
+stop it. Every model is held to floors (the first to nothing else), and each group to the best
+version that was ever in use. A group of too few pictures or people is not judged, and stands in the
+table all the same; with too few frozen pictures on the whole, nothing is promoted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,14 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tasks.gate.best_ever import best_ever
 from tasks.gate.changes import KINDS
 from tasks.gate.compare import ALL_CHANGES, CHALLENGER, CHAMPION, Compared
 from tasks.gate.decision import (
+    BEST,
     CALIBRATION,
     COLUMNS,
     FAIL,
     FROZEN,
     GROUP,
+    HIGHER_IS_BETTER,
     NEW,
     NOT_JUDGED,
     OVERALL,
@@ -30,16 +34,19 @@ from tasks.gate.decision import (
     rounded,
 )
 from tasks.gate.figures import FIGURES, Figures
+from tasks.gate.reasons import NO_NUMBER, TOO_FEW, figure_words
 from tasks.gate.settings import Params
 
 ALL = "all"
-HIGHER_IS_BETTER: tuple[str, ...] = (OVERALL, GROUP, WORST)
 PART_OF_ALL = f"counts in “{ALL_CHANGES}”"
 _ROUNDING = 1e-9
 
 
 def rules_table(
-    compared: Compared, seen: Mapping[str, frozenset[str] | None], params: Params
+    compared: Compared,
+    seen: Mapping[str, frozenset[str] | None],
+    params: Params,
+    earlier: Mapping[int, pd.Series],
 ) -> pd.DataFrame:
     """Judge every rule.
 
@@ -51,6 +58,8 @@ def rules_table(
         For each side the people that its `seen.csv` names; None where it names nobody.
     params
         The section `promote`.
+    earlier
+        Answers of versions once in use, as for `best_ever`.
 
     Returns
     -------
@@ -63,7 +72,9 @@ def rules_table(
         if len(pictures):
             figures = Figures(pictures, compared.sides, params)
             judge = _frozen if part == FROZEN else _new
-            rows += [{**row, "part": part} for row in judge(figures, compared, params)]
+            own = judge(figures, compared, params)
+            own += _best_ever(figures, compared, params, earlier) if part == FROZEN else []
+            rows += [{**row, "part": part} for row in own]
         elif part == FROZEN:
             rows.append({**_nothing_frozen(), "part": part})
         if len(pictures) or part == FROZEN:
@@ -74,18 +85,35 @@ def rules_table(
 
 def _frozen(figures: Figures, compared: Compared, params: Params) -> list[dict[str, Any]]:
     """Judge the pictures that the model in use was judged on."""
-    limit = params.margins if figures.paired else params.floors
+    limit, floors = params.margins if figures.paired else params.floors, params.floors
     overall = figures.recall(None).iloc[0].to_dict()
-    rows = [_judged(OVERALL, ALL, overall, limit.overall, figures.paired)]
+    row = _judged(OVERALL, ALL, overall, limit.overall, figures.paired, floors.overall)
+    enough = overall["n"] >= params.min_n and overall["subjects"] >= params.min_subjects
+    rows = [row if enough else {**row, "outcome": FAIL, "note": f"{TOO_FEW}: {_need(params)}"}]
     group = params.margins.group if figures.paired else params.floors.worst_group
     rows += _groups(figures, compared.groups, group, params)
     rows.append(_worst(figures, rows, limit.worst_group, params))
-    rows.append(_judged(CALIBRATION, ALL, figures.mean("brier"), limit.calibration, figures.paired))
-    flips = figures.mean(ALL_CHANGES)
-    rows.append(_judged(ROBUSTNESS, ALL_CHANGES, flips, limit.robustness, figures.paired))
+    brier = figures.mean("brier")
+    rows.append(
+        _judged(CALIBRATION, ALL, brier, limit.calibration, figures.paired, floors.calibration)
+    )
+    flips, most = figures.mean(ALL_CHANGES, answered=True), floors.robustness
+    rows.append(_judged(ROBUSTNESS, ALL_CHANGES, flips, limit.robustness, figures.paired, most))
     for kind in KINDS:
-        listed = PART_OF_ALL
-        rows.append(_listed(ROBUSTNESS, kind, figures.mean(kind), limit.robustness, listed))
+        own = figures.mean(kind, answered=True)
+        rows.append(_listed(ROBUSTNESS, kind, own, limit.robustness, PART_OF_ALL))
+    return rows
+
+
+def _best_ever(
+    figures: Figures, compared: Compared, params: Params, earlier: Mapping[int, pd.Series]
+) -> list[dict[str, Any]]:
+    """Judge each group against the best version for it that was once in use."""
+    rows = []
+    for best in best_ever(figures.pictures, compared.groups, earlier, params):
+        row = _judged(BEST, best.group, best.figures, params.margins.group, paired=True)
+        said = f"the best of the versions once in use is version {best.version}"
+        rows.append({**row, "note": "; ".join(filter(None, [said, row["note"]]))})
     return rows
 
 
@@ -115,8 +143,11 @@ def _enough_or_listed(
     """Judge a group, or say that it is too small."""
     if row["n"] >= params.min_n and row["subjects"] >= params.min_subjects:
         return _judged(GROUP, name, row.to_dict(), limit, paired)
-    need = f"too small to judge: {params.min_n} pictures of {params.min_subjects} people are needed"
-    return _listed(GROUP, name, row.to_dict(), limit, need)
+    return _listed(GROUP, name, row.to_dict(), limit, f"too small to judge: {_need(params)}")
+
+
+def _need(params: Params) -> str:
+    return f"{params.min_n} pictures of {params.min_subjects} people are needed"
 
 
 def _worst(
@@ -128,26 +159,34 @@ def _worst(
         empty = dict.fromkeys(FIGURES, np.nan) | {"n": 0, "subjects": 0}
         return _listed(WORST, ALL, empty, limit, "no group is large enough to judge")
     found, names = figures.worst_recall(large)
-    row = _judged(WORST, ALL, found, limit, figures.paired)
+    row = _judged(WORST, ALL, found, limit, figures.paired, params.floors.worst_group)
     said = f"worst is {names[CHALLENGER]}"
     said += f" (of the model in use: {names[CHAMPION]})" if figures.paired else ""
     return {**row, "note": "; ".join(filter(None, [said, row["note"]]))}
 
 
 def _judged(
-    rule: str, group: str, figures: Mapping[str, Any], limit: float, paired: bool
+    rule: str,
+    group: str,
+    figures: Mapping[str, Any],
+    limit: float,
+    paired: bool,
+    floor: float | None = None,
 ) -> dict[str, Any]:
-    """Hold a figure to its margin, or of the first model to its floor."""
+    """Hold a figure to its margin (of the first model: `limit` is the floor) and to a floor."""
     harm = -1.0 if rule in HIGHER_IS_BETTER else 1.0
-    if paired:
-        beyond = harm * figures["change"] > limit + _ROUNDING
-        sure = figures["ci_high"] < 0 if harm < 0 else figures["ci_low"] > 0
-        why = ["worse by more than the margin"] * beyond
-        why += ["the whole interval is on the harmful side"] * bool(sure)
-    else:
-        why = ["beyond the floor"] * bool(harm * (figures[CHALLENGER] - limit) > _ROUNDING)
-    outcome = FAIL if why else PASS
-    return _row(rule, group, figures, limit, outcome, "; ".join(why))
+    why, least = [], floor if paired else limit
+    # Each is asked the way round that a figure that is no number fails.
+    if paired and not harm * figures["change"] <= limit + _ROUNDING:
+        why.append("worse by more than the margin")
+    if paired and (figures["ci_high"] < 0 if harm < 0 else figures["ci_low"] > 0):
+        why.append("the whole interval is on the harmful side")
+    if least is not None and not harm * (figures[CHALLENGER] - least) <= _ROUNDING:
+        side = "below" if harm < 0 else "above"
+        why.append(f"{side} the floor of {figure_words(rule, least)}")
+    if why and pd.isna(figures["change"] if paired else figures[CHALLENGER]):
+        why = [NO_NUMBER]
+    return _row(rule, group, figures, limit, FAIL if why else PASS, "; ".join(why))
 
 
 def _listed(

@@ -40,7 +40,7 @@ class Limits:
     Attributes
     ----------
     files
-        Members that are files.
+        Members, folders among them.
     file_bytes, all_bytes
         Length of one of them, and of all.
     ratio
@@ -55,6 +55,7 @@ class Limits:
 
 class _Member(NamedTuple):
     name: str
+    is_folder: bool
     open: Callable[[], IO[bytes]]
 
 
@@ -85,10 +86,12 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> int:
     count = 0
     meter = _Meter(archive, limits)
     try:
-        for member in members(archive):
+        for number, member in enumerate(members(archive), start=1):
+            if number > limits.files:
+                raise DataError(f"{archive}: more than {limits.files} files and folders")
+            if member.is_folder:
+                continue
             count += 1
-            if count > limits.files:
-                raise DataError(f"{archive}: more than {limits.files} files")
             target = folder / _checked_name(member.name, archive)
             target.parent.mkdir(parents=True, exist_ok=True)
             with member.open() as packed, target.open("xb") as handle:
@@ -148,18 +151,20 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
         for member in opened.infolist():
             if stat.S_ISLNK(member.external_attr >> 16) or member.flag_bits & _ENCRYPTED:
                 raise DataError(f"{archive}: member '{member.filename}' is a link or encrypted")
-            if not member.is_dir():
-                yield _Member(member.filename, lambda member=member: opened.open(member))
+            yield _Member(
+                member.filename, member.is_dir(), lambda member=member: opened.open(member)
+            )
 
 
 def _tar_members(archive: Path) -> Iterator[_Member]:
     with tarfile.open(archive, "r|*", tarinfo=_BoundedInfo) as opened:
-        for member in opened:
-            if member.isdir():
-                continue
-            if not member.isreg():
+        while (member := opened.next()) is not None:
+            opened.members.clear()  # else it holds every one of them until the end
+            if not (member.isdir() or member.isreg()):
                 raise DataError(f"{archive}: member '{member.name}' is a link or no file")
-            yield _Member(member.name, lambda member=member: opened.extractfile(member))
+            yield _Member(
+                member.name, member.isdir(), lambda member=member: opened.extractfile(member)
+            )
 
 
 class _BoundedInfo(tarfile.TarInfo):

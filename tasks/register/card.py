@@ -14,6 +14,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from tasks.core.files import write_text
+from tasks.core.models.checkpoint import load_spec
 from tasks.core.paths import Paths
 from tasks.core.render import render
 from tasks.register.kept_files import ARTEFACT
@@ -62,6 +63,9 @@ def write_cards(
 ) -> list[Path]:
     """Write a version's card, unless it is there; return its files (Markdown, HTML).
 
+    A card of that number with other weights is of a version in a store that is gone: it is
+    replaced.
+
     Parameters
     ----------
     paths
@@ -77,7 +81,8 @@ def write_cards(
 
     folder = paths.registry / FOLDER
     files = [folder / f"{number}.md", folder / f"{number}.html"]
-    if all(file.is_file() for file in files):
+    named = f"({load_spec(model).version})"  # in the title
+    if all(file.is_file() and named in file.read_text(encoding="utf-8") for file in files):
         return files
     card = build_card(paths, model, number, tags)
     texts = (as_markdown(card), render(_TEMPLATES, "card.html.j2", {"card": card}))

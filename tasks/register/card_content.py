@@ -113,7 +113,7 @@ def _data_section(data: pd.DataFrame, tags: Mapping[str, str], model: Path) -> S
     said = [
         f"{len(data):,} pictures of {subjects:,} people. Data sets: "
         f"{', '.join(sorted(set(data['dataset'])))}. Batches that came later: "
-        f"{tags.get('batches', 'none')}.",
+        f"{tags.get('batches') or 'none'}.",
         "People are divided, not pictures: nobody is in two splits."
         if _by_subject(data)
         else "Pictures are divided, not people: some people are in more than one split.",

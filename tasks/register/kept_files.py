@@ -25,7 +25,15 @@ KEPT = f"{ARTEFACT}/artifacts/model"  # in it: the model's folder
 LIST = "files.json"
 FILES = "files"  # tag of a version: sha256 of the list
 TEST, GROUPS = "test.csv", "groups.csv"
-TEST_COLUMNS: tuple[str, ...] = ("image_id", "subject_id", "batch")
+TEST_COLUMNS: tuple[str, ...] = (
+    "image_id",
+    "subject_id",
+    "batch",
+    "subject_known",
+    "emotion",
+    "age_band",
+    "gender",
+)
 
 
 def keep_files(paths: Paths, model: Path, folder: Path) -> str:

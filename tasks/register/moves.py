@@ -9,12 +9,20 @@ from mlflow import MlflowClient
 
 from tasks.core.errors import ModelError
 from tasks.core.paths import Paths
-from tasks.register.records import PROMOTED, ROLLED_BACK, append_record
+from tasks.register.records import (
+    PROMOTED,
+    ROLLED_BACK,
+    append_record,
+    read_records,
+    taken_out,
+)
 from tasks.register.versions import (
     CHAMPION,
     NAME,
     PREVIOUS,
+    PUT_BY,
     REPLACED,
+    Version,
     aliases_of,
     find,
     registered_model,
@@ -32,10 +40,11 @@ class Move:
     left: int | None
     champion: int
     previous: int | None
+    decision: str = ""  # decision_id of the line that explains it, where that is written already
     record: dict[str, str] = field(default_factory=dict)
 
 
-def way_back(client: MlflowClient, why: str, by: str) -> Move:
+def way_back(paths: Paths, client: MlflowClient, why: str, by: str) -> Move:
     """Plan the move from the version in use to the previous one."""
     aliases = aliases_of(client)
     left, back = aliases.get(CHAMPION), aliases.get(PREVIOUS)
@@ -44,7 +53,6 @@ def way_back(client: MlflowClient, why: str, by: str) -> Move:
     if back is None:
         raise ModelError(f"version {left} is in use and there is no previous one to go back to")
     target = find(client, back)
-    before = target.tags.get(REPLACED, _NONE)
     record = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "action": ROLLED_BACK,
@@ -57,7 +65,22 @@ def way_back(client: MlflowClient, why: str, by: str) -> Move:
         "by": by,
         "why": why,
     }
-    return Move(ROLLED_BACK, left, back, None if before == _NONE else int(before), record)
+    further = _further_back(paths, client, target, left)
+    return Move(ROLLED_BACK, left, back, further, record["decision_id"], record)
+
+
+def _further_back(paths: Paths, client: MlflowClient, target: Version, left: int) -> int | None:
+    """Return what a second rollback goes to: never what a rollback took out of use."""
+    records, passed, before = read_records(paths), {target.number, left}, target
+    while (number := before.tags.get(REPLACED, _NONE)) != _NONE:
+        before = find(client, int(number))
+        out = taken_out(records, before.number, before.digest)
+        if before.number not in passed and (out is None or out["action"] != ROLLED_BACK):
+            return before.number
+        if before.number in passed - {left}:
+            return None  # an older store may hold a circle
+        passed.add(before.number)
+    return None
 
 
 def make(paths: Paths, client: MlflowClient, move: Move) -> None:
@@ -79,9 +102,12 @@ def finish(paths: Paths, client: MlflowClient) -> Move | None:
 
 def _carry_out(paths: Paths, client: MlflowClient, move: Move) -> None:
     """Take every step of a move; each may have been taken before."""
-    if move.action == PROMOTED:
+    if move.action == PROMOTED and REPLACED not in find(client, move.champion).tags:
+        # Only the first time: a version that came back would else lead back to what came after it.
         before = _NONE if move.left is None else str(move.left)
         client.set_model_version_tag(NAME, str(move.champion), REPLACED, before)
+    if move.decision:
+        client.set_model_version_tag(NAME, str(move.champion), PUT_BY, move.decision)
     if move.previous is None:
         client.delete_registered_model_alias(NAME, PREVIOUS)
     else:

@@ -17,16 +17,25 @@ def own_groups(groups: pd.DataFrame) -> pd.DataFrame:
     return groups[wanted & pooled]
 
 
-def worst_group(file: Path) -> tuple[str, float]:
-    """Return the group of age band and gender with the lowest recall, as ("child female", .61).
+def worst_group_tags(file: Path) -> dict[str, str]:
+    """Return tags for a version on its group of age band and gender with the lowest recall.
 
-    A group with an unknown part is none. ("", nan) where the file is not there or names no group.
+    Group, recall, interval, pictures and people, as in {"worst_group": "child female",
+    "worst_recall": "0.6100", "worst_low": …, "worst_high": …, "worst_n": …, "worst_people": …}. A
+    group with an unknown part is none. Empty where the file is not there or names no group.
     """
     if not file.is_file():
-        return "", float("nan")
+        return {}
     groups = own_groups(pd.read_csv(file))
     crossed = groups[~groups[list(_DIMENSIONS)].isin([ALL, UNKNOWN]).any(axis=1)]
     if crossed.empty:
-        return "", float("nan")
+        return {}
     worst = crossed.sort_values("recall", kind="stable").iloc[0]
-    return " ".join(worst[name] for name in _DIMENSIONS), float(worst["recall"])
+    return {
+        "worst_group": " ".join(worst[name] for name in _DIMENSIONS),
+        "worst_recall": f"{worst['recall']:.4f}",
+        "worst_low": f"{worst['ci_low']:.4f}",
+        "worst_high": f"{worst['ci_high']:.4f}",
+        "worst_n": str(worst["n"]),
+        "worst_people": str(worst["subjects"]),
+    }

@@ -20,8 +20,10 @@ from tasks.core.paths import Paths
 
 PROMOTED, REFUSED, WAITING = "promoted", "refused", "waiting"
 APPROVED, ROLLED_BACK = "approved", "rolled_back"
-ACTIONS: tuple[str, ...] = (PROMOTED, REFUSED, WAITING, APPROVED, ROLLED_BACK)
-INTO_USE: tuple[str, ...] = (PROMOTED, APPROVED, ROLLED_BACK)  # after these, `version` is in use
+NOT_MADE = "not_made"  # `previous` was let through and not put into use: `version` came between
+ACTIONS: tuple[str, ...] = (PROMOTED, REFUSED, WAITING, APPROVED, ROLLED_BACK, NOT_MADE)
+TAKES_OUT: tuple[str, ...] = (ROLLED_BACK, NOT_MADE)  # `previous` is not in use after these
+INTO_USE: tuple[str, ...] = (PROMOTED, APPROVED, *TAKES_OUT)  # after these, `version` is in use
 COLUMNS: tuple[str, ...] = (
     "at",  # UTC, ISO 8601; for people: the order of lines is the order of events
     "action",
@@ -100,10 +102,49 @@ def read_records(paths: Paths) -> pd.DataFrame:
         ) from None
 
 
-def last_records(paths: Paths) -> dict[int, pd.Series]:
-    """Return the last line about each version."""
-    table = read_records(paths)
-    return {int(version): rows.iloc[-1] for version, rows in table.groupby("version")}
+def in_use(records: pd.DataFrame) -> pd.Series | None:
+    """Return the line that put into use what is in use; None where nothing ever was."""
+    return _last(records[records["action"].isin(INTO_USE)])
+
+
+def last_record(records: pd.DataFrame, number: int, digest: str) -> pd.Series | None:
+    """Return the last line about a version.
+
+    A new store counts from 1 again: a line is about a version where its number and its weights'
+    digest are the same.
+    """
+    return _last(records[_is_about(records, number, digest)])
+
+
+def taken_out(records: pd.DataFrame, number: int, digest: str) -> pd.Series | None:
+    """Return the line that took a version out of use, None where it came back or never left.
+
+    A newer version in its place takes nothing out: only what is in `TAKES_OUT` does.
+    """
+    put_in = records["action"].isin(INTO_USE) & _is_about(records, number, digest)
+    left = records["action"].isin(TAKES_OUT) & (records["previous"] == str(number))
+    left &= _digests_before(records).isin(["", digest])
+    last = _last(records[put_in | left])
+    return last if last is not None and left[last.name] else None
+
+
+def _is_about(records: pd.DataFrame, number: int, digest: str) -> pd.Series:
+    return (records["version"] == str(number)) & records["digest"].isin(["", digest])
+
+
+def _digests_before(records: pd.DataFrame) -> pd.Series:
+    """Return, for each line, the digest of `previous` when that was last put into use."""
+    known: dict[str, str] = {}
+    found = []
+    for row in records.itertuples(index=False):
+        found.append(known.get(row.previous, ""))
+        if row.action in INTO_USE and row.digest:
+            known[row.version] = row.digest
+    return pd.Series(found, index=records.index, dtype="str")
+
+
+def _last(rows: pd.DataFrame) -> pd.Series | None:
+    return None if rows.empty else rows.iloc[-1]
 
 
 def _one_line(value: object) -> str:

@@ -6,13 +6,18 @@ at a time under a lock, and each is written down (a tag of the registered model)
 step: after a crash the next call finishes it. The alias `champion` moves last.
 """
 
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
+from mlflow import MlflowClient
+
+from tasks.core.errors import AffectGapError
 from tasks.core.paths import Paths
 from tasks.core.tracking import open_store
 from tasks.register.moves import Move, finish, make, way_back
-from tasks.register.records import PROMOTED, ROLLED_BACK
+from tasks.register.records import NOT_MADE, PROMOTED, ROLLED_BACK, append_record
 from tasks.register.versions import (
     CHALLENGER,
     CHAMPION,
@@ -146,25 +151,60 @@ def fetch(paths: Paths, number: int) -> Path:
     return fetch_files(paths, client, number, version.run_id, version.tags)
 
 
-def promote(paths: Paths, number: int) -> Version:
+def promote(paths: Paths, number: int, instead_of: int | None, decision_id: str = "") -> Version:
     """Put a version into use; `previous` is then the one that it takes the place of.
 
     A version that is in use already stays so. Killed at any point, the same call finishes it.
+
+    Parameters
+    ----------
+    paths
+        The project's paths.
+    number
+        Which version.
+    instead_of
+        The version that it was compared with, None for none: where another one has come into use
+        since, nothing is moved, and a line `not_made` in promotions.csv says so.
+    decision_id
+        Of the line in promotions.csv that lets it through; "" where there is none.
+
+    Raises
+    ------
+    ModelError, AffectGapError
+        One line: there is no such version, or another one has come into use since.
     """
     fetch(paths, number)  # what cannot be read does not come into use
     with alone_with_store(paths) as client:
         finish(paths, client)
-        find(client, number)  # raises where there is none
+        version = find(client, number)  # raises where there is none
         in_use = aliases_of(client).get(CHAMPION)
-        if in_use != number:
-            make(paths, client, Move(PROMOTED, in_use, number, in_use))
+        if in_use == number:
+            return version
+        if in_use != instead_of:
+            _say_not_made(paths, client, number, instead_of, in_use)
+        make(paths, client, Move(PROMOTED, in_use, number, in_use, decision_id))
         return find(client, number)
+
+
+def _say_not_made(
+    paths: Paths, client: MlflowClient, number: int, instead_of: int | None, in_use: int | None
+) -> NoReturn:
+    """Write down that a version was let through and is not put into use, and raise."""
+    rival = "the floors" if instead_of is None else f"version {instead_of}"
+    now = "no version" if in_use is None else f"version {in_use}"
+    told = f"version {number} was compared with {rival}, and {now} is in use since"
+    if in_use is not None:
+        row = {"version": in_use, "digest": find(client, in_use).digest, "previous": number}
+        name = f"not-made-{number}-{in_use}-{secrets.token_hex(4)}"
+        append_record(paths, {"action": NOT_MADE, "decision_id": name, "why": told, **row})
+    raise AffectGapError(f"{told}; `affectgap promote` or the next pass judges it anew")
 
 
 def rollback(paths: Paths, why: str = "", by: str = "") -> tuple[Version, Version]:
     """Put the previous version back into use, and write it into promotions.csv.
 
-    Rolled back once more, the version that was in use before that one comes back.
+    Rolled back once more, the version that was in use before that one comes back; one that a
+    rollback took out of use does not.
 
     Parameters
     ----------
@@ -186,7 +226,7 @@ def rollback(paths: Paths, why: str = "", by: str = "") -> tuple[Version, Versio
     with alone_with_store(paths) as client:
         move = finish(paths, client)
         if move is None or move.action != ROLLED_BACK:
-            move = way_back(client, why, by)
+            move = way_back(paths, client, why, by)
             make(paths, client, move)
         assert move.left is not None
         return find(client, move.left), find(client, move.champion)

@@ -21,6 +21,7 @@ from mlflow import MlflowClient
 from tasks.core.errors import ModelError
 from tasks.core.files import sha256_of, write_text
 from tasks.core.imported_files import imported_files, imported_libraries
+from tasks.core.labels import credit_line
 from tasks.core.models.checkpoint import SEEN, load_model, load_seen, load_spec
 from tasks.core.models.spec import ONNX, ModelSpec
 from tasks.core.params import load_yaml
@@ -30,7 +31,7 @@ from tasks.core.tables import read_table
 from tasks.core.tracking import Run, open_run
 from tasks.register.kept_files import ARTEFACT, FILES, GROUPS, keep_files, list_files
 from tasks.register.onnx_export import export_beside
-from tasks.register.own_groups import worst_group
+from tasks.register.own_groups import worst_group_tags
 from tasks.register.served import COLUMN, FOLDER, SERVING, output_columns
 
 _ROOT = Path(__file__).parents[2]  # of the code, also where the project's data is elsewhere
@@ -96,7 +97,6 @@ def _about(paths: Paths, folder: Path) -> dict[str, str]:
     spec, seen = load_spec(folder), load_seen(folder)
     split = read_table(paths.split, ["dataset", "batch"])
     batches = sorted({batch for batch in split["batch"] if batch})
-    group, recall = worst_group(paths.tables / GROUPS)
     return {
         "digest": spec.version,
         "architecture": spec.architecture,
@@ -106,7 +106,8 @@ def _about(paths: Paths, folder: Path) -> dict[str, str]:
         "pictures_seen": str(seen["image_id"].nunique()),
         "datasets": ", ".join(sorted(set(split["dataset"]))),
         "batches": ", ".join(batches) or "none",
-        **({"worst_group": group, "worst_recall": f"{recall:.4f}"} if group else {}),
+        "notice": credit_line(split["dataset"]),
+        **worst_group_tags(paths.tables / GROUPS),
     }
 
 

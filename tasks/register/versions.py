@@ -16,7 +16,9 @@ from tasks.core.tracking import open_store
 
 NAME = "affectgap"  # of the registered model
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-DIGEST, KEY, REPLACED = "digest", "key", "replaced"  # tags of a version
+DIGEST, KEY = "digest", "key"  # tags of a version
+REPLACED = "replaced"  # tag: what was in use before a version came into use for the first time
+PUT_BY = "put_by"  # tag: decision_id of the line that put a version into use last
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
@@ -214,6 +215,28 @@ def test_workers_with_other_code_are_refused(running, monkeypatch):
     with process_pool(1) as pool, pytest.raises(UserError, match="other code") as caught:
         list(map_in_order(sorted, range(4), pool, 2))
     assert "\n" not in str(caught.value)
+
+
+class EndsLate(Future[str]):
+    """A call that ends just as the waiting for it does."""
+
+    def result(self, timeout: float | None = None) -> str:
+        if self.done():
+            return super().result(timeout)
+        self.set_result("done")
+        raise TimeoutError
+
+
+def test_a_call_that_ends_as_the_waiting_does_is_not_lost(monkeypatch):
+    monkeypatch.setattr(cluster.Cluster, "__init__", lambda _: None)
+    monkeypatch.setattr(cluster.Cluster, "_require_workers", lambda _: None)
+    monkeypatch.setattr(cluster.Cluster, "_killed", OSError, raising=False)
+    waiting = cluster.Cluster()
+    assert waiting.wait_for(EndsLate()) == "done"
+    own = Future[str]()
+    own.set_exception(TimeoutError("the call's own"))
+    with pytest.raises(TimeoutError, match="own"):
+        waiting.wait_for(own)
 
 
 def test_no_scheduler_is_one_line(monkeypatch):

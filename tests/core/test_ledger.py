@@ -97,6 +97,13 @@ def test_what_is_trained_and_what_waits(ledger: Ledger) -> None:
     ledger.mark_promoted("model", 3)
     ledger.mark_promoted("model", 3)
     assert ledger.trainings()["version"].tolist() == [3]
+    ledger.end_pass(number, "trained", "promoted", 3)
+    # A later pass kept the weights, and its model is another version for what it saw.
+    later = ledger.start_pass("second")
+    ledger.mark_trained(["a"], later, "model")
+    ledger.mark_promoted("model", 4)
+    ledger.end_pass(later, "trained", "promoted", 4)
+    assert ledger.trainings()["version"].tolist() == [3, 4]
     # Withdrawn, mended and given again, it is new to every model.
     ledger.begin_withdrawal("a", "data/quarantine/a", [])
     ledger.decide("a", "withdrawn")

@@ -98,7 +98,7 @@ def test_processes_that_start_together_share_one_new_store(tmp_path):
             text=True,
             cwd=Path(__file__).parents[2],
         )
-        for _ in range(4)
+        for _ in range(2)
     ]
     answers = {process.communicate(timeout=120)[0].strip() for process in started}
     assert answers == {"1"}

@@ -97,6 +97,9 @@ def test_the_page_names_the_large_ones_first():
     page = drift_page("site-3", compared, PARAMS, ["600 pictures."])
     told = next(line for line in page if line.startswith("Large differences"))
     assert "face detector's score" in told and "brightness" not in told
+    assert "600 pictures of 100 people against" in told and "(effect -0.8" in told
+    row = effect(compared, "detector_score")
+    assert f"{row['ci_low']:+.2f} to {row['ci_high']:+.2f})" in told
     rows = [line for line in page if line.startswith("| ") and "what" not in line]
     assert rows[0].startswith("| face detector's score |") and "**-0.8" in rows[0]
     nothing = drift_page("b", compared.iloc[:0], PARAMS, ["Fewer than 30 pictures."])

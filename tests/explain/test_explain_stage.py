@@ -44,6 +44,7 @@ def test_the_summary_has_a_row_a_cell(project):
     assert summary.loc[("female", "happiness"), ["n_available", "n_pictures"]].tolist() == [2, 2]
 
 
+@pytest.mark.slow
 def test_two_workers_write_the_same_bytes_as_this_process(project, tmp_path, monkeypatch):
     paths, _ = project
     monkeypatch.setattr(in_workers, "_FEW", 0)

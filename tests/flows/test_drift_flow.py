@@ -12,6 +12,7 @@ from batches import draw_batch, mark_ready
 
 from flows.drift import advise
 from tasks.core.errors import UserError
+from tasks.core.labels import DRAWN_NOTICE
 from tasks.core.ledger import Arrival, Ledger
 from tasks.core.models.backbones import build_module
 from tasks.core.models.checkpoint import no_pictures_seen, save_model
@@ -54,7 +55,7 @@ def trained_on(paths: Paths, monkeypatch) -> list[str]:
     for number, place in enumerate(sorted(folder.glob("*.jpg"))):
         row = dict.fromkeys(MANIFEST_SCHEMA.names)
         row |= {"image_id": f"{number:016x}", "path": f"arrived/{place.name}", "batch": ""}
-        row |= {"dataset": "arrived", "subject_id": f"arrived/{place.name[:5]}", "gender": "female"}
+        row |= {"dataset": "drawn", "subject_id": f"arrived/{place.name[:5]}", "gender": "female"}
         row |= {"emotion": place.name.split("_")[3], "age_years": 30.0 + number, "width_px": 160}
         row |= {"age_band": "adult", "height_px": 160, "split": "train", "detector_score": 1.0}
         row |= {"sharpness": 5e4 + number, "brightness": 200.0 + number}
@@ -92,12 +93,21 @@ def test_without_any_training_data_the_page_says_so(project):
         advise(project, "site-9")
 
 
+def test_a_batch_of_a_data_set_that_is_not_read_any_more_is_one_line(project):
+    params = yaml.safe_load(project.params.read_text())
+    del params["ingest"]["datasets"]["arrived"]
+    project.params.write_text(yaml.safe_dump(params))
+    with pytest.raises(UserError, match=r"site-3: .*`ingest\.datasets\.arrived`"):
+        advise(project, "site-3")
+
+
 def test_with_a_model_the_batch_is_compared_with_what_it_saw(project, monkeypatch):
     people = trained_on(project, monkeypatch)
     effect = advise(project, "site-3")
     table = pd.read_csv(project.root / "reports/drift/site-3.csv").set_index("feature")
     page = (project.root / "reports/drift/site-3.md").read_text()
     assert f"{3 * len(people)} pictures of 2 people that the model in use, version 4" in page
+    assert set(table["notice"]) == {DRAWN_NOTICE}
     assert table.loc["age_years", "effect"] < -3 and table.loc["age_years", "batch"] < 10
     assert table.loc["brightness", "training"] > 200 > table.loc["brightness", "batch"] > 0
     confidence = table.loc["confidence"]

@@ -113,6 +113,8 @@ def test_a_tag_is_made_once_and_only_where_the_branch_holds_what_is_on_disk(proj
     (line,) = git_versions.tag_version(project, policy(), 1, "promoted")
     assert line.endswith("(there already)")
     assert git(project.root, "rev-parse", "affectgap-1") == first
+    (line,) = git_versions.tag_version(project, policy(), 1, "promoted\n\nWeights abc\n")
+    assert line.startswith("not tagged in git: the tag affectgap-1 is there already, and is of oth")
 
 
 def detach(root: Path) -> None:

@@ -2,10 +2,12 @@
 
 import errno
 import os
+import re
 import shutil
+import signal
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -24,15 +26,21 @@ from inbox_world import (
 )
 
 from flows import inbox as module
+from flows.doctor_state import half_taken_in
 from flows.intake import withdraw
+from tasks.check import batch as checks
 from tasks.core.errors import DataError, ParamsError, UserError
 from tasks.core.ledger import Ledger
 from tasks.core.locks import alone
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
-from tasks.core.tables import read_table
+from tasks.core.tables import MANIFEST_SCHEMA, read_table, write_table
 from tasks.ingest import stage as ingest_stage
 from tasks.ingest.inbox import moves, reading
+from tasks.ingest.inbox.faults import RefusedError
+from tasks.ingest.inbox.found import dataset_of, found_at
+from tasks.ingest.inbox.settings import Params
+from tasks.ingest.manifest import manifest_table
 
 __all__ = ["checked", "paths"]  # the fixtures
 
@@ -165,18 +173,154 @@ def test_hostile_archives_are_quarantined_as_they_are(paths: Paths) -> None:
         link = tarfile.TarInfo("link.png")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         opened.addfile(link)
+    with zipfile.ZipFile(paths.inbox / "mark.zip", "w") as opened:
+        opened.writestr("a.png", png(1))
+        opened.writestr("_READY/b.png", png(2))
     (paths.inbox / "torn.tar.gz").write_bytes(b"\x1f\x8b\x08torn")
     for path in list(paths.inbox.iterdir()):
         path.with_name(f"{path.name}._READY").touch()
     before = set(os.listdir(paths.inbox))
     words = {"out": "leads out", "bomb": "unpacks to more", "many": "more than 30 files"}
-    words |= {"link": "is a link", "torn": "is damaged"}
+    words |= {"link": "is a link", "torn": "is damaged", "mark": "a folder of the name _READY"}
     taken = take(paths)
     assert {one.state for one in taken.values()} == {"quarantined"}
     for batch, said in words.items():
         assert said in reason(paths, batch)
     there = {path.name for path in paths.quarantine.rglob("*") if path.is_file()}
     assert there == before | {"REASON.md"} and os.listdir(paths.raw) == []
+
+
+ODD_MARKS = [
+    "2026-11-31",  # a day that is none
+    "[" * 600,  # deeper than Python's stack
+    "!!int ''",
+    'dataset: "a\\nb"',
+    'dataset: "\\ud800"',
+    "#" * 5000,
+]
+
+
+def test_no_mark_however_odd_keeps_the_others_out(paths: Paths) -> None:
+    params = load_section(paths.params, "intake", Params)
+    for mark in ODD_MARKS:
+        found = found_at(send(paths, "odd", {"x.png": b""}, mark))
+        assert found is not None
+        with pytest.raises(RefusedError, match="_READY must be empty"):
+            dataset_of(found, params)
+    (paths.inbox / "odd/_READY").write_text(ODD_MARKS[0])
+    send(paths, "z", files_of(1, people=1))
+    taken = take(paths)
+    assert [taken["odd"].state, taken["z"].state] == ["quarantined", "accepted"]
+
+
+def test_a_batch_that_breaks_the_reading_is_left_and_said(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(paths, "a", files_of(1, people=1))
+    send(paths, "b", files_of(2, people=1))
+    whole = reading.read_batch
+
+    def breaking(folder: Path, batch: str, how: reading.HowToRead) -> reading.BatchReading:
+        if batch == "a":
+            raise ZeroDivisionError("odd\nbytes")
+        return whole(folder, batch, how)
+
+    monkeypatch.setattr(module, "read_batch", breaking)
+    taken = take(paths)
+    assert [taken["a"].state, taken["b"].state] == ["not_ready", "accepted"]
+    assert "ZeroDivisionError odd bytes" in taken["a"].detail
+
+
+@pytest.fixture
+def bounded() -> Iterator[None]:
+    """End what would wait for a pipe's other end for ever."""
+
+    def stop(*_: object) -> None:
+        raise AssertionError("it waits for ever")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("bounded")
+def test_a_pipe_is_not_opened_wherever_it_is(paths: Paths) -> None:
+    for name, pipe in (("hidden", ".x"), ("deep", ".d/p"), ("reason", "REASON.md")):
+        folder = send(paths, name, {"f": b""})
+        (folder / pipe).parent.mkdir(exist_ok=True)
+        os.mkfifo(folder / pipe)
+    own = send(paths, "own", {"REASON.md": b"theirs", ".REASON.txt": b"1", "x.png": b"no picture"})
+    taken, place = take(paths), paths.quarantine
+    assert {one.state for one in taken.values()} == {"quarantined"}
+    assert "'.x': hidden, and no plain file" in taken["hidden"].detail
+    assert "'.d/p': hidden" in taken["deep"].detail and "not_a_file" in taken["reason"].detail
+    assert (place / "reason/REASON.sender.md").is_fifo() and "# Why" in reason(paths, "reason")
+    assert not own.exists() and (place / "own/REASON.sender.md").read_text() == "theirs"
+    assert (place / "own/.REASON.txt").is_file() and "# Why" in reason(paths, "own")
+
+
+def test_a_batch_that_cannot_be_moved_does_not_keep_the_others_out(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(paths, "stuck", {"x.png": b"no picture"})
+    send(paths, "a", files_of(1, people=1))
+    whole, held = os.rename, {"stuck"}
+
+    def denied(source: Path, target: Path) -> None:
+        if Path(source).name in held:
+            raise PermissionError(errno.EACCES, "Permission denied", str(source))
+        whole(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", denied)
+        assert take(paths)["a"].state == "accepted"
+        send(paths, "b", files_of(2, people=1))
+        taken = take(paths)
+        assert [taken["stuck"].state, taken["b"].state] == ["not_ready", "accepted"]
+        (finding,) = half_taken_in(paths)
+        assert "cannot be moved to data/quarantine/stuck (Permission den" in finding.what
+        assert not finding.mended and (paths.inbox / "stuck/x.png").is_file()
+        held.add("a")
+        with pytest.raises(DataError, match="a: cannot be moved to data/quarantine/a"):
+            withdraw(paths, "a", "why", "")
+    assert "a: withdrawn, now in data/quarantine/a" in withdraw(paths, "a", "why", "")
+    assert take(paths) == {}
+    assert state_of(paths) == {"stuck": "quarantined", "a": "withdrawn", "b": "accepted"}
+    assert not any(paths.inbox.iterdir())
+
+
+def test_what_waits_for_ingest_blames_no_new_batch(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither as links into DVC's cache nor where params.yaml reads its data set no more."""
+    there: list[int] = []
+    monkeypatch.setattr(checks, "pipeline_faults", lambda rows, *_: there.append(len(rows)) or [])
+    write_table(manifest_table([]), paths.manifest, MANIFEST_SCHEMA)
+    send(paths, "a", files_of(1, people=1))
+    assert take(paths)["a"].state == "accepted"
+    cache = paths.at(".dvc/cache")
+    cache.mkdir(parents=True)
+    for path in (paths.raw / "arrived/a").iterdir():
+        path.rename(cache / path.name)
+        path.symlink_to(cache / path.name)
+    send(paths, "b", files_of(2, people=1))
+    assert take(paths)["b"].state == "accepted"
+    text = paths.params.read_text()
+    paths.params.write_text(re.sub(r"\barrived\b", "clinic", text))
+    send(paths, "c", files_of(3, people=1))
+    assert take(paths)["c"].state == "accepted" and there == [0, 3, 0]
+
+
+def test_a_batch_whose_folder_is_missing_keeps_its_name(paths: Paths) -> None:
+    send(paths, "a", files_of(1, people=1))
+    take(paths)
+    shutil.rmtree(paths.raw / "arrived/a")
+    send(paths, "a", files_of(1, people=1))
+    told = take(paths)["a.2"]
+    assert told.state == "repeated" and "`dvc checkout` brings it back" in told.detail
+    assert state_of(paths) == {"a": "accepted", "a.2": "quarantined"}
 
 
 def test_a_link_to_a_folder_elsewhere_is_not_followed(paths: Paths) -> None:
@@ -291,6 +435,24 @@ def test_an_inbox_on_another_disk(paths: Paths, elsewhere: Path) -> None:
     assert [taken["a"].state, taken["bad"].state] == ["accepted", "quarantined"]
     assert tree(paths.raw / "arrived/a") == sent and not any(elsewhere.iterdir())
     assert bad.items() <= tree(paths.quarantine / "bad").items()
+
+
+def test_what_a_sender_adds_to_a_copied_batch_is_not_removed(
+    paths: Paths, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(sources: list[Path]) -> None:
+        raise KeyboardInterrupt
+
+    send(paths, "a", files_of(1, people=1))
+    send(paths, "b", files_of(2, people=1))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(module, "remove_sources", killed)
+        take(paths)
+    (paths.inbox / "a/late.png").write_bytes(png(9))
+    taken = take(paths)
+    assert [taken["a"].state, taken["b"].state] == ["not_ready", "accepted"]
+    assert state_of(paths) == {"a": "accepted", "b": "accepted"}
+    assert (elsewhere / "a/late.png").is_file() and not (elsewhere / "a/_READY").exists()
 
 
 def test_a_full_disk_leaves_everything_where_it_was(

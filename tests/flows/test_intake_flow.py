@@ -11,7 +11,10 @@ import yaml
 from inbox_world import files_of, new_project, send, tree
 from PIL import Image
 
-from flows import intake
+from flows import inbox_steps, intake
+from flows.doctor_state import ledger_against_disk
+from flows.intake import withdraw
+from tasks.core.errors import UserError
 from tasks.core.ledger import Ledger
 from tasks.core.paths import Paths
 
@@ -62,6 +65,41 @@ def test_a_whole_data_set_is_in_the_ledger_once(tmp_path: Path, given: Paths) ->
     line = intake.take_in(given, tmp_path / "given", "affectnet")
     assert "the adapter affectnet cannot read it: " in line
     assert ledger.batches()["n_pictures"].tolist() == [1, 0]
+
+
+def test_a_whole_data_set_that_was_removed_is_withdrawn_or_replaced(
+    tmp_path: Path, given: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(inbox_steps, "add_to_dvc")  # it would make the folder again
+    intake.take_in(given, tmp_path / "given", "mine")
+    with pytest.raises(UserError, match="whole data set; remove data/raw/mine, then withdraw it"):
+        withdraw(given, "mine", "no consent", "")
+    shutil.rmtree(given.raw / "mine")
+    assert "withdrawn, now in data/quarantine/mine" in withdraw(given, "mine", "no consent", "")
+    assert not (given.raw / "mine").exists()
+    shutil.rmtree(given.quarantine)  # on purpose
+    ledger = Ledger(given.ledger)
+    assert ledger.under_way() == [] and list(ledger_against_disk(given)) == []
+    intake.take_in(given, tmp_path / "given", "mine")
+    shutil.rmtree(given.raw / "mine")
+    Image.new("RGB", (20, 20), "white").save(tmp_path / "given/happy/a.png")
+    intake.take_in(given, tmp_path / "given", "mine")
+    states = ledger.batches()[["batch", "state"]].to_numpy().tolist()
+    assert states == [["mine", "withdrawn"], ["mine.2", "withdrawn"], ["mine.3", "accepted"]]
+    assert list(ledger_against_disk(given)) == []
+
+
+def test_a_whole_data_set_of_links_into_the_cache_is_known(tmp_path: Path, given: Paths) -> None:
+    intake.take_in(given, tmp_path / "given", "arrived")
+    picture, cached = given.raw / "arrived/happy/a.png", given.at(".dvc/cache/a")
+    cached.parent.mkdir(parents=True)
+    picture.rename(cached)
+    picture.symlink_to(cached)  # as DVC does it with `cache.type symlink`
+    ledger = Ledger(given.ledger)
+    for _ in range(2):
+        intake.take_in(given, tmp_path / "given", "arrived")
+        assert ledger.batches()[["batch", "n_pictures"]].to_numpy().tolist() == [["arrived", 1]]
+        given.ledger.unlink()
 
 
 def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from flows.lineage import lineage_lines
-from tasks.core.errors import UserError
+from tasks.core.errors import ModelError, UserError
 from tasks.core.files import sha256_of
 from tasks.core.ledger import Arrival, Ledger
 from tasks.core.models.checkpoint import SEEN_COLUMNS
@@ -140,6 +140,26 @@ def test_a_batch_lists_its_pictures_and_what_became_of_them(project, tmp_path):
     text = "\n".join(lineage_lines(paths, "site-3", out))
     assert "2 pictures of 1 person" in text and "version 2" in text
     assert len(pd.read_csv(out)) == 2
+
+
+def test_a_version_whose_files_are_lost_hides_no_other(project, tmp_path, monkeypatch):
+    paths, _ = project
+    at = registry.fetch
+
+    def fetch(paths: Paths, number: int) -> Path:
+        if number == 1:
+            raise ModelError("version 1: the store has lost its files")
+        return at(paths, number)
+
+    monkeypatch.setattr(registry, "fetch", fetch)
+    lost = "version 1 (aaaaaaaaaaaa, previous)"
+    lines = lineage_lines(paths, "site/carl", tmp_path / "out.csv")
+    assert f"  {lost}: its files cannot be read: not known whom it saw" in lines
+    assert "version 2 (bbbbbbbbbbbb, champion): saw 1 of 2" in "\n".join(lines)
+    assert lineage_lines(paths, "1", tmp_path / "one.csv")[:2] == [
+        lost,
+        "  its files cannot be read: not known whom it saw",
+    ]
 
 
 def test_an_unknown_name_is_one_line(project, tmp_path):

@@ -1,11 +1,15 @@
 """`affectgap models`, as a person reads it."""
 
+import re
 from datetime import UTC, datetime
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
-from flows import registry
+from flows import registry, status
+from flows.worst_group import worst_words
+from tasks.core.ledger import Arrival, Ledger
 from tasks.core.paths import Paths
 from tasks.register.records import append_record
 from tasks.register.registry import Version
@@ -22,7 +26,7 @@ def lines(tmp_path, monkeypatch):
 
     def shown(versions):
         monkeypatch.setattr(registry, "versions", lambda paths: versions)
-        console = Console(width=150)
+        console = Console(width=220)
         with console.capture() as capture:
             console.print(registry.models_table(Paths(tmp_path)))
         return [" ".join(line.split()) for line in capture.get().splitlines()]
@@ -34,23 +38,63 @@ def test_before_the_first_model_it_says_that_there_is_none(lines):
     assert "no model is registered yet" in lines([])
 
 
+WORST = {"worst_n": "50", "worst_people": "9", "worst_low": "0.42", "worst_high": "0.58"}
+WORST |= {"worst_group": "adult male", "worst_recall": "0.5", "notice": "drawn cohort: a show"}
+
+
 def test_newest_first_with_worst_group_new_batches_and_the_last_decision(lines, tmp_path):
     paths = Paths(tmp_path)
-    by = {"by": "A. Weber", "worst_group": "child male", "worst_recall": "0.61"}
-    append_record(paths, {"action": "promoted", "version": 1, "decision_id": "a", **by})
-    why = {"why": "child male: 61 % against 70 %"}
-    append_record(paths, {"action": "refused", "version": 2, "decision_id": "b", **why})
-    append_record(paths, {"action": "rolled_back", "version": 1, "decision_id": "c"})
+    one, two, three = (f"{number:012x}" for number in (1, 2, 3))
+    by = {"by": "A. Weber", "decision_id": "a"}
+    append_record(paths, {"action": "promoted", "version": 1, "digest": one, **by})
+    why = {"why": "child male: 61 % against 70 %", "decision_id": "b"}
+    append_record(paths, {"action": "refused", "version": 2, "digest": two, **why})
+    back = {"action": "rolled_back", "version": 1, "decision_id": "c"}
+    append_record(paths, {**back, "digest": one})
+    other = {"action": "promoted", "version": 3, "decision_id": "d"}
+    append_record(paths, {**other, "digest": "of another store"})
     head, *rows = lines(
         [
-            version(1, ("champion",), batches="spring"),
-            version(2, (), batches="autumn, spring", worst_group="adult male", worst_recall="0.5"),
-            version(3, ("challenger",), batches="none"),
+            version(1, ("champion",), batches="spring", worst_group="a", worst_recall="0.61"),
+            version(2, (), batches="autumn, spring", **WORST),
+            version(3, ("challenger",), batches=""),
         ]
     )
     assert head == "version alias registered weights worst group batches decision"
-    third, second, first = rows
-    assert third == "3 challenger 2026-11-03 03:00 000000000003 – not judged yet"
-    assert second.startswith("2 2026-11-02 03:00 000000000002 adult male 50.0 % +autumn refused")
-    assert second.endswith(": child male: 61 % against 70 %")
-    assert first.startswith("1 champion") and "+spring rolled back" in first
+    text = " ".join(rows)
+    third, second, first, notice = re.split(r" (?=2 2026|1 champion|drawn cohort)", text)
+    assert third == f"3 challenger 2026-11-03 03:00 {three} – not judged yet"
+    assert "+autumn refused" in second and "child male: 61 % against" in second
+    words = worst_words(WORST)
+    assert words == "adult male 50.0\u202f% (42.0\u202f% to 58.0\u202f%; 50 pictures of 9 people)"
+    assert "50 pictures" in second and "+spring rolled back" in first
+    assert "n and interval" in first and notice == "drawn cohort: a show"
+
+
+def test_a_rollback_says_the_figure_whole_and_what_was_withdrawn(tmp_path, monkeypatch):
+    paths, ledger = Paths(tmp_path), Ledger(tmp_path / "data/ledger.db")
+    now, left = version(1, ("champion",), **WORST), version(2, ())
+    columns = ["path", "sha256", "image_id", "subject_id", "emotion", "age_band", "gender"]
+    for batch in ("spring", "autumn"):
+        given = Arrival(batch, "arrived", batch, batch, "", 0, pd.DataFrame(columns=columns))
+        ledger.begin(given, "accepted", f"data/raw/arrived/{batch}", [])
+        ledger.decide(batch, "accepted")
+        number = ledger.start_pass("a test")
+        ledger.mark_trained([batch], number, now.digest)  # both versions have these weights
+        ledger.end_pass(number, "trained", "", number)
+        ledger.begin_withdrawal(batch, f"data/quarantine/{batch}", [])
+        ledger.decide(batch, "withdrawn")
+    monkeypatch.setattr(registry, "rollback", lambda *_: (left, now))
+    first, *said = registry.rollback_command(paths, "", "")
+    assert first.endswith("50 pictures of 9 people)")
+    assert said[:2] == [
+        "drawn cohort: a show",
+        "it was trained with what is withdrawn now: spring",
+    ]
+
+    for name in ("champion", "previous"):
+        monkeypatch.setattr(f"tasks.register.registry.{name}", lambda paths: now)
+    monkeypatch.setattr("tasks.register.registry.versions", lambda paths: [now])
+    _, worst, notice, withdrawn = status._model_in_use(paths)
+    assert worst.startswith("worst group  recall of adult male 50.0") and "9 people" in worst
+    assert notice.strip() == "drawn cohort: a show" and "withdrawn now: spring" in withdrawn

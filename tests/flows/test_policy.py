@@ -2,13 +2,15 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import yaml
 from pydantic import ValidationError
 
-from flows.policy import Params, due
+from flows.policy import Params, due, untrained_pictures
+from tasks.core.paths import Paths
 
 SECTION = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())["retrain"]
 POLICY = Params(**{**SECTION, "new_pictures": 20, "new_children": 3, "days": 30})
@@ -59,3 +61,25 @@ def test_a_clock_that_was_set_back_waits_no_longer_than_twice_the_policy():
 def test_an_author_that_git_would_not_take_is_a_mistake_of_params(author):
     with pytest.raises(ValidationError):
         Params(**{**SECTION, "author": author})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("days", float("inf")), ("days", 1e10), ("poll_minutes", 1e12), ("poll_minutes", 1e-9)],
+)
+def test_a_time_that_no_clock_can_hold_is_a_mistake_of_params(key, value):
+    with pytest.raises(ValidationError, match=key):
+        Params(**{**SECTION, key: value})
+
+
+def test_pictures_that_no_training_reads_make_none_due(tmp_path):
+    paths = Paths(tmp_path)
+    content = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+    content["ingest"]["datasets"] = {"clinic": {"adapter": "folder"}}
+    paths.params.write_text(yaml.safe_dump(content))
+    ledger = SimpleNamespace(
+        untrained=lambda: pd.concat(
+            [pictures(9, 9).assign(dataset="mine"), pictures(1, 2).assign(dataset="clinic")]
+        )
+    )
+    assert list(untrained_pictures(paths, ledger)["dataset"]) == ["clinic", "clinic"]

@@ -15,10 +15,10 @@ import pytest
 import torch
 import yaml
 from batches import draw_batch
-from gate_world import USUAL, pictures
+from gate_world import USUAL, pictures, rule
 
 from flows import gate, promote
-from tasks.core.errors import ModelError, UserError
+from tasks.core.errors import AffectGapError, ModelError, UserError
 from tasks.core.ledger import Ledger
 from tasks.core.locks import alone
 from tasks.core.models.backbones import build_module
@@ -30,13 +30,14 @@ from tasks.core.shards import encode_png, read_crops, write_shards
 from tasks.core.tables import write_table
 from tasks.crop.settings import CropSettings
 from tasks.gate.decision import read_decision
-from tasks.gate.score import score
+from tasks.gate.score import Scores, score
 from tasks.register import registry
 from tasks.register.kept_files import TEST
 from tasks.register.records import append_record, read_records
 from tasks.register.registry import Version
 
 REPOSITORY = Path(__file__).parents[2]
+PLACE = ["shard", "offset_bytes", "size_bytes"]
 LABELS = ("anger", "disgust", "fear", "happiness")
 CROP = {"size_px": 32, "margin": 0.25, "resample": "bilinear", "detect_side_px": 160}
 CROP |= {"upsample": 1, "min_score": 0.0}
@@ -80,8 +81,11 @@ class Shelf:
             raise ModelError(f"no version {number}")
         return self.entries[number]
 
-    def promote(self, paths, number):
+    def promote(self, paths, number, instead_of, decision_id):
+        if number != self.in_use != instead_of:
+            raise AffectGapError(f"compared with {instead_of}, in use is {self.in_use}")
         self.in_use = number
+        assert decision_id in set(read_records(paths)["decision_id"])
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +102,19 @@ def networks():
 
 @pytest.fixture(scope="module")
 def asked_once():
-    """Ask each network once: every test has the same pictures."""
+    """Ask each network once about each picture: every test has the same."""
     known = {}
 
     def ask(folder, table, shards, params):
         digest = load_spec(folder).version
-        if digest not in known:
-            known[digest] = score(folder, table, shards, params)
-        return known[digest]
+        before = known.get(digest)
+        new = table if before is None else table[~table["image_id"].isin(before.table["image_id"])]
+        if before is None or len(new):
+            found = score(folder, new, shards, params)
+            rows = [found.table] if before is None else [before.table, found.table]
+            known[digest] = Scores(found.labels, pd.concat(rows, ignore_index=True))
+        own = known[digest].table
+        return Scores(known[digest].labels, own[own["image_id"].isin(table["image_id"])])
 
     return ask
 
@@ -123,14 +132,17 @@ def shelf(tmp_path, networks, asked_once, monkeypatch):
         (f"{one}.png", encode_png(c)) for one, c in zip(table["image_id"], crops, strict=True)
     ]
     places = list(write_shards(members, Paths(root).crop_shards, 1000))
-    for name in ("shard", "offset_bytes", "size_bytes"):
+    for name in PLACE:
         table[name] = [getattr(place, name) for place in places]
     Paths(root).crop_settings.write_text(json.dumps(CROP))
     write_table(table, Paths(root).split)
     shelf = Shelf(root)
     shelf.add(networks["first"])
     answers = Recogniser.load(root / "shelf/1", "cpu").predict(crops).argmax(axis=1)
-    write_table(table.assign(emotion=np.array(LABELS)[answers]), Paths(root).split)
+    table = table.assign(emotion=np.array(LABELS)[answers])
+    write_table(table, Paths(root).split)
+    files = table.assign(path=table["image_id"] + ".png", width_px=32, height_px=32)
+    write_table(files.drop(columns=[*PLACE, "split"]), Paths(root).manifest)
     content = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     content["promote"] = USUAL | {
         "batch_size": 32,
@@ -145,6 +157,8 @@ def shelf(tmp_path, networks, asked_once, monkeypatch):
         "champion": lambda paths: shelf.entries.get(shelf.in_use),
         "challenger": lambda paths: shelf.entries.get(shelf.new),
         "find_version": shelf.find,
+        "versions": lambda paths: list(shelf.entries.values()),
+        "finish_move": lambda paths: "",
         "promote": shelf.promote,
         "set_tags": lambda paths, number, tags: shelf.tags.setdefault(number, {}).update(tags),
     }.items():
@@ -186,6 +200,9 @@ def test_the_first_is_promoted_one_alike_too_and_another_is_refused(shelf, netwo
     assert decision.champion.run_id == "run-2" and not decision.passed
     assert shelf.tags[3]["decision_id"] == decision.decision_id == records["decision_id"][2]
     assert shelf.tags[3]["worst_group"] == decision.worst_group != ""
+    assert (shelf.tags[3]["worst_n"], shelf.tags[3]["worst_people"]) == ("24", "3")
+    limits = [float(shelf.tags[3][f"worst_{name}"]) for name in ("low", "recall", "high")]
+    assert limits == sorted(limits) and limits[0] < limits[2]  # three people: a wide interval
     with pytest.raises(UserError, match="version 3 did not pass the gate: Overall recall fell"):
         promote.promote_command(paths, 3, "A. Weber", "never mind")
     assert shelf.in_use == 2
@@ -193,6 +210,56 @@ def test_the_first_is_promoted_one_alike_too_and_another_is_refused(shelf, netwo
     before = {file: file.read_bytes() for file in paths.registry.rglob("*.*")}
     promote.promote_command(paths, None, "", "")  # judged once more: the same bytes, no new line
     assert before == {file: file.read_bytes() for file in paths.registry.rglob("*.*")}
+
+
+def test_every_decision_about_a_version_is_kept_with_its_reasons(shelf, networks):
+    paths = Paths(shelf.root)
+    promote.promote_command(paths, None, "", "")
+    shelf.add(networks["other"])
+    promote.promote_command(paths, None, "A. Weber", "tried once more")
+    set_params(shelf, seed=8)
+    promote.promote_command(paths, None, "", "")
+    records = read_records(paths).iloc[1:]
+    assert "Overall recall fell" in records["why"].iloc[0]
+    assert records["why"].iloc[0].endswith("tried once more")
+    for name in records["decision_id"]:
+        assert read_decision(paths.decision(2) / f"{name}.json").decision_id == name
+        assert (paths.decision(2) / f"{name}.html").is_file()
+    assert records["decision_id"].nunique() == 2
+    latest = read_decision(paths.decision(2) / "decision.json")
+    assert latest.decision_id == records["decision_id"].iloc[1]
+
+
+def test_new_settings_do_not_choose_the_frozen_pictures(shelf, networks, monkeypatch):
+    """The run of version 2 leaves out every girl: both models are asked about the girls all the
+    same, and what they have no face for is read wrong; so it is for the version after."""
+    paths = Paths(shelf.root)
+    promote.promote_command(paths, None, "", "")
+    split = pd.read_parquet(paths.split)
+    girls = (split["age_band"] == "child") & (split["gender"] == "female")
+    write_table(split[~girls], paths.split)
+    shelf.add(networks["alike"])
+    refused = promote.judge(paths)  # nothing lies in data/raw: no face is found
+    row = rule(refused, "group recall", "child × female")
+    assert (row["n"], row["challenger"]) == (24, 0) and not refused.passed
+    assert refused.counts["read wrong: no face found by the challenger"] == 24
+
+    own = split[girls]
+    monkeypatch.setattr(gate, "_own_crops", lambda paths, settings, table: (own, paths.crop_shards))
+    promote.promote_command(paths, None, "", "")
+    assert shelf.in_use == 2
+    shelf.add(networks["other"])
+    manifest = pd.read_parquet(paths.manifest)
+    write_table(manifest[manifest["image_id"] != own["image_id"].iloc[0]], paths.manifest)
+    monkeypatch.setattr(
+        gate, "_own_crops", lambda paths, settings, table: (own.iloc[1:], paths.crop_shards)
+    )
+    later = promote.judge(paths)
+    assert rule(later, "group recall", "child × female")["n"] == 23
+    assert later.counts["frozen pictures that are no longer there"] == 1  # withdrawn, say
+    best = later.table[later.table["rule"] == "against the best ever"]
+    assert set(best["group"]) >= {"child × female", "child"} and not later.passed
+    assert best["note"].str.contains("version 1").all()
 
 
 def test_a_version_waits_for_approval_with_name_and_reason(shelf, networks):
@@ -248,6 +315,35 @@ def test_what_was_rolled_back_comes_back_by_approval_alone(shelf, networks):
     promote.promote_command(paths, 2, "A. Weber", "and again")
     assert shelf.in_use == 2
     assert [action for _, action in actions(shelf)].count("approved") == 2
+
+
+def test_what_was_let_through_and_not_put_into_use_is_judged_anew(shelf, networks, monkeypatch):
+    paths = Paths(shelf.root)
+    promote.promote_command(paths, None, "", "")
+    shelf.add(networks["alike"])
+    promote.record(paths, promote.judge(paths))
+    digest = shelf.entries[1].digest
+    row = {"action": "not_made", "version": 1, "digest": digest, "previous": 2}
+    append_record(paths, {**row, "decision_id": "not-made"})
+    promote.promote_command(paths, None, "", "")  # the same decision: another line
+    assert shelf.in_use == 2
+    assert actions(shelf)[1:] == [(2, "promoted"), (1, "not_made"), (2, "promoted")]
+    # What a kill left is finished before anything is judged.
+    monkeypatch.setattr(promote, "finish_promotion", lambda paths: ["finished: a move"])
+    assert promote.promote_command(paths, None, "", "")[0] == "finished: a move"
+
+
+def test_in_another_store_no_model_counts_as_the_first(shelf, networks):
+    paths = Paths(shelf.root)
+    shelf.add(networks["alike"])
+    row = {"action": "promoted", "version": 7, "digest": "there", "decision_id": "a"}
+    append_record(paths, row)
+    with pytest.raises(UserError, match=r"says version 7 is in use, this store has none: set ML"):
+        promote.promote_command(paths, None, "", "")
+    assert shelf.in_use is None and len(actions(shelf)) == 1
+    append_record(paths, {**row, "version": 1, "decision_id": "b"})  # the number is there: not it
+    with pytest.raises(UserError, match="says version 1 is in use"):
+        promote.judge(paths)
 
 
 @pytest.mark.parametrize("step", ["set_tags", "append_record", "promote", "mark_promoted"])

@@ -1,15 +1,20 @@
 """The pass around the training: when it trains, how it ends, and what the next one makes of it."""
 
 import io
+import math
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from rich.console import Console
+from sqlalchemy.exc import DatabaseError
 
-from flows import one_pass, retrain
-from tasks.core.errors import AffectGapError, DataError
+from flows import doctor_state, full_audit, one_pass, retrain, scheduled, status
+from flows.failures import Failures
+from flows.unfinished import finish_promotion
+from tasks.core.errors import AffectGapError, DataError, ModelError, UserError
 from tasks.core.ledger import Arrival, Ledger
 from tasks.core.locks import alone
 from tasks.core.paths import Paths
@@ -40,13 +45,13 @@ class World:
         self.ledger.mark_trained(batches, number, "f" * 12)
         return one_pass.Trained(7, "f" * 12, "promoted", ["version 7 is put into use"])
 
-    def arrive(self, name: str, people: int, each: int) -> None:
+    def arrive(self, name: str, people: int, each: int, dataset: str = "arrived") -> None:
         rows = [
             {
-                "path": f"arrived/{name}/{person}-{take}.png",
+                "path": f"{dataset}/{name}/{person}-{take}.png",
                 "sha256": f"{name}{person}{take}",
                 "image_id": f"{name}{person}{take}",
-                "subject_id": f"arrived/{person}",
+                "subject_id": f"{dataset}/{person}",
                 "emotion": "anger",
                 "age_band": "child",
                 "gender": "female",
@@ -54,8 +59,8 @@ class World:
             for person in range(people)
             for take in range(each)
         ]
-        batch = Arrival(name, "arrived", name, name, "", len(rows), pd.DataFrame(rows))
-        self.ledger.begin(batch, "accepted", f"data/raw/arrived/{name}", "")
+        batch = Arrival(name, dataset, name, name, "", len(rows), pd.DataFrame(rows))
+        self.ledger.begin(batch, "accepted", f"data/raw/{dataset}/{name}", "")
         self.ledger.decide(name, "accepted")
 
     def go(self, **how) -> list[str]:
@@ -75,7 +80,7 @@ def world(tmp_path, monkeypatch):
         return -0.7
 
     monkeypatch.setattr("flows.one_pass.train_and_judge", world.train)
-    monkeypatch.setattr("flows.one_pass.finish_promotion", lambda paths: [])
+    monkeypatch.setattr("flows.retrain.finish_promotion", lambda paths: [])
     monkeypatch.setattr("flows.intake.take_in_inbox", lambda paths, say: [])
     monkeypatch.setattr("flows.drift.advise", advise)
     return world
@@ -132,8 +137,58 @@ def test_another_failure_is_tried_three_times(world):
     for _ in range(3):
         with pytest.raises(AffectGapError):
             world.go(scheduled=True)
-    assert world.go(scheduled=True)[0].startswith("the last pass failed: the disk was full")
+    (held,) = world.go(scheduled=True)
+    assert held.startswith("the last pass failed: the disk was full; it is tried again once a day")
     assert len(world.reasons) == 3
+
+
+def test_after_three_tries_a_schedule_tries_once_a_day_and_a_new_version_at_once(world):
+    failures, now = Failures(world.paths), datetime(2026, 11, 24, tzinfo=UTC)
+    for _ in range(3):
+        failures.remember(AffectGapError("the disk was full"), "the disk was full", now)
+    assert failures.held_back(now + timedelta(hours=23))
+    assert failures.held_back(now + timedelta(hours=25)) == ""
+    assert failures.held_back(now - timedelta(days=400)) == ""  # the clock was set back
+    code = world.paths.at("flows/retrain.py")
+    code.parent.mkdir()
+    code.write_text("mended")
+    assert failures.held_back(now) == ""
+    failures.remember(DataError("too few"), "too few", now)
+    assert "or by `affectgap retrain`" in failures.held_back(now + timedelta(days=400))
+
+
+def test_a_pass_that_met_another_command_is_no_failure(world):
+    world.go()
+    world.ledger.end_pass(world.ledger.start_pass(retrain.ASKED), "died", "", None)
+    world.error = UserError("/home/x: another `affectgap run` or `affectgap study` is at work here")
+    for _ in range(2):  # asked for and not done yet: still to do
+        with pytest.raises(retrain.BusyError, match="at work here"):
+            world.go(scheduled=True)
+    assert world.passes[-1] == ("nothing_to_do", retrain.ASKED)
+    world.error = None
+    assert world.go(scheduled=True) == ["version 7 is put into use"]
+
+
+def test_a_data_set_that_params_do_not_read_makes_no_training_due(world):
+    world.go()
+    world.arrive("mine", people=20, each=20, dataset="mine")
+    assert world.go()[0].startswith("training: not due: 0 of 200 new pictures")
+    assert world.advised == []
+    *_, shown = status._untrained(world.paths, world.ledger)
+    told = "mine: 400 pictures of 20 people; not read: ingest.datasets has no mine"
+    assert shown.strip() == told
+
+
+def test_status_shows_the_rest_where_a_store_is_damaged(world, monkeypatch):
+    def fail(paths):
+        raise DatabaseError("SELECT", {}, Exception("file is not a database"))
+
+    monkeypatch.setattr(registry, "champion", fail)
+    monkeypatch.setattr(registry, "previous", fail)
+    first, *others = status.status_lines(world.paths)
+    assert first.startswith("in use       cannot be told: DatabaseError: ")
+    assert "file is not a database" in first
+    assert "passes       none yet" in others
 
 
 def test_a_pass_that_was_asked_for_and_stopped_is_done_again(world):
@@ -149,8 +204,11 @@ def test_a_pass_that_was_asked_for_and_stopped_is_done_again(world):
 
 
 def test_a_pass_whose_process_is_gone_is_closed_and_said(world, monkeypatch):
-    world.ledger.start_pass(retrain.ASKED)
-    monkeypatch.setattr("tasks.core.ledger.is_dead", lambda process: True)
+    # A container that starts again has another name: of that one nobody knows whether it lives.
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("tasks.core.process.socket.gethostname", lambda: "container-1")
+        world.ledger.start_pass(retrain.ASKED)
+    assert world.ledger.close_dead_passes() == []
     world.go()
     assert "closed: pass 1, which died" in world.console.file.getvalue()
     assert world.passes == [("died", retrain.ASKED), ("trained", retrain.ASKED)]
@@ -163,49 +221,142 @@ def test_a_second_pass_at_once_is_one_line(world):
     assert world.reasons == []
 
 
+def test_a_full_audit_waits_for_a_pass_and_no_pass_begins_meanwhile(world, monkeypatch):
+    def audit(paths):
+        with pytest.raises(retrain.BusyError):
+            world.go()
+        return ["full audit: done"]
+
+    monkeypatch.setattr(full_audit, "_audit", audit)
+    held = [alone(world.paths.at("work/retrain.lock"), "")]
+    held[0].__enter__()
+
+    def wait(seconds):
+        held.pop().__exit__(None, None, None)
+
+    monkeypatch.setattr(scheduled.time, "sleep", wait)
+    lines = scheduled._when_free(lambda: full_audit.full_audit(world.paths), math.inf)
+    assert lines == ["full audit: done"] and held == []
+    with alone(world.paths.at("work/retrain.lock"), ""), pytest.raises(retrain.BusyError):
+        scheduled._when_free(lambda: full_audit.full_audit(world.paths), -math.inf)
+
+
+@pytest.mark.parametrize(
+    ("decision", "kind"),
+    [("promoted", "promoted"), ("refused", "registered"), ("waiting", "registered")],
+)
+def test_the_ledger_calls_promoted_only_what_came_into_use(world, monkeypatch, decision, kind):
+    version = SimpleNamespace(number=7, digest="f" * 12)
+    monkeypatch.setattr(registry, "champion", lambda paths: None)
+    monkeypatch.setattr(registry, "promote", lambda *arguments: None)
+    monkeypatch.setattr(registry, "register_challenger", lambda *arguments: version)
+    monkeypatch.setattr(one_pass, "trained_batches", lambda paths, ledger: ["site-3"])
+    world.arrive("site-3", people=1, each=1)
+    steps = one_pass._Steps(
+        world.paths, 1, "a test", SimpleNamespace(log_tags=lambda tags: None), None
+    )
+    steps._step = lambda name, function, *arguments: function(*arguments)
+    steps._judge = lambda number: (decision, [])
+    steps._keep = lambda version, decision: []
+    assert steps.carry_out().decision == decision
+    assert set(world.ledger.events()["kind"]) & {"promoted", "registered"} == {kind}
+    assert list(world.ledger.trainings()["version"]) == [7]  # lineage knows both
+
+
 def record(paths, action, version, previous=""):
     name = f"{action}-{version}-{previous}"
     row = {"action": action, "version": version, "previous": previous, "decision_id": name}
-    records.append_record(paths, {**row, "by": "A. Weber", "why": "complaints"})
+    told = {"digest": f"digest-{version}", "by": "A. Weber", "why": "complaints"}
+    records.append_record(paths, row | told)
+
+
+def version(number, **tags):
+    return SimpleNamespace(number=number, digest=f"digest-{number}", tags=tags)
 
 
 def test_what_a_person_took_out_of_use_no_pass_puts_back(tmp_path):
     paths = Paths(tmp_path)
     record(paths, records.PROMOTED, 1)
     record(paths, records.PROMOTED, 2, 1)
-    assert one_pass._was_left(paths, 2) == ""
+    assert one_pass._was_left(paths, version(2)) == ""
     record(paths, records.ROLLED_BACK, 1, 2)
-    assert one_pass._was_left(paths, 2).endswith("by A. Weber (complaints)")
-    assert one_pass._was_left(paths, 1) == ""
+    assert one_pass._was_left(paths, version(2)).endswith("by A. Weber (complaints)")
+    assert one_pass._was_left(paths, version(1)) == ""
+    other = SimpleNamespace(number=2, digest="of another store")
+    assert one_pass._was_left(paths, other) == ""
     record(paths, records.APPROVED, 2, 1)
-    assert one_pass._was_left(paths, 2) == ""
+    assert one_pass._was_left(paths, version(2)) == ""
+    record(paths, records.NOT_MADE, 2, 3)  # it may be judged again
+    assert one_pass._was_left(paths, version(3)) == ""
 
 
-def test_a_promotion_that_was_written_down_and_not_made_is_made(tmp_path, monkeypatch):
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A project whose registry is a stand-in; `in_use` is the version in use."""
     paths = Paths(tmp_path)
     paths.params.write_bytes((REPOSITORY / "params.yaml").read_bytes())
-    in_use = SimpleNamespace(number=1, digest="a")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://nowhere")
+    store = SimpleNamespace(paths=paths, in_use=version(1), compared=None)
+
+    def promote(paths, number, instead_of, decision_id):
+        store.in_use, store.compared = version(number, put_by=decision_id), instead_of
+
     monkeypatch.setattr(registry, "finish_move", lambda paths: "")
-    monkeypatch.setattr(registry, "champion", lambda paths: in_use)
-    monkeypatch.setattr(
-        registry, "find_version", lambda paths, number: SimpleNamespace(number=number, digest="b")
-    )
-
-    def promote(paths, number):
-        in_use.number = number
-
+    monkeypatch.setattr(registry, "champion", lambda paths: store.in_use)
+    monkeypatch.setattr(registry, "find_version", lambda paths, number: version(number))
     monkeypatch.setattr(registry, "promote", promote)
+    return store
+
+
+def test_a_promotion_that_was_written_down_and_not_made_is_made(store):
+    paths = store.paths
     record(paths, records.PROMOTED, 1)
-    assert one_pass.finish_promotion(paths) == []
+    assert finish_promotion(paths) == []
     record(paths, records.PROMOTED, 2, 1)
     record(paths, records.REFUSED, 3, 2)
-    in_use.number = 7  # registry/ as it was long ago, by `git checkout`
-    assert one_pass.finish_promotion(paths) == []
-    in_use.number = 1
-    *_, line = one_pass.finish_promotion(paths)
+    store.in_use = version(7)  # registry/ as it was long ago, by `git checkout`
+    assert finish_promotion(paths) == []
+    store.in_use = version(1, put_by="rolled_back-1-2")  # rolled back after that registry/
+    assert finish_promotion(paths) == []
+    store.in_use = version(1, put_by="promoted-1-")
+    *_, line = finish_promotion(paths)
     assert line == "finished: version 2 is put into use, as was decided before"
-    assert in_use.number == 2
-    assert one_pass.finish_promotion(paths) == []
-    record(paths, records.ROLLED_BACK, 1, 2)
-    in_use.number = 1
-    assert one_pass.finish_promotion(paths) == []
+    assert store.in_use.number == 2 and store.compared == 1
+    assert finish_promotion(paths) == []
+    for action, left in ((records.ROLLED_BACK, 2), (records.NOT_MADE, 3)):
+        record(paths, action, 1, left)
+        store.in_use = version(1)
+        assert finish_promotion(paths) == []
+
+
+def test_an_approval_that_was_stopped_is_finished_whatever_the_last_pass_did(
+    store, world, monkeypatch
+):
+    """After it a pass begins; its state, and the doctor's look, do not matter."""
+    monkeypatch.setattr("flows.retrain.finish_promotion", finish_promotion)
+    record(store.paths, records.PROMOTED, 1)
+    record(store.paths, records.WAITING, 2, 1)
+    world.go()
+    assert world.passes[-1][0] == "trained" and store.in_use.number == 1
+    record(store.paths, records.APPROVED, 2, 1)
+    monkeypatch.setattr(registry, "fetch", lambda paths, number: None)
+    (found,) = [*doctor_state.unfinished_promotion(store.paths)]
+    assert found.mended and store.in_use.number == 2
+    assert [*doctor_state.model_in_use(store.paths)] == []
+    store.in_use = version(1)
+    world.go()
+    assert store.in_use.number == 2
+
+
+def test_in_an_empty_store_nothing_is_finished_or_trained(store, monkeypatch):
+    def find(paths, number):
+        raise ModelError(f"there is no version {number}")
+
+    monkeypatch.setattr(registry, "find_version", find)
+    store.in_use = None
+    record(store.paths, records.PROMOTED, 3)
+    assert finish_promotion(store.paths) == []
+    with pytest.raises(UserError, match="says version 3 is in use, this store has none"):
+        one_pass.train_and_judge(store.paths, 1, "a test", Console(), True)
+    (found,) = [*doctor_state.model_in_use(store.paths)]
+    assert not found.mended and "bring back mlruns/" in str(found)

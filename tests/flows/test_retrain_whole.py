@@ -16,7 +16,7 @@ from tasks.core.ledger import Ledger
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 KEPT = ("data/raw/arrived", "models/finetuned", "reports/tables", "data/split.parquet")
 

@@ -121,7 +121,7 @@ def in_threads(root: Path, stages: list[str]) -> list[Future[str]]:
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_workers_share_what_they_made_and_a_lost_one_is_replaced(clones, start_worker):
     root, workers = clones
     (root / "params.yaml").write_text("{a: {value: 7}, b: {seconds: 4}, c: {}}\n")
@@ -143,7 +143,7 @@ def test_workers_share_what_they_made_and_a_lost_one_is_replaced(clones, start_w
     assert (root / "c.txt").read_text() == "ca7b-xb-y"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_stage_that_fails_on_a_worker_says_so_here(toy, monkeypatch):
     """Without a remote: the stage fails before anything would be pushed."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
@@ -160,6 +160,18 @@ def test_a_stage_that_fails_on_a_worker_says_so_here(toy, monkeypatch):
     assert exit_of(state.message) == (2, "../elsewhere.yaml: is no file of the project")
     state = worker_stage.stage_on_worker.fn("a", [], "0" * 40, files, "")
     assert "push the commit where workers fetch" in state.message
+
+
+def test_a_clone_forgets_an_earlier_askers_changes(tmp_path):
+    for name in ("stage.py", "params.yaml"):
+        (tmp_path / name).write_text("as committed")
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", "--all")
+    git(tmp_path, "commit", "--quiet", "--message", "toy")
+    (tmp_path / "stage.py").write_text("an earlier asker's")
+    worker_stage._bring_to(tmp_path, commit_of(tmp_path), {"params.yaml": "this asker's"})
+    assert (tmp_path / "stage.py").read_text() == "as committed"
+    assert (tmp_path / "params.yaml").read_text() == "this asker's"
 
 
 def test_what_a_stage_said_on_a_worker_keeps_its_exit_code():

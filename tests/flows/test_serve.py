@@ -14,8 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+from httpx import ConnectError
+from typer.testing import CliRunner
 from whole_way import environment
 
+from flows import serve, server
+from flows.operations import operations_app
+from tasks.core.errors import AffectGapError, UserError
 from tasks.core.ledger import Ledger
 
 REPOSITORY = Path(__file__).parents[2]
@@ -108,6 +113,58 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def test_a_port_that_is_none_is_taken_or_not_allowed_is_one_line(tmp_path, monkeypatch):
+    said = CliRunner().invoke(operations_app, ["serve", "--port", "70000"])
+    assert said.exit_code == 2 and "65535" in said.output
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=rf"port {port} of 127.0.0.1 is taken; "):
+            server.standing_server(tmp_path, port).__enter__()
+
+    def refuse(self, address):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(UserError, match=r"port 80 of 127.0.0.1 \(Permission denied\); "):
+        server.standing_server(tmp_path, 80).__enter__()
+
+
+def test_a_page_of_another_address_may_not_read_the_server(tmp_path, monkeypatch):
+    told = {}
+
+    class Process:
+        def __init__(self, command, env, **more):
+            told.update(env)
+
+        def poll(self):
+            return None
+
+    monkeypatch.setattr(server.subprocess, "Popen", Process)
+    monkeypatch.setattr(server, "answers", lambda url: True)
+    server.Server(tmp_path, 4321, standing=True).start()
+    allowed = told["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"]
+    assert allowed == "http://127.0.0.1:4321,http://localhost:4321"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (AffectGapError("server.log: it did not start"), "server.log: it did not start"),
+        (ConnectError("no\nroute"), "http://site/api: Prefect does not answer (no route); is"),
+    ],
+)
+def test_what_ends_serve_is_told_in_one_line(error, told, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://site/api")
+    for raised in (error, ExceptionGroup("tasks", [error])):
+        with pytest.raises(AffectGapError) as caught, serve._in_one_line(None):
+            raise raised
+        assert str(caught.value).startswith(told)
+    with pytest.raises(ExceptionGroup), serve._in_one_line(None):  # a defect is shown whole
+        raise ExceptionGroup("tasks", [KeyError("a")])
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_it_looks_is_called_by_an_event_does_again_what_died_and_leaves_nothing(project, affectgap):
@@ -115,6 +172,10 @@ def test_it_looks_is_called_by_an_event_does_again_what_died_and_leaves_nothing(
     serving = Serving(project, port)
     try:
         serving.wait_for(line="training: not due")
+        page = f"http://127.0.0.1:{port}/api/health"
+        for origin, allowed in ((f"http://localhost:{port}", True), ("http://elsewhere", False)):
+            answer = requests.get(page, headers={"Origin": origin}, timeout=10)
+            assert ("access-control-allow-origin" in answer.headers) is allowed, origin
         second = affectgap(project, "serve", "--port", str(free_port()))
         assert second.returncode == 2
         assert second.stderr.endswith("another `affectgap serve` stands by here\n")

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from gate_world import SEEN, SHOWN, answers, judge, pictures, rule
 
-from tasks.gate.compare import compare
+from tasks.gate.compare import compare, group_names, membership
 from tasks.gate.decision import (
+    BEST,
     CALIBRATION,
     GROUP,
     NOT_JUDGED,
@@ -15,6 +16,7 @@ from tasks.gate.decision import (
     UNSEEN,
     WORST,
 )
+from tasks.gate.score import Scores
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +106,7 @@ OTHER = {"female": "male", "male": "female"}
 
 def test_groups_too_small_are_listed_and_do_not_decide(table):
     few = pictures(people=4, each=10, batch="few-")
-    few = few[(few["split"] == "test") & (few["age_band"] == "child")]
+    few = few[(few["split"] == "test") & (few["age_band"] == "child") & (few["gender"] == "female")]
     both = pd.concat([table, few.assign(age_band="adolescent")], ignore_index=True)
     spoilt = lambda test: test["age_band"] == "adolescent"  # noqa: E731
     decision = judge(both, answers(both, spoilt=spoilt), answers(both), margins=WIDE)
@@ -117,6 +119,8 @@ def test_groups_too_small_are_listed_and_do_not_decide(table):
     few_only = few.assign(age_band="adolescent")
     nothing = judge(few_only, answers(few_only), answers(few_only))
     assert rule(nothing, WORST)["outcome"] == NOT_JUDGED
+    assert not nothing.passed  # nothing is promoted on four people
+    assert "Too few to judge: 40 frozen test pictures of 4 people" in nothing.reasons[0]
 
 
 def test_pictures_of_an_unknown_group_count_in_the_whole_and_in_no_group(table):
@@ -125,7 +129,7 @@ def test_pictures_of_an_unknown_group_count_in_the_whole_and_in_no_group(table):
     assert rule(decision, OVERALL)["n"] == 400
     groups = decision.table["group"][decision.table["rule"] == GROUP]
     assert not groups.str.contains("unknown").any()
-    assert decision.counts["in no group: age, gender or the like unknown"] == 200
+    assert decision.counts["in no combined group: age, gender or the like unknown"] == 200
 
 
 def test_new_pictures_are_judged_apart_by_the_same_rules(table):
@@ -167,12 +171,95 @@ def test_the_first_model_is_held_to_floors(table):
     assert "above the floor of 35.0" in unsteady.reasons[0]
 
 
-def test_labels_that_one_model_lacks_are_left_out_and_counted(table):
+def test_labels_that_the_model_in_use_lacks_are_left_out_and_counted(table):
     fewer = answers(table, labels=SHOWN[:5])
     compared = compare(table, table["image_id"], answers(table), fewer, ["age_band", "gender"])
     lacking = table["emotion"].isin(SHOWN[5:]) & (table["split"] == "test")
-    assert compared.counts["left out: a label that one of the models lacks"] == lacking.sum() > 0
+    assert compared.counts["left out: a label that the model in use lacks"] == lacking.sum() > 0
     assert compared.counts["compared"] == 400 - lacking.sum() == len(compared.pictures)
+
+
+def test_a_label_that_the_challenger_lost_is_read_wrong_and_named(table):
+    decision = judge(table, answers(table, labels=SHOWN[:6]), answers(table, labels=SHOWN))
+    lost = int(((table["emotion"] == SHOWN[6]) & (table["split"] == "test")).sum())
+    assert rule(decision, OVERALL)["n"] == 400 and not decision.passed
+    said = f"It cannot answer {SHOWN[6]} any more: {lost} pictures with that label count as read"
+    assert any(said in reason for reason in decision.reasons)
+    alone = answers(table, right=0.0, sure=1.0, labels=SHOWN[:6])
+    pictures = compare(table, table["image_id"], alone, answers(table), ["gender"]).pictures
+    brier = pictures["brier_challenger"][pictures["emotion"] == SHOWN[6]]
+    assert set(brier) == {2.0}  # all on another label, and nothing on the one it lacks
+
+
+def test_a_picture_in_which_a_model_finds_no_face_is_read_wrong_by_it(table):
+    found = answers(table)
+    gone = table["image_id"][(table["age_band"] == "child") & (table["gender"] == "female")]
+    blind = Scores(found.labels, found.table[~found.table["image_id"].isin(gone)])
+    decision = judge(table, blind, found)
+    row = rule(decision, GROUP, "child × female")
+    assert (row["outcome"], row["n"], row["challenger"]) == ("fail", 100, 0)
+    assert "It finds no face in 100 test pictures: they count as read wrong." in decision.reasons
+    assert decision.counts["read wrong: no face found by the challenger"] == 100
+    assert rule(decision, ROBUSTNESS, "all small changes")["n"] == 300  # what both answered
+    assert (decision.answers["answer"] == "").sum() == 100
+    assert judge(table, found, blind).passed
+
+
+def test_children_of_unknown_gender_are_judged_as_children(table):
+    odd = pictures(people=6, batch="odd-")
+    odd = odd[(odd["age_band"] == "child") & (odd["split"] == "test")].assign(gender="unknown")
+    both = pd.concat([table, odd], ignore_index=True)
+    spoilt = lambda test: test["image_id"].str.startswith("odd-")  # noqa: E731
+    decision = judge(both, answers(both, spoilt=spoilt), answers(both), margins=WIDE)
+    assert rule(decision, GROUP, "child")["outcome"] == "fail"
+    assert rule(decision, GROUP, "child × female")["change"] == 0
+    assert any("Recall of child (as recorded) fell" in reason for reason in decision.reasons)
+    nobody = both.assign(age_band=both["age_band"].mask(both["gender"] == "unknown"))
+    counts = compare(nobody, both["image_id"], answers(both), None, ["age_band", "gender"]).counts
+    assert counts["in no group at all"] == len(odd)
+
+
+def test_two_dimensions_with_the_same_value_are_told_apart():
+    table = pd.DataFrame({"gaze": ["left", "away"], "pose": ["right", "left"]})
+    names = group_names(table, ["gaze", "pose"])
+    assert list(names["group: gaze"]) == ["left (gaze)", "away"]
+    assert list(names["group: pose"]) == ["right", "left (pose)"]
+    assert membership(names, ["left (gaze)", "away × left"]).tolist() == [[1, 0], [0, 1]]
+
+
+def test_every_version_is_held_to_the_floors(table):
+    low = answers(table, right=0.45)
+    decision = judge(table, low, low)
+    assert not decision.passed and "stayed from" in decision.reasons[0]
+    assert rule(decision, OVERALL)["note"] == "below the floor of 50.0\u202f%"
+
+
+def test_many_small_falls_are_measured_against_the_best_version_ever(table):
+    """Each step is within the margin; the sum is not."""
+    test = table[table["split"] == "test"].reset_index(drop=True)
+    theirs = test.index[(test["age_band"] == "child") & (test["gender"] == "female")]
+    kept = {}
+    for number, lost in enumerate((0, 4, 8, 12)):
+        spoilt = lambda rows, n=lost: rows["image_id"].isin(test["image_id"][theirs[::8][:n]])  # noqa: E731
+        kept[number + 1] = answers(table, right=1.0, spoilt=spoilt)
+    said = {number: one.table.set_index("image_id")["y_pred"] for number, one in kept.items()}
+    earlier = {1: said[1], 2: said[2]}
+    wide = {**WIDE, "group": 0.06}
+    decision = judge(table, kept[4], kept[3], earlier=earlier, margins=wide)
+    row = rule(decision, BEST, "child × female")
+    assert (row["champion"], row["outcome"]) == (1.0, "fail")
+    assert any("best of the versions once in use is version 1" in one for one in decision.reasons)
+    assert rule(decision, GROUP, "child × female")["change"] > row["change"]
+    few = {1: said[1][:10]}  # too few pictures in common to say so
+    assert BEST not in set(judge(table, kept[4], kept[3], earlier=few, margins=wide).table["rule"])
+
+
+@pytest.mark.parametrize("champion", [True, False])
+def test_a_figure_that_is_no_number_fails(table, champion):
+    broken = answers(table, sure=float("nan"))
+    decision = judge(table, broken, answers(table) if champion else None)
+    assert rule(decision, CALIBRATION)["outcome"] == "fail"
+    assert "The Brier score cannot be judged: the figure is no number" in decision.reasons[0]
 
 
 def test_without_frozen_pictures_nothing_is_promoted(table):

@@ -3,6 +3,7 @@
 import gzip
 import io
 import random
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tasks.core.errors import DataError
+from tasks.ingest import archives
 from tasks.ingest.archives import Limits, unpack
 
 WIDE = Limits(files=100, file_bytes=1 << 30, all_bytes=1 << 30, ratio=100.0)
@@ -92,6 +94,27 @@ def test_archives_that_unpack_to_too_much_are_stopped(tmp_path: Path, kind: str)
     assert "a file unpacks to more than" in refused(path, Limits(9, 1 << 20, 1 << 30, 1e9))
     (tmp_path / "into/a").unlink()
     assert "more than 1 files" in refused(path, Limits(1, 1 << 30, 1 << 30, 1e9))
+
+
+@pytest.mark.parametrize("kind", ["a.zip", "a.tar.gz"])
+def test_folders_count_too(tmp_path: Path, kind: str) -> None:
+    for number in range(11):
+        (tmp_path / f"packed/{number}").mkdir(parents=True)
+    suffix = "zip" if kind == "a.zip" else "gztar"
+    path = Path(shutil.make_archive(str(tmp_path / "a"), suffix, tmp_path / "packed"))
+    shutil.rmtree(tmp_path / "packed")
+    assert "more than 10 files and folders" in refused(path, Limits(10, 1, 1, 100.0))
+
+
+def test_members_of_a_tar_do_not_gather_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(tmp_path / "a.tar", {str(number): b"1" for number in range(50)})
+    opened, whole = [], tarfile.open
+    monkeypatch.setattr(
+        archives.tarfile, "open", lambda *a, **k: opened.append(whole(*a, **k)) or opened[-1]
+    )
+    assert len(unpacked(path)) == 50 and len(opened[0].members) <= 1
 
 
 @pytest.mark.parametrize("kind", ["a.zip", "a.tar.gz"])

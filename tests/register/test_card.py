@@ -3,6 +3,7 @@
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ from tasks.core.labels import DRAWN_NOTICE
 from tasks.core.models.checkpoint import load_spec
 from tasks.core.render import render
 from tasks.core.tables import write_table
-from tasks.register.card import Card, Section, Table, as_markdown
+from tasks.register.card import Card, Section, Table, as_markdown, write_cards
 from tasks.register.card_content import build_card
 
 GUIDE = Path(__file__).parents[2] / "docs" / "fairness_language.md"
@@ -91,6 +92,19 @@ def test_a_run_without_tables_has_a_card_that_says_so(tmp_path):
     card = build_card(paths, paths.model("finetuned"), 1, {})
     assert "The run wrote no table of groups." in as_markdown(card)
     assert load_spec(paths.model("finetuned")).version in card.title
+
+
+def test_a_card_of_a_store_that_is_gone_is_replaced_and_no_batch_is_said(tmp_path):
+    paths = make_project(tmp_path)
+    client = SimpleNamespace(log_text=lambda *_: None)
+    asked = (paths, client, paths.model("finetuned"), 1, "run", {"batches": ""})
+    for file in write_cards(*asked):
+        file.write_text("# Model card: affectgap, version 1 (0123456789ab)")
+    markdown, page = write_cards(*asked)
+    assert load_spec(paths.model("finetuned")).version in page.read_text(encoding="utf-8")
+    assert "Batches that came later: none." in markdown.read_text(encoding="utf-8")
+    markdown.write_text(text := markdown.read_text(encoding="utf-8") + "kept as it is")
+    assert write_cards(*asked)[0].read_text(encoding="utf-8") == text
 
 
 def test_names_of_others_are_text_and_not_markup():

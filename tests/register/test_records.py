@@ -4,7 +4,14 @@ import pytest
 
 from tasks.core.errors import DataError
 from tasks.core.paths import Paths
-from tasks.register.records import COLUMNS, append_record, last_records, read_records
+from tasks.register.records import (
+    COLUMNS,
+    append_record,
+    in_use,
+    last_record,
+    read_records,
+    taken_out,
+)
 
 
 def row(number=1, action="promoted", decision="d1", **more):
@@ -33,7 +40,21 @@ def test_the_same_step_of_a_decision_is_written_once(paths):
     assert not append_record(paths, row(action="waiting", why="again"))
     assert paths.promotions.read_bytes() == before
     assert append_record(paths, row(action="approved"))
-    assert last_records(paths)[1]["action"] == "approved"
+    assert last_record(read_records(paths), 1, "")["action"] == "approved"
+
+
+def test_lines_of_a_store_that_is_gone_are_not_about_its_successors(paths):
+    assert in_use(read_records(paths)) is None
+    append_record(paths, row(1, digest="old", decision="a"))
+    append_record(paths, row(2, digest="other", decision="b", previous=1))
+    append_record(paths, row(1, "rolled_back", "c", digest="old", previous=2))
+    records = read_records(paths)
+    assert last_record(records, 1, "new") is None and taken_out(records, 2, "new") is None
+    assert last_record(records, 1, "old")["decision_id"] == "c"
+    assert taken_out(records, 2, "other")["decision_id"] == "c"
+    assert taken_out(records, 1, "old") is None and in_use(records)["version"] == "1"
+    append_record(paths, row(2, "approved", "b", digest="other", previous=1))
+    assert taken_out(read_records(paths), 2, "other") is None
 
 
 def test_a_crash_at_any_byte_of_a_line_loses_no_other_line(paths):

@@ -6,10 +6,11 @@ import pytest
 from mlflow import MlflowClient
 from registered_project import write_small_model
 
-from tasks.core.errors import ModelError
+from tasks.core.errors import AffectGapError, ModelError
+from tasks.core.labels import DRAWN_NOTICE
 from tasks.core.tracking import close_dead_runs, open_store
 from tasks.register import registry
-from tasks.register.records import read_records
+from tasks.register.records import in_use, read_records
 from tasks.register.registry import NAME
 
 WRITES = (
@@ -36,6 +37,11 @@ def numbers(paths):
     """What is in use, what is previous; None where there is none."""
     found = (registry.champion(paths), registry.previous(paths))
     return tuple(version and version.number for version in found)
+
+
+def put_into_use(paths, number, **named):
+    """Promote a version in the place of the one in use."""
+    return registry.promote(paths, number, numbers(paths)[0], **named)
 
 
 def add_versions(paths, last):
@@ -80,11 +86,14 @@ def test_a_version_says_what_it_is(registered):
     (version,) = registry.versions(registered)
     assert version.number == 1 and version.aliases == ("challenger",)
     assert version.tags["pass"] == "1" and version.tags["subjects_seen"] == "3"
-    assert version.tags["batches"] == "spring"
+    assert version.tags["batches"] == "spring" and version.tags["notice"] == DRAWN_NOTICE
+    assert (version.tags["worst_n"], version.tags["worst_people"]) == ("70", "5")
+    assert 0 < float(version.tags["worst_low"]) < float(version.tags["worst_high"]) <= 1
     assert (version.tags["worst_group"], version.tags["worst_recall"]) == ("child male", "0.9286")
     folder = registry.fetch(registered, 1)
     assert (folder / "model.safetensors").is_file() and (folder / "crop.json").is_file()
-    assert len((folder / "test.csv").read_text().splitlines()) == 1 + 18
+    tested = (folder / "test.csv").read_text().splitlines()
+    assert len(tested) == 1 + 18 and tested[0].endswith("subject_known,emotion,age_band,gender")
     assert registry.champion(registered) is None and registry.previous(registered) is None
 
 
@@ -106,7 +115,7 @@ def lose_weights_in_the_store(project, version):
     stored = client.get_run(version.run_id).info.artifact_uri.removeprefix("file://")
     weights = f"{stored}/model/artifacts/model/model.safetensors"
     shutil.copyfile(f"{stored}/model/MLmodel", weights)
-    said = one_line(registry.promote, project, version.number)
+    said = one_line(registry.promote, project, version.number, None)
     assert "model.safetensors is missing or another one" in said
     shutil.rmtree(f"{stored}/model/artifacts")
     assert f"version {version.number}" in one_line(registry.fetch, project, version.number)
@@ -134,11 +143,11 @@ def _cut(*arguments, **named):
 
 def test_promotion_survives_a_crash_at_every_step(project, monkeypatch):
     add_versions(project, 3)
-    registry.promote(project, 1)
+    put_into_use(project, 1)
     step, before = 0, (1, None)
-    while dies_at(monkeypatch, step, registry.promote, project, 2):
+    while dies_at(monkeypatch, step, registry.promote, project, 2, 1):
         assert registry.champion(project).number in (1, 2)
-        registry.promote(project, 2)
+        put_into_use(project, 2)
         assert numbers(project) == (2, 1)
         registry.rollback(project)
         assert numbers(project) == before
@@ -150,14 +159,14 @@ def test_promotion_survives_a_crash_at_every_step(project, monkeypatch):
 def test_rollback_survives_a_crash_at_every_step_and_is_recorded_once(project, monkeypatch):
     add_versions(project, 3)
     for number in (1, 2, 3):
-        registry.promote(project, number)
+        put_into_use(project, number)
     step = 0
     while dies_at(monkeypatch, step, registry.rollback, project, "why", "who"):
         rows = len(read_records(project))
         left, now = registry.rollback(project, "why", "who")
         assert (left.number, now.number) == (3, 2) and numbers(project) == (2, 1)
         assert len(read_records(project)) <= rows + 1
-        registry.promote(project, 3)
+        put_into_use(project, 3)
         step += 1
     assert step >= 4 and numbers(project) == (2, 1)
     table = read_records(project)
@@ -172,7 +181,7 @@ def test_rolling_back_twice_goes_further_back_and_then_says_that_nothing_is_left
     add_versions(project, 3)
     assert one_line(registry.rollback, project).startswith("no model is in use")
     for number in (1, 2, 3):
-        registry.promote(project, number)
+        put_into_use(project, number)
     assert [registry.rollback(project)[1].number for _ in range(2)] == [2, 1]
     assert "no previous one" in one_line(registry.rollback, project)
     assert numbers(project) == (1, None)
@@ -181,11 +190,26 @@ def test_rolling_back_twice_goes_further_back_and_then_says_that_nothing_is_left
 
 def test_promoting_what_is_in_use_changes_nothing(project):
     add_versions(project, 2)
-    registry.promote(project, 1)
-    registry.promote(project, 2)
-    registry.promote(project, 2)
+    put_into_use(project, 1)
+    put_into_use(project, 2)
+    put_into_use(project, 2)
     assert numbers(project) == (2, 1)
-    assert "no version 7" in one_line(registry.promote, project, 7)
+    assert "no version 7" in one_line(registry.promote, project, 7, 2)
+
+
+def test_a_version_is_not_put_in_the_place_of_one_that_it_was_not_compared_with(project):
+    """A person rolled back to version 1 while a pass committed what it judged against 2."""
+    add_versions(project, 2)
+    client, _ = open_store(project)
+    client.set_registered_model_alias(NAME, "champion", "1")
+    with pytest.raises(AffectGapError) as error:
+        registry.promote(project, 2, 3)
+    told = "version 2 was compared with version 3, and version 1 is in use since"
+    assert str(error.value).startswith(told) and error.value.exit_code == 1  # tried again
+    assert registry.champion(project).number == 1
+    last = in_use(read_records(project))
+    assert (last["action"], last["version"], last["previous"]) == ("not_made", "1", "2")
+    assert last["why"] == told
 
 
 def test_a_damaged_copy_is_fetched_again(project):

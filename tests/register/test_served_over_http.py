@@ -86,13 +86,13 @@ def wait_for(server, port, log):
 @pytest.fixture
 def second(project):
     """A second version; the first is in use."""
-    registry.promote(project, 1)
+    registry.promote(project, 1, None)
     write_small_model(project.model("finetuned"), seed=2)
     return registry.register_challenger(project, project.model("finetuned"), {})
 
 
 def test_what_is_in_use_answers_over_http(second, project, serve, tmp_path):
-    registry.promote(project, 2)
+    registry.promote(project, 2, 1)
     faces = draw_faces(2)
     (tmp_path / "face.jpg").write_bytes(faces[1])
     text = base64.b64encode(faces[0]).decode()
@@ -115,7 +115,7 @@ def test_what_is_in_use_answers_over_http(second, project, serve, tmp_path):
 def test_the_commands_list_and_roll_back(second, project):
     project.at("dvc.yaml").write_text("stages: {}\n")
     project.at("tasks").mkdir()
-    registry.promote(project, 2)
+    registry.promote(project, 2, 1)
 
     def call(*arguments):
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "200"}

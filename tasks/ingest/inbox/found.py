@@ -12,7 +12,7 @@ import yaml
 from tasks.ingest.archives import SUFFIXES
 from tasks.ingest.inbox.faults import ChangedError, RefusedError
 from tasks.ingest.inbox.settings import Params
-from tasks.ingest.label import shown
+from tasks.ingest.label import DATASET_NAME, shown
 from tasks.ingest.sources import READY
 
 DONE = ".done-"  # what was taken in by copying, until it is removed
@@ -104,12 +104,14 @@ def dataset_of(found: Found, params: Params) -> str:
         raise ChangedError(f"{READY} went away") from None
     try:
         told = yaml.safe_load(content.decode("utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError):
+    except Exception:  # noqa: BLE001 - the library raises anything on hostile bytes
         told = content
-    if told is None:
+    if told is None and len(content) <= _MARK_BYTES:
         return params.dataset
-    if isinstance(told, dict) and [*told] == ["dataset"] and isinstance(told["dataset"], str):
-        return told["dataset"]
+    if isinstance(told, dict) and [*told] == ["dataset"]:
+        name = told["dataset"]
+        if isinstance(name, str) and DATASET_NAME.fullmatch(name):
+            return name
     raise RefusedError([f"{READY} must be empty or hold `dataset: NAME` and nothing else"])
 
 

@@ -6,6 +6,7 @@ target, which the one rename then makes the batch.
 
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from tasks.ingest.label import shown
 from tasks.ingest.sources import READY
 
 _REASON_HEAD = "# Not part of the data: "
+_OF_SENDER = "REASON.sender.md"  # a file of the sender's that has the name of ours
 _RATIO = 100.0  # bytes out of an archive a byte of it; pictures hardly pack at all
 _MB = 1_000_000
 
@@ -109,8 +111,10 @@ def quarantine(sources: Sequence[Path], place: Path, reason: str) -> None:
         _gather(sources, staged)
         staged.mkdir(exist_ok=True)
         move(staged, place)
-    for torn in place.glob(f".{Path(REASON).stem}.*"):  # of one that was killed while writing
+    for torn in place.glob(f".{Path(REASON).stem}.[0-9]*.md"):  # of one killed while writing
         torn.unlink()
+    if os.path.lexists(place / REASON) and not _is_ours(place / REASON):
+        os.rename(place / REASON, _free(place / _OF_SENDER))
     write_text(place / REASON, reason)
 
 
@@ -121,14 +125,8 @@ def staged_for(place: Path) -> Path:
 
 def remove_reason(folder: Path) -> None:
     """Remove the reasons that we wrote, where a person puts a batch back into the inbox."""
-    path = folder / REASON
-    try:
-        with path.open(encoding="utf-8", errors="replace") as handle:
-            ours = handle.read(len(_REASON_HEAD)) == _REASON_HEAD
-    except OSError:
-        return
-    if ours and not path.is_symlink():
-        path.unlink()
+    if _is_ours(folder / REASON):
+        (folder / REASON).unlink()
 
 
 def remove_leftovers(inbox: Path) -> list[Path]:
@@ -156,6 +154,23 @@ def reason_text(batch: str, facts: Sequence[str], reasons: Sequence[str], advice
     lines = [f"{_REASON_HEAD}{batch}", "", *(f"- {fact}" for fact in facts), "", "## Why", ""]
     lines += [f"- {reason}" for reason in reasons]
     return "\n".join([*lines, "", "## What to do", "", advice, ""])
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):  # to open a pipe would never end
+            return False
+        with path.open(encoding="utf-8", errors="replace") as handle:
+            return handle.read(len(_REASON_HEAD)) == _REASON_HEAD
+    except OSError:
+        return False
+
+
+def _free(path: Path) -> Path:
+    number, free = 2, path
+    while os.path.lexists(free):
+        number, free = number + 1, path.with_stem(f"{path.stem}.{number}")
+    return free
 
 
 def _gather(sources: Sequence[Path], staged: Path) -> None:
@@ -193,6 +208,8 @@ def _unpack(found: Found, folder: Path, params: Params) -> None:
     except DataError as error:
         raise RefusedError([str(error).replace(f"{found.path.parent}/", "")]) from None
     _lift(folder)
+    if (folder / READY).is_dir():
+        raise RefusedError([f"it holds a folder of the name {READY}"])
 
 
 def _lift(folder: Path) -> None:

@@ -4,6 +4,7 @@ The same code that the stage `ingest` runs on data/raw, so that what passes here
 """
 
 import hashlib
+import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -84,7 +85,9 @@ class HowToRead:
     kept: Path
 
 
-def read_batch(folder: Path, batch: str, how: HowToRead) -> BatchReading:
+def read_batch(
+    folder: Path, batch: str, how: HowToRead, linked_from: Sequence[Path] = ()
+) -> BatchReading:
     """Read a batch.
 
     Parameters
@@ -95,6 +98,8 @@ def read_batch(folder: Path, batch: str, how: HowToRead) -> BatchReading:
         Its name: paths in the rows are `<dataset>/<batch>/…`; "" for a whole data set.
     how
         How it is read.
+    linked_from
+        Folders that links may lead into: DVC's cache, for what is part of the data already.
 
     Raises
     ------
@@ -104,15 +109,13 @@ def read_batch(folder: Path, batch: str, how: HowToRead) -> BatchReading:
     ChangedError
         Where a file went away meanwhile.
     """
-    listing = _without_marks(list_files(folder))
+    listing = _without_marks(list_files(folder, linked_from))
     refused = [
         f"'{shown(path)}': {fault.reason} ({fault.detail})"
         for path, fault in listing.faults.items()
-        if fault.reason in _NOT_TAKEN or (folder / path).is_symlink()
+        if fault.reason in _NOT_TAKEN
     ]
-    refused += [f"'{path}': is a link" for path in listing.files if (folder / path).is_symlink()]
-    if refused:
-        raise RefusedError([*refused[:_SHOWN], *_more(refused)])
+    _refuse([*refused, *_odd_entries(folder, listing, linked_from, but=_NOT_TAKEN)])
     try:
         source = read_folder(folder, listing, how.dataset, batch, how.adapter)
     except DataError as error:
@@ -133,9 +136,14 @@ def read_batch(folder: Path, batch: str, how: HowToRead) -> BatchReading:
     )
 
 
-def digest_of(folder: Path) -> str:
-    """Return the digest of a batch that lies somewhere, as `read_batch` does."""
-    listing = _without_marks(list_files(folder))
+def digest_of(folder: Path, linked_from: Sequence[Path] = ()) -> str:
+    """Return the digest of a batch that lies somewhere, as `read_batch` does.
+
+    Raises RefusedError for a link, a pipe or a file that cannot be opened; ChangedError where a
+    file went away meanwhile.
+    """
+    listing = _without_marks(list_files(folder, linked_from))
+    _refuse(_odd_entries(folder, listing, linked_from, but=frozenset()))
     return _digest(folder, sorted([*listing.files, *listing.faults]), {})
 
 
@@ -148,6 +156,43 @@ def _scan(files: Sequence[Path], how: HowToRead) -> list[Scan]:
 
 def _without_marks(listing: Listing) -> Listing:
     return Listing(tuple(path for path in listing.files if path != READY), listing.faults)
+
+
+def _refuse(reasons: Sequence[str]) -> None:
+    if reasons:
+        raise RefusedError([*reasons[:_SHOWN], *_more(reasons)])
+
+
+def _odd_entries(
+    folder: Path, listing: Listing, linked_from: Sequence[Path], but: frozenset[str]
+) -> list[str]:
+    """Name what must not be opened, hidden or not: links, and pipes, whose reading never ends.
+
+    Entries refused for a reason of `but` are left out.
+    """
+    cached = [place.resolve() for place in linked_from]
+    told = {path: "is a link" for path in listing.files}
+    told |= {
+        path: f"{fault.reason}, and no plain file"
+        for path, fault in listing.faults.items()
+        if fault.reason not in but
+    }
+    return [
+        f"'{shown(path)}': {what}"
+        for path, what in told.items()
+        if not _is_plain(folder / path, cached)
+    ]
+
+
+def _is_plain(path: Path, cached: Sequence[Path]) -> bool:
+    """Whether it is a file, or a link to one below these folders."""
+    try:
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode) and any(path.resolve().is_relative_to(place) for place in cached):
+            mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise ChangedError(f"'{shown(path.name)}' went away") from None
+    return stat.S_ISREG(mode)
 
 
 def _digest(folder: Path, files: Sequence[str], known: Mapping[str, str]) -> str:
