@@ -12,7 +12,7 @@ from pass_world import run, small_project, three_batches
 
 from tasks.core.ledger import Ledger
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
