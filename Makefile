@@ -17,14 +17,11 @@ export OMP_WAIT_POLICY = passive
 run: setup
 	@$(BIN)/affectgap run
 
-# Two processes, a file of tests at a time in each.
-SIDE_BY_SIDE := -n 2 --dist loadfile
-
 test: setup
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+	@$(BIN)/python -m pytest
 
 slow: setup
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "slow and not long"
+	@$(BIN)/python -m pytest -m "slow and not long"
 
 long: setup
 	@$(BIN)/python -m pytest -m long

@@ -150,7 +150,7 @@ def predictions_file(paths: Paths, predictions: pd.DataFrame) -> Path:
     return path
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_cluster_that_loses_workers_writes_the_same_bytes(running, tmp_path, monkeypatch):
     here = make_project(tmp_path / "here")
     expected = run_stages(here)
@@ -179,7 +179,7 @@ def test_a_cluster_that_loses_workers_writes_the_same_bytes(running, tmp_path, m
     assert [name for name in expected if written[name] != expected[name]] == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_items_are_taken_lazily(running, monkeypatch):
     monkeypatch.setenv(CLUSTER_VARIABLE, running.address)
     taken = []
@@ -200,7 +200,7 @@ def only_here(numbers: list[int]) -> list[int]:
     return numbers
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_code_that_the_cluster_cannot_find_is_one_line(running, monkeypatch):
     monkeypatch.setenv(CLUSTER_VARIABLE, running.address)
     with process_pool(1) as pool, pytest.raises(UserError, match="find the code") as caught:
@@ -208,7 +208,7 @@ def test_code_that_the_cluster_cannot_find_is_one_line(running, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_workers_with_other_code_are_refused(running, monkeypatch):
     monkeypatch.setenv(CLUSTER_VARIABLE, running.address)
     monkeypatch.setattr(cluster, "digest_of_code", lambda: "of another commit")

@@ -1,12 +1,21 @@
 """A registered version, made once, and copies of its project that a test may change."""
 
 import shutil
+import sys
 
 import pytest
 from registered_project import make_project
 
 from tasks.core.paths import Paths
 from tasks.register.registry import register_challenger
+
+
+@pytest.fixture(autouse=True, scope="module")
+def path_of_imports():
+    """MLflow puts a shipped model's own copy of `tasks` first on the path, for good."""
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
 
 
 @pytest.fixture(scope="session")

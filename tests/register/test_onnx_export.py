@@ -43,7 +43,7 @@ def test_the_export_answers_as_the_model_and_says_what_it_takes(tmp_path):
     assert said["input"]["input_size_px"] == 64 and said["crop"]["margin"] == CROP.margin
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_backbone_exports(tmp_path, backbone):
     write_small_model(tmp_path / "model", 5, backbone)
