@@ -76,7 +76,9 @@ def test_the_mislabelled_batch_leads_to_a_refusal_that_names_group_and_figure(tr
     failed = [row for row in decision["rules"] if row["outcome"] == "fail"]
     groups = [row for row in failed if "child" in row["group"] and row["part"] == "frozen"]
     assert groups, failed
-    assert all(row["challenger"] < row["champion"] for row in groups if row["rule"] == "group recall")
+    assert all(
+        row["challenger"] < row["champion"] for row in groups if row["rule"] == "group recall"
+    )
     reasons = " ".join(decision["reasons"])
     assert "child" in reasons
     figures = [f"{100 * row['challenger']:.1f}" for row in groups if row["rule"] == "group recall"]
