@@ -48,7 +48,7 @@ def main() -> None:
                 ready, expected, folder / "disk-1", 0.2
             ),
             "disk full while writing weights": lambda: faults.full_disk(
-                ready, expected, folder / "disk-2", 4
+                ready, expected, folder / "disk-2", at="small_train.py"
             ),
         }
         for name, fault in everything.items():

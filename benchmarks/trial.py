@@ -3,7 +3,8 @@
 Adults alone, then three batches of children: a good one, one with broken files, one in which anger
 and disgust were mixed up. Says what each pass took and decided, what the refusal named, how long
 going back took, and what the served model answered. With `--london` the same with real people: 20
-subjects of the London set come later as a batch of their own.
+subjects of the London set come later as a batch of their own; that preset's model must be at hand
+(docs/models.md says where it is looked for).
 
     .venv/bin/python benchmarks/trial.py [--people 4] [--london FOLDER] [--keep DIR]
 """
@@ -105,8 +106,8 @@ def afterwards(paths: Paths, jpeg: bytes) -> None:
         up, asked = time.monotonic() - began, time.monotonic()
         faces = ask(jpeg)
         took = time.monotonic() - asked
-    face = {name: value for name, value in faces[0].items() if name in ("emotion", "model_version")}
-    print(f"== served: up after {up:.0f} s, answered in {took:.2f} s: {len(faces)} face, {face}")
+    said = [f"{face['emotion']} ({face['note'] or face['model_version']})" for face in faces]
+    print(f"== served: up after {up:.0f} s, answered in {took:.2f} s: {', '.join(said)}")
     if steps.version_in_use(paths).startswith("1 "):
         print("== version 1 is still in use: there is nothing to roll back to")
     else:
@@ -125,7 +126,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="affectgap-trial-") as place:
         folder = chosen.keep or Path(place)
         if chosen.london:
-            picture = sorted(chosen.london.glob("smiling_front/*.jpg"))[0].read_bytes()
+            picture = sorted(chosen.london.glob("smiling_front/[0-9]*.jpg"))[0].read_bytes()
             afterwards(london(chosen.london, folder), picture)
         else:
             paths = drawn(folder, chosen.people)

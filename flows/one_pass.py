@@ -155,7 +155,7 @@ class _Steps:
 
     def _judge(self, version: Any) -> tuple[str, list[str]]:
         """Let the gate decide, and write down what it decided."""
-        from flows.promote import judge, line_of, record
+        from flows.promote import judge, line_of, record, why_waiting
 
         number = version.number
         if left := _was_left(self.paths, version):
@@ -170,7 +170,8 @@ class _Steps:
             return action, [f"version {number} passed every rule and is put into use"]
         if action == WAITING:
             how = f"affectgap promote --approve {number} --by NAME --why REASON"
-            return action, [f"version {number} passed every rule and waits: {how}"]
+            waits = f"version {number} passed every rule that could be judged and waits:"
+            return action, [waits, f"  {why_waiting(decision)}", f"  {how}"]
         reasons = [f"  {reason}" for reason in decision.reasons]
         page = self.paths.decision(number) / "decision.html"
         said = [f"  {decision.notice}"] if decision.notice else []

@@ -92,7 +92,8 @@ def record(paths: Paths, decision: Decision, by: str = "", why: str = "") -> str
     from tasks.gate.page import page
     from tasks.register import registry
 
-    waits = load_section(paths.params, "promote", Params).require_approval
+    asked = load_section(paths.params, "promote", Params).require_approval
+    waits = asked or decision.needs_a_person
     action = REFUSED if not decision.passed else WAITING if waits else PROMOTED
     folder = paths.decision(decision.challenger.version)
     if decision.answers is not None:
@@ -115,6 +116,13 @@ def record(paths: Paths, decision: Decision, by: str = "", why: str = "") -> str
     said = " ".join(filter(None, [*decision.reasons, why]))
     append_record(paths, _line(paths, decision, action, by, said))
     return action
+
+
+def why_waiting(decision: Decision) -> str:
+    """Say why a version that passed does not come into use by itself."""
+    if decision.needs_a_person:
+        return "no group has enough test people to tell whether it is harmed: a person decides"
+    return "params ask for an approval (promote.require_approval)"
 
 
 def promote_command(paths: Paths, approve: int | None, by: str, why: str) -> list[str]:
@@ -162,7 +170,7 @@ def _judge(paths: Paths, by: str, why: str) -> list[str]:
     lines += [f"  {decision.notice}"] if decision.reasons and decision.notice else []
     lines.append(f"  all rules: {paths.decision(number) / PAGE}")
     if action == WAITING:
-        lines.append(f"  to let it through: {_how(number)}")
+        lines.append(f"  {why_waiting(decision)}; to let it through: {_how(number)}")
     return [*lines, *_into_use(paths, decision, action, why)]
 
 

@@ -111,8 +111,7 @@ class _Pass:
             if _is_busy(error):  # it comes again by itself: no failure
                 self.ledger.end_pass(number, NOTHING_TO_DO, told, None)
                 raise BusyError(told) from None
-            self.ledger.end_pass(number, "failed", told, None)
-            self.failures.remember(error, told, datetime.now(UTC))
+            self._note_failure(number, error, told)
             raise
         except BaseException as error:  # Ctrl-C, SIGTERM
             self.ledger.end_pass(number, "died", "it was stopped", None)
@@ -123,6 +122,14 @@ class _Pass:
         self.ledger.end_pass(number, state, done.decision, done.version)
         self.failures.forget()
         return done.lines
+
+    def _note_failure(self, number: int, error: Exception, told: str) -> None:
+        """Write down why a pass failed; where that fails too (a full disk), the reason is told."""
+        try:
+            self.ledger.end_pass(number, "failed", told, None)
+            self.failures.remember(error, told, datetime.now(UTC))
+        except (AffectGapError, OSError) as also:
+            _say(self.console, [f"pass {number} could not be closed: {also}"])
 
     def _last_pass(self) -> tuple[str, str]:
         """Return state and trigger of the last pass that set about a training, "" without one."""

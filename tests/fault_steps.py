@@ -33,6 +33,7 @@ from tasks.core.paths import Paths
 _PASS = ("retrain", "--quiet")
 _ROOM_BYTES = 8 * 10**9  # of which tmpfs takes only what is written
 _GRACE_S = 20  # in which processes of a command that ended must end too
+_BALLAST = "ballast"
 _PASS_S = 1800  # more than any pass here takes
 _CLOCK = """
 #define _GNU_SOURCE
@@ -147,10 +148,11 @@ def locked_database(ready: Paths, expected: Outcome, folder: Path, seconds: floa
     return f"locked for {seconds:g} s; the pass waited"
 
 
-def full_disk(ready: Paths, expected: Outcome, disk: Path, free_mb: float) -> str:
+def full_disk(ready: Paths, expected: Outcome, disk: Path, free_mb: float = 0, at: str = "") -> str:
     """The disk fills up at some point; with more room the same command ends the pass.
 
-    `disk` becomes the mount point of a small tmpfs; needs the right to mount.
+    `disk` becomes the mount point of a small tmpfs; needs the right to mount. `at`: it is full
+    to the last byte from when a process with these words begins; else `free_mb` are left.
     """
     disk.mkdir(parents=True, exist_ok=True)
     used = sum(path.lstat().st_blocks * 512 for path in ready.root.rglob("*"))
@@ -160,17 +162,23 @@ def full_disk(ready: Paths, expected: Outcome, disk: Path, free_mb: float) -> st
     try:
         paths = copy_project(ready, disk / "clone")
         given = pictures_in_inbox(paths)
-        _resize(disk, size)
+        if not at:
+            _resize(disk, size)
         done = start(paths, *_PASS)
+        if at:
+            assert wait_until(lambda: _child(done, at), _PASS_S)
+            _fill(disk)
         code = done.wait(timeout=_PASS_S)
         said = _said(paths)
         assert code != 0, "there was room for everything"
         assert "Traceback" not in said, said[-3000:]
         assert wait_until(lambda: not our_processes(paths), _GRACE_S), our_processes(paths)
+        (disk / _BALLAST).unlink(missing_ok=True)
         _resize(disk, _ROOM_BYTES)
         run(paths, *_PASS)
         assert_whole(paths, expected, given)
-        return f"{free_mb:g} MB free: left with {code}: {said.strip().splitlines()[-1][:150]}"
+        when = f"full when {at} began" if at else f"{free_mb:g} MB free"
+        return f"{when}: left with {code}: {said.strip().splitlines()[-1][:150]}"
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=False)
 
@@ -232,6 +240,17 @@ def assert_whole(paths: Paths, expected: Outcome, given: dict[str, bytes]) -> No
 
 def _said(paths: Paths) -> str:
     return paths.at("work/said.txt").read_text(encoding="utf-8")
+
+
+def _fill(disk: Path) -> None:
+    """Write until nothing more can be written."""
+    with (disk / _BALLAST).open("wb", buffering=0) as file:
+        for block in (1_000_000, 4096, 1):
+            try:
+                while True:
+                    file.write(bytes(block))
+            except OSError:
+                continue
 
 
 def _resize(disk: Path, size: int) -> None:

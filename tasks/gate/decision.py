@@ -112,6 +112,11 @@ class Decision:
         _, recall = self._worst()
         return recall
 
+    @property
+    def needs_a_person(self) -> bool:
+        """Tell whether nothing is known about harm: a rival, and no group large enough to judge."""
+        return self.passed and self.champion is not None and not self.worst_group
+
     def to_json(self) -> str:
         """Return the decision as JSON; the same decision gives the same bytes."""
         return _json({"decision_id": self.decision_id, **self._content()})

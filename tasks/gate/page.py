@@ -82,6 +82,7 @@ def page(decision: Decision) -> str:
         "cards": _cards(decision),
         "parts": [(_heading(decision, part), _rows(decision, part)) for part in parts],
         "too_small": _too_small(decision.table),
+        "needs_a_person": decision.needs_a_person,
         "confidence": f"{100 * confidence:g}\u202f%",
         "counts": [(name, number) for name, number in decision.counts.items() if number],
         "params": decision.params,

@@ -141,6 +141,39 @@ def progress(
     return Progress(tuple(decisions), (), tuple(runs.values()))
 
 
+def decide(
+    name: str, before: Arm | None, settings: Params, train: Recipe, results: Mapping[str, Result]
+) -> Decision:
+    """Play one round alone, from the arm that a round before ended with.
+
+    Parameters
+    ----------
+    name
+        `backbones`, `losses` or `optimisers`.
+    before
+        What the round starts from, trained to the end; None for the first.
+    settings, train, results
+        As in `progress`.
+
+    Returns
+    -------
+    Decision
+        What the round found.
+
+    Raises
+    ------
+    KeyError
+        Where a result that the round asks for is missing; its key.
+    UserError
+        Where every arm failed.
+    """
+    arms = arms_of(name, settings, train, before)
+    outcome = _Round(name, arms, before, settings, _Known(results, lambda run: True, {})).play()
+    if not isinstance(outcome, Decision):
+        raise KeyError(outcome[0].key)
+    return outcome
+
+
 def winning_runs(settings: Params, decisions: Iterable[Decision]) -> list[Run]:
     """Return the winner's runs that went to the end, one a seed; their models are tested."""
     *_, last = decisions

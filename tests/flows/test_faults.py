@@ -45,8 +45,9 @@ def test_killed_at_random_moments_torn_and_begun_twice_a_plain_restart_ends_it(
 @pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("mount") is None, reason="needs the right to mount a tmpfs"
 )
-def test_a_full_disk_stops_with_a_line_and_more_room_ends_the_pass(ready, expected, tmp_path):
-    full_disk(ready, expected, tmp_path / "disk", free_mb=1)
+@pytest.mark.parametrize("at", ["", "small_train.py"], ids=["moving", "writing weights"])
+def test_a_full_disk_stops_with_a_line_and_more_room_ends_the_pass(ready, expected, tmp_path, at):
+    full_disk(ready, expected, tmp_path / "disk", free_mb=0.2, at=at)
 
 
 def test_nothing_of_all_that_reached_the_project_it_was_copied_from(ready, expected):

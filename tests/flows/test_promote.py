@@ -282,6 +282,20 @@ def test_a_version_waits_for_approval_with_name_and_reason(shelf, networks):
     assert promote.judge(paths).challenger.version == 2  # the decision that let it through
 
 
+def test_where_no_group_can_be_judged_a_person_decides(shelf, networks):
+    paths = Paths(shelf.root)
+    promote.promote_command(paths, None, "", "")
+    set_params(shelf, min_n=60)
+    shelf.add(networks["alike"])
+    lines = promote.promote_command(paths, None, "", "")
+    assert shelf.in_use == 1
+    assert any("no group has enough test people" in line for line in lines)
+    page = (paths.decision(2) / "decision.html").read_text()
+    assert "a person must let this version through" in page
+    promote.promote_command(paths, 2, "A. Weber", "looked at the pictures")
+    assert shelf.in_use == 2
+
+
 def test_an_approval_is_void_once_another_model_is_in_use(shelf, networks):
     paths = Paths(shelf.root)
     promote.promote_command(paths, None, "", "")

@@ -157,6 +157,23 @@ def test_after_three_tries_a_schedule_tries_once_a_day_and_a_new_version_at_once
     assert "or by `affectgap retrain`" in failures.held_back(now + timedelta(days=400))
 
 
+def test_a_failure_that_cannot_be_written_down_is_told_all_the_same(world, monkeypatch):
+    def full(ledger, number, state, *more):
+        raise AffectGapError("ledger.db: database or disk is full")
+
+    world.error = AffectGapError("crop: no space left")
+    with monkeypatch.context() as during:
+        during.setattr(Ledger, "end_pass", full)
+        with pytest.raises(AffectGapError, match="crop: no space left"):
+            world.go()
+    assert (
+        "could not be closed: ledger.db: database or disk is full" in world.console.file.getvalue()
+    )
+    world.error = None
+    assert world.go() == ["version 7 is put into use"]
+    assert [state for state, _ in world.passes] == ["died", "trained"]
+
+
 def test_a_pass_that_met_another_command_is_no_failure(world):
     world.go()
     world.ledger.end_pass(world.ledger.start_pass(retrain.ASKED), "died", "", None)

@@ -6,6 +6,7 @@ from study_world import TRAIN, World, settings
 from tasks.core.errors import ParamsError, UserError
 from tasks.study.arms import OPTIMISERS, arms_of
 from tasks.study.plan import (
+    decide,
     epochs_of_grid,
     epochs_trained,
     progress,
@@ -37,6 +38,20 @@ def test_halving_finds_the_same_winner_for_less_than_a_third_of_the_epochs():
     grid = epochs_of_grid(settings(), whole.decisions)
     assert epochs_trained(whole.runs) == grid == 19 * 3 * 12
     assert epochs_trained(halved.runs) <= grid / 3
+
+
+def test_a_round_played_alone_from_the_arm_before_decides_as_in_its_study():
+    found, results, _ = play(settings(), World(GOOD_LOSS))
+    before = None
+    for decision in found.decisions:
+        alone = decide(decision.round, before, settings(), TRAIN, results)
+        assert alone.choice == decision.choice
+        assert [one.kept for one in alone.stands] == [one.kept for one in decision.stands]
+        before = decision.chosen
+    lost = found.decisions[-1].runs[-1].key
+    rest = {key: result for key, result in results.items() if key != lost}
+    with pytest.raises(KeyError, match=lost):
+        decide("optimisers", found.decisions[1].chosen, settings(), TRAIN, rest)
 
 
 def test_the_first_batch_is_one_seed_of_every_backbone_and_the_last_has_all_seeds():
