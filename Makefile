@@ -21,7 +21,7 @@ test: setup
 	@$(BIN)/python -m pytest
 
 slow: setup
-	@$(BIN)/python -m pytest -m "slow and not long"
+	@$(BIN)/python -m pytest -m "slow and not long" --durations=20
 
 long: setup
 	@$(BIN)/python -m pytest -m long

@@ -13,6 +13,8 @@ from rich.table import Table
 
 from flows.environment import prepare_environment
 from flows.operations import operations_app
+from flows.starter import mark_as_command
+from flows.stores import told_as_away
 from tasks.core.errors import AffectGapError, UserError
 from tasks.core.no_room import FULL, is_full
 from tasks.core.paths import EVALUATED, Paths, find_root
@@ -36,6 +38,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Plain lines without bars, 
 
 def main() -> None:
     """Run the command line: 0 on success, 2 on a user's mistake, 1 on a failure."""
+    mark_as_command()
     try:
         app()
     except AffectGapError as error:
@@ -48,6 +51,9 @@ def main() -> None:
     except Exception as error:
         if is_full(error):
             print(f"error: {FULL}", file=sys.stderr)
+            sys.exit(1)
+        if told := told_as_away(error):
+            print(f"error: {told}", file=sys.stderr)
             sys.exit(1)
         if not isinstance(error, OSError) or error.filename is None:  # a defect, to be seen whole
             raise
@@ -66,12 +72,13 @@ def run(
     """
     paths = _project()
     _need_git(paths.root)
-    from flows.dvc_graph import changed_stages, mend_after_a_crash, stage_graph
+    from flows.dvc_graph import changed_stages, stage_graph
+    from flows.mending import mend
     from tasks.core.params import load_yaml
 
     load_yaml(paths.params)  # a torn file is said in our words, before DVC stumbles over it
     console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
-    for line in mend_after_a_crash(paths.root):
+    for line in mend(paths):
         console.print(f"mended: {line}", highlight=False)
     if target is not None:
         stage_graph(paths.root, target)  # says it in one line where there is no such stage
@@ -97,12 +104,13 @@ def study(quiet: Quiet = False) -> None:
     """
     paths = _project()
     _need_git(paths.root)
-    from flows.dvc_graph import changed_stages, mend_after_a_crash
+    from flows.dvc_graph import changed_stages
+    from flows.mending import mend
     from flows.study_state import StudyState
 
     state = StudyState(paths)
     console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
-    for line in mend_after_a_crash(paths.root):
+    for line in mend(paths):
         console.print(f"mended: {line}", highlight=False)
     changed = changed_stages(paths.root, "split")
     if not changed:
@@ -169,7 +177,8 @@ def intake(
 def predict(
     images: Annotated[list[Path], typer.Argument(help="Pictures; each may hold several faces.")],
     model: Annotated[
-        str, typer.Option(help=f"{', '.join(EVALUATED)}, or a model's folder.")
+        str,
+        typer.Option(help=f"champion (the model in use), {', '.join(EVALUATED)}, or a folder."),
     ] = "finetuned",
     explain: Annotated[
         bool, typer.Option("--explain", help="Draw what the model looks at.")
@@ -184,11 +193,14 @@ def predict(
 
     Example: affectgap predict photo.jpg --figure faces.png
     """
-    from flows.predict import Request, predict_faces
+    from flows.predict import Request, not_in_use, predict_faces
 
+    paths = _project()
+    if told := not_in_use(paths, model):
+        print(f"note: {told}", file=sys.stderr)
     request = Request(tuple(images), model, explain, out, figure)
     failures = 0
-    for line in predict_faces(_project(), request):
+    for line in predict_faces(paths, request):
         failures += "error" in line
         print(json.dumps(line, ensure_ascii=False), flush=True)
     if failures:

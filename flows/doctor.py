@@ -25,6 +25,7 @@ from flows.doctor_state import (
     unfinished_promotion,
 )
 from flows.finding import Finding
+from flows.stores import in_one_line
 from tasks.core.errors import AffectGapError
 from tasks.core.locks import alone
 from tasks.core.paths import Paths
@@ -72,7 +73,8 @@ def examine(paths: Paths) -> list[Finding]:
     with alone(paths.at("work/retrain.lock"), busy), alone(paths.at("work/run.lock"), busy):
         for check in _CHECKS:
             try:
-                found.extend(check(paths))
+                with in_one_line():
+                    found.extend(check(paths))
             except (AffectGapError, OSError) as error:  # the other checks are made all the same
                 what = " ".join(str(error).split())
                 found.append(Finding(what, str(paths.root), "see the message", mended=False))

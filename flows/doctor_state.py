@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from flows.finding import Finding
+from flows.starter import is_left_over
 from flows.unfinished import finish_promotion, has_store
 from tasks.core.errors import AffectGapError
 from tasks.core.ledger import Ledger
@@ -29,14 +30,14 @@ _STOP_S = 5
 
 
 def orphans(paths: Paths) -> Iterator[Finding]:
-    """End processes of ours whose starter is gone; what `dvc repro` runs by itself is none."""
+    """End processes of ours whose command is gone; what `dvc repro` runs by itself is none."""
     left = [process for process in psutil.process_iter() if _is_orphan(process, paths.root)]
     for process in left:
         with suppress(psutil.NoSuchProcess):  # it may end by itself meanwhile
             told = " ".join(process.cmdline())[:80]
             process.terminate()
             where = f"process {process.pid}"
-            yield Finding(f"its starter is gone ({told})", where, "ended", mended=True)
+            yield Finding(f"its command is gone ({told})", where, "ended", mended=True)
     for process in psutil.wait_procs(left, timeout=_STOP_S)[1]:
         with suppress(psutil.NoSuchProcess):
             process.kill()
@@ -158,7 +159,6 @@ def _is_orphan(process: psutil.Process, root: Path) -> bool:
         told = " ".join(process.cmdline())
         if not any(words in told for words in _CHILDREN) or Path(process.cwd()) != root:
             return False
-        parent = process.parent()
-        return parent is None or parent.pid == 1 or Path(parent.cwd()) != root
+        return is_left_over(process)
     except (psutil.Error, OSError):
         return False

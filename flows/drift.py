@@ -62,7 +62,7 @@ def advise(paths: Paths, batch: str) -> float | None:
     if len(rows) < params.min_n:
         facts.append(f"Fewer than {params.min_n} pictures (`drift.min_n`) are not compared.")
     elif len(training):
-        sides = _with_faces(paths, rows, training, model, facts)
+        sides = _with_faces(paths, batch, rows, training, model, facts)
     compares = len(rows) >= params.min_n and len(training) > 0
     compared = compare(*sides, params) if compares else pd.DataFrame(columns=list(COLUMNS))
     notice = credit_line({*rows["dataset"], *sides[1].get("dataset", ())})
@@ -132,6 +132,7 @@ def _training(paths: Paths, batch: str, model: _InUse | None) -> tuple[pd.DataFr
 
 def _with_faces(
     paths: Paths,
+    batch: str,
     rows: pd.DataFrame,
     training: pd.DataFrame,
     model: _InUse | None,
@@ -150,7 +151,10 @@ def _with_faces(
     if model is None:
         facts.append("There is no model in use whose probabilities could be compared.")
         return mine, _features(training)
-    held_out = ask_held_out(paths, model.folder, MOST_PICTURES)
+    held_out = ask_held_out(paths, batch, model.folder, MOST_PICTURES)
+    if held_out.empty:
+        facts.append("No picture is there of people whom the model did not see, to compare with.")
+        return mine, _features(training)
     facts.append(
         f"The model's largest probabilities are compared with those for {_counted(held_out)} that "
         "it did not see, since a model is surer of what it was trained on."

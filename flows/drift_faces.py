@@ -56,13 +56,15 @@ def measure(paths: Paths, rows: pd.DataFrame, folder: Path | None) -> pd.DataFra
     return table.assign(**{CONFIDENCE: _ask(paths, folder, map(_decode, of_model))})
 
 
-def ask_held_out(paths: Paths, folder: Path, most: int) -> pd.DataFrame:
+def ask_held_out(paths: Paths, batch: str, folder: Path, most: int) -> pd.DataFrame:
     """Ask the model in use about pictures of people whom it did not see.
 
     Parameters
     ----------
     paths
         The project's paths.
+    batch
+        The batch that is compared; none of its own pictures is asked about.
     folder
         The model, with its `seen.csv`.
     most
@@ -74,6 +76,7 @@ def ask_held_out(paths: Paths, folder: Path, most: int) -> pd.DataFrame:
         `image_id, subject_id, dataset, confidence`.
     """
     table = read_table(paths.split)
+    table = table[table["batch"] != batch]  # it would be compared with itself
     unseen = table[~table["subject_id"].isin(load_seen(folder)["subject_id"])]
     some = unseen.sort_values("image_id").iloc[:most].sort_values(["shard", "offset_bytes"])
     own = settings_of_model(folder)

@@ -53,21 +53,23 @@ class Failures:
     def held_back(self, now: datetime) -> str:
         """Say why a schedule does not try once more what failed; "" where it does.
 
-        A mistake of the user's waits for a change of data, params or code. Anything else, such as
-        a full disk, may pass by itself: after some tries it is tried once a day.
+        Anything may pass by itself: a mistake of the user's is tried again once a day (what looks
+        like one may be a store that was away), anything else after some tries. A change of data,
+        params or code is tried at once.
         """
         before = self._known()
         if not before or before["state"] != state_of(self._paths):
             return ""
-        told = f"the last pass failed: {before['told']}; it is tried again"
-        change = "when data, params or code change, or by `affectgap retrain`"
-        if before["mistake"]:
-            return f"{told} {change}"
         passed = now - datetime.fromisoformat(before["at"])
         # A clock that was set back does not put it off.
-        if before["tries"] < _TRIES or not timedelta(0) <= passed < _THEN_EVERY:
+        if not timedelta(0) <= passed < _THEN_EVERY:
             return ""
-        return f"{told} once a day, {change}"
+        if not before["mistake"] and before["tries"] < _TRIES:
+            return ""
+        return (
+            f"the last pass failed: {before['told']}; it is tried again once a day, when data, "
+            "params or code change, or by `affectgap retrain`"
+        )
 
     def _known(self) -> dict[str, Any] | None:
         try:

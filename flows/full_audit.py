@@ -13,8 +13,9 @@ from rich.console import Console
 
 from flows.dvc_graph import changed_stages
 from flows.gate import crops_for
+from flows.mending import if_alone
 from flows.reproduce import reproduce
-from flows.retrain import alone_here
+from flows.retrain import BusyError, alone_here
 from tasks.audit.from_csv import audit_csv
 from tasks.audit.settings import Settings
 from tasks.core import tracking
@@ -28,6 +29,7 @@ from tasks.crop.settings import settings_of_model
 from tasks.evaluate.stage import Params as EvaluateParams
 from tasks.register.registry import Version, champion, fetch
 
+_BUSY = "a run or a study is at work here; audit when it is done"
 _LEFT_OUT = ("path", "sha256", "shard", "offset_bytes", "size_bytes", "box_xyxy_px")
 _LEFT_OUT += ("landmarks_xy_px", "emotion_raw")
 
@@ -53,16 +55,19 @@ def full_audit(paths: Paths) -> list[str]:
         One line: no model is in use, or the data cannot be read.
     """
     with alone_here(paths):
-        return _audit(paths)
+        version = champion(paths)
+        if version is None:
+            raise UserError("no model is in use; `affectgap retrain` trains the first one")
+        if changed := changed_stages(paths.root, "split"):
+            reproduce(paths, "split", changed, Console(file=sys.stdout, width=120), quiet=True)
+        with if_alone(paths) as free:
+            if not free:
+                raise BusyError(f"{paths.root}: {_BUSY}")
+            return _audit(paths, version)
 
 
-def _audit(paths: Paths) -> list[str]:
-    """See `full_audit`; the lock of a pass is held."""
-    version = champion(paths)
-    if version is None:
-        raise UserError("no model is in use; `affectgap retrain` trains the first one")
-    if changed := changed_stages(paths.root, "split"):
-        reproduce(paths, "split", changed, Console(file=sys.stdout, width=120), quiet=True)
+def _audit(paths: Paths, version: Version) -> list[str]:
+    """See `full_audit`; the locks of a pass and of a run are held: nothing read is replaced."""
     folder = paths.at(f"reports/full_audit/{datetime.now(UTC):%Y-%m-%d}")
     predictions = _predictions(paths, version)
     write_csv(predictions, folder / "predictions.csv")

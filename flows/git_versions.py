@@ -83,7 +83,10 @@ def tag_name(version: int) -> str:
 
 
 def tag_version(paths: Paths, params: Params, version: int, message: str) -> list[str]:
-    """Tag the last commit of `keep` with a version that is promoted; a tag that is there stays.
+    """Tag the commit of the pass that made a version which is promoted; a tag that is there stays.
+
+    A version that waited for an approval, while later passes went on, is of an earlier commit.
+    Without one it is the last commit of `keep`, where that is of this version.
 
     Parameters
     ----------
@@ -107,13 +110,38 @@ def tag_version(paths: Paths, params: Params, version: int, message: str) -> lis
         if _succeeds(paths.root, "show-ref", "--verify", "--quiet", f"refs/tags/{name}"):
             _assert_same_weights(paths.root, name, message)
             return [f"tag in git: {name} (there already)"]
-        if not place.tip or _tree(paths, place) != _tree_of(paths.root, place.tip):
+        commit = _made_in(paths.root, place, version, message)
+        if not commit:
+            commit = place.tip
+            _assert_same_model(paths, message)
+        if not commit or (
+            commit == place.tip and _tree(paths, place) != _tree_of(paths.root, place.tip)
+        ):
             raise _GitError(f"what is on disk is not what the branch {place.branch} holds")
-        tag = ("tag", "--annotate", "--no-sign", "--file=-", name, place.tip)
+        tag = ("tag", "--annotate", "--no-sign", "--file=-", name, commit)
         _git(paths.root, *tag, given=message, more=_identity(paths.root, params.author))
     except _GitError as error:
         return [f"not tagged in git: {error}"]
     return [f"tag in git: {name} (`git checkout {name} && dvc checkout` brings it back)"]
+
+
+def _made_in(root: Path, place: _Place, version: int, message: str) -> str:
+    """Return the first commit of the branch about a version and its weights; "" for none."""
+    weights = _WEIGHTS.findall(message)
+    if not place.tip or not weights:
+        return ""
+    about = ("--fixed-strings", "--all-match", f"--grep=affectgap: version {version} ")
+    about += (f"--grep=Weights {weights[-1]}",)
+    return _git(root, "log", "--reverse", "--format=%H", *about, place.tip).partition("\n")[0]
+
+
+def _assert_same_model(paths: Paths, message: str) -> None:
+    """Raise where the last commit is of another model than the one to tag."""
+    from tasks.core.models.checkpoint import load_spec
+
+    weights, folder = _WEIGHTS.findall(message), paths.model("finetuned")
+    if weights and folder.is_dir() and (there := load_spec(folder).version) != weights[-1]:
+        raise _GitError(f"models/finetuned holds other weights now ({there})")
 
 
 def _assert_same_weights(root: Path, name: str, message: str) -> None:

@@ -14,6 +14,7 @@ from tasks.core.ledger_tables import Event
 from tasks.core.paths import Paths
 from tasks.ingest.inbox.faults import ChangedError, RefusedError
 from tasks.ingest.inbox.found import Found, found_at, stamp_of
+from tasks.ingest.inbox.links import copy_linked
 from tasks.ingest.inbox.moves import (
     move,
     quarantine,
@@ -141,6 +142,9 @@ def finish(paths: Paths, ledger: Ledger, step: Event, sources: Sequence[Path]) -
     """
     batch = str(step.batch)
     place = paths.at(step.detail["place"])
+    if step.kind == "withdrawing":
+        for source in sources:  # while DVC still tracks it
+            copy_linked(source, cache_of(paths))
     text = reason_text(batch, _facts(step), step.detail["reasons"], _ADVICE)
     quarantine(sources, place, text)
     ledger.decide(batch, "withdrawn" if step.kind == "withdrawing" else "quarantined")
@@ -182,9 +186,11 @@ def what_is_there(paths: Paths, dataset: str) -> list[str]:
 def add_to_dvc(paths: Paths, dataset: str) -> None:
     """Have DVC track a data set as it is; again without a change it does nothing."""
     (paths.raw / dataset).mkdir(parents=True, exist_ok=True)
-    *lines, code = run_dvc(paths.root, "--wait-for-lock", "add", "--quiet", f"data/raw/{dataset}")
+    # Not with --quiet: DVC would keep what went wrong to itself.
+    *lines, code = run_dvc(paths.root, "--wait-for-lock", "add", f"data/raw/{dataset}")
     if code != "exit 0":
-        said = " ".join(lines[-3:]).removeprefix("ERROR: ")
+        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+        said = " ".join(errors or lines[-3:])
         raise AffectGapError(f"data/raw/{dataset}: DVC could not track it: {said}")
 
 

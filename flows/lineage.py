@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from flows.lineage_sources import SeenBy, all_models, all_pictures, left_out_by
+from flows.lineage_sources import SeenBy, all_models, all_pictures, left_out_by, with_places
 from tasks.core.errors import UserError
 from tasks.core.files import sha256_of
 from tasks.core.models.checkpoint import SEEN_COLUMNS
@@ -61,9 +61,10 @@ def lineage_lines(paths: Paths, what: str, out: Path | None = None) -> list[str]
     models = all_models(paths)
     for model in models:
         if what in model.names:
-            rows = _with_what_is_known(model.seen, pictures)
+            rows = _with_what_is_known(paths, model.seen, pictures)
             return [*_of_model(model, rows), *_write(rows.assign(model=model.title), out)]
-    chosen, heading = _choose(paths, what, pictures)
+    found, heading = _choose(paths, what, pictures)
+    chosen = with_places(paths, found)
     lines = [heading, *_of_pictures(paths, chosen), *_of_models(chosen, models)]
     return [*lines, *_write(_parts(chosen, models), out)]
 
@@ -83,7 +84,7 @@ def _choose(paths: Paths, what: str, pictures: pd.DataFrame) -> tuple[pd.DataFra
         found = pictures[pictures[column] == what] if what else pictures.iloc[:0]
         if len(found):
             return found, f"{heading} {what}"
-    ends = pictures["subject_id"].str.partition("/")[2] == what
+    ends = pictures["subject_id"].str.partition("/", expand=False).str[2] == what
     people = sorted(set(pictures.loc[ends, "subject_id"]))
     if len(people) == 1:
         return pictures[ends], f"person {people[0]}"
@@ -98,10 +99,9 @@ def _of_pictures(paths: Paths, chosen: pd.DataFrame) -> Iterator[str]:
     """Say of each picture what it is, how it came and where it is now."""
     reasons = left_out_by(paths)
     people = chosen["subject_id"].nunique()
-    yield (
-        f"  {len(chosen)} {_word(len(chosen), 'picture', 'pictures')} of {people} "
-        f"{_word(people, 'person', 'people')}"
-    )
+    # One that came twice, in a batch that was withdrawn and in a later one, has two rows.
+    n = chosen["image_id"].nunique()
+    yield f"  {n} {_word(n, 'picture', 'pictures')} of {people} {_word(people, 'person', 'people')}"
     for row in chosen.iloc[:_SHOWN].itertuples(index=False):
         labels = f"{row.emotion}, {row.age_band}, {row.gender} as recorded"
         came = f", came in batch {row.batch}" if row.batch else ""
@@ -116,6 +116,7 @@ def _of_models(chosen: pd.DataFrame, models: list[SeenBy]) -> Iterator[str]:
     """Say of each model what part the pictures, or others of the same people, had in it."""
     if not models:
         yield "  there is no model yet"
+    chosen = chosen.drop_duplicates("image_id")
     for model in models:
         if model.lost:
             yield f"  {model.title}: {_LOST}"
@@ -161,9 +162,10 @@ def _of_model(model: SeenBy, rows: pd.DataFrame) -> Iterator[str]:
         yield f"  judged on {len(model.tested)} pictures of {model.tested_people} other people"
 
 
-def _with_what_is_known(seen: pd.DataFrame, pictures: pd.DataFrame) -> pd.DataFrame:
+def _with_what_is_known(paths: Paths, seen: pd.DataFrame, pictures: pd.DataFrame) -> pd.DataFrame:
     """Add to rows of `seen.csv` what the tables and the ledger say of each picture."""
-    known = pictures.drop_duplicates("image_id").drop(columns="subject_id")
+    known = pictures[pictures["image_id"].isin(seen["image_id"])].drop_duplicates("image_id")
+    known = with_places(paths, known.drop(columns="subject_id"))
     rows = seen.merge(known, on="image_id", how="left")
     text = [name for name in rows if name != "there"]
     rows[text] = rows[text].fillna(_UNKNOWN)

@@ -3,6 +3,8 @@
 Nothing here changes anything; what is missing (no ledger, no run, no registry) is simply empty.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +13,9 @@ from typing import Any
 import pandas as pd
 
 from tasks.core.errors import ModelError
+from tasks.core.files import sha256_of
 from tasks.core.ledger import Ledger
-from tasks.core.models.checkpoint import load_seen, load_spec, no_pictures_seen
+from tasks.core.models.checkpoint import SEEN, load_seen, load_spec, no_pictures_seen
 from tasks.core.paths import EVALUATED, Paths
 from tasks.core.tables import read_table
 
@@ -54,20 +57,42 @@ def all_pictures(paths: Paths) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `image_id, subject_id, dataset, batch, path, emotion, age_band, gender`, `split` ("" where
-        none), `place` (where it is now, a phrase) and `there` (whether in data/raw).
+        `image_id, subject_id, dataset, batch, path, emotion, age_band, gender`, `state` (of its
+        batch; accepted where it came in none) and `split` ("" where none).
     """
-    ledger = _of_ledger(paths)
-    parts = [_of_run(paths), ledger[ledger["state"] == "accepted"], ledger]
+    found = pd.concat([_of_run(paths), _of_ledger(paths)], ignore_index=True)
     # What is in data/raw first: the same picture may also have come in a batch that was refused.
-    found = pd.concat(parts, ignore_index=True).drop_duplicates(["image_id", "batch"])
-    found["batch"] = found["batch"].fillna("")
-    found["split"] = found["image_id"].map(_splits(paths)).fillna("")
-    elsewhere = Ledger(paths.ledger).places()
-    places = [_place(paths, row, elsewhere) for row in found.itertuples(index=False)]
-    found["place"] = [phrase for phrase, _ in places]
-    found["there"] = [there for _, there in places]
-    return found.drop(columns="state")
+    found = found.sort_values("state", key=lambda state: state != "accepted", kind="stable")
+    found = found.drop_duplicates(["image_id", "batch"], ignore_index=True)
+    splits = _splits(paths)
+    return found.assign(split=[splits.get(name, "") for name in found["image_id"]])
+
+
+def with_places(paths: Paths, pictures: pd.DataFrame) -> pd.DataFrame:
+    """Say where pictures are now; each is looked for on the disk, so choose them first.
+
+    Parameters
+    ----------
+    paths
+        The project's paths.
+    pictures
+        Rows of `all_pictures`.
+
+    Returns
+    -------
+    DataFrame
+        The rows, without `state`, with `place` (a phrase) and `there` (whether in data/raw).
+    """
+    ledger = Ledger(paths.ledger)
+    elsewhere = ledger.places()
+    elsewhere |= {
+        batch: f"removed from data/raw by hand, its reason in {elsewhere[batch]}"
+        for batch in ledger.whole()  # of which nothing was moved to the quarantine
+    }
+    places = [_place(paths, row, elsewhere) for row in pictures.itertuples(index=False)]
+    phrases = [phrase for phrase, _ in places]
+    there = pd.Series([there for _, there in places], index=pictures.index, dtype=bool)
+    return pictures.drop(columns="state").assign(place=phrases, there=there)
 
 
 def all_models(paths: Paths) -> list[SeenBy]:
@@ -84,7 +109,8 @@ def all_models(paths: Paths) -> list[SeenBy]:
         title = f"version {version.number} ({version.digest}{aliases})"
         names = (str(version.number), version.digest)
         try:
-            models.append(_read(fetch(paths, version.number), title, names))
+            folder = _kept(paths, version) or fetch(paths, version.number)
+            models.append(_read(folder, title, names))
         except ModelError:
             models.append(SeenBy(title, names, no_pictures_seen(), frozenset(), 0, lost=True))
         digests.add(version.digest)
@@ -114,8 +140,22 @@ def _of_run(paths: Paths) -> pd.DataFrame:
     """Read the first table that is there: while a run is at work, DVC has removed some."""
     for table in (paths.manifest, paths.checked, paths.crops, paths.split):
         if table.is_file():
-            return read_table(table, _COLUMNS).assign(state="accepted")
+            return _with_batches(paths, read_table(table, _COLUMNS))
     return pd.DataFrame(columns=[*_COLUMNS, "state"])
+
+
+def _with_batches(paths: Paths, rows: pd.DataFrame) -> pd.DataFrame:
+    """Add what the ledger says: a whole data set's batch, which the run does not know, and states.
+
+    A data set that came more than once is the last of its batches.
+    """
+    ledger = Ledger(paths.ledger)
+    last = {dataset: batch for batch, dataset in ledger.whole().items()}
+    pairs = zip(rows["batch"].fillna(""), rows["dataset"], strict=True)
+    names = [batch or last.get(dataset, "") for batch, dataset in pairs]
+    known = ledger.batches()
+    states = dict(zip(known["batch"], known["state"], strict=True))
+    return rows.assign(batch=names, state=[states.get(name, "accepted") for name in names])
 
 
 def _of_ledger(paths: Paths) -> pd.DataFrame:
@@ -135,6 +175,25 @@ def _place(paths: Paths, row: Any, elsewhere: Mapping[str, str]) -> tuple[str, b
         return f"{elsewhere.get(row.batch, 'nowhere')} ({row.state})", False
     there = (paths.raw / row.path).is_file()
     return f"data/raw/{row.path}" + ("" if there else ": gone"), there
+
+
+def _kept(paths: Paths, version: Any) -> Path | None:
+    """Return a version's folder in work/registry where the two tables read here are whole.
+
+    The weights, which are most of it, are not compared; else the whole folder is fetched anew.
+    """
+    from tasks.register.kept_files import FILES, LIST
+
+    folder = paths.work("registry", str(version.number))
+    try:
+        content = (folder / LIST).read_bytes()
+        if hashlib.sha256(content).hexdigest() != version.tags.get(FILES):
+            return None
+        listed = json.loads(content)
+        same = all(sha256_of(folder / name) == listed.get(name) for name in (SEEN, _TEST))
+    except OSError:
+        return None
+    return folder if same else None
 
 
 def _read(folder: Path, title: str, names: tuple[str, ...]) -> SeenBy:

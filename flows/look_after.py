@@ -9,10 +9,12 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
 
 from flows.scheduled import PROCESS_TAG
+from tasks.core.errors import UserError
 from tasks.core.process import is_dead
 
 AGAIN = "done again"  # tag of a run that was made because another one died
@@ -46,12 +48,34 @@ def look_after(deployments: Mapping[str, UUID], starting: bool) -> list[str]:
                     state = Crashed(message="its process is gone")
                     client.set_flow_run_state(run.id, state, force=True)
                     lines.append(f"closed: {name} run {run.name}, which died")
-            if begun and _is_to_do_again(client.read_flow_run(begun[0].id)):
-                _again(client, deployment, begun[0])
+            again = begun and _is_to_do_again(client.read_flow_run(begun[0].id))
+            if again and _again(client, deployment, begun[0]):
                 lines.append(f"done again: {name} run {begun[0].name}")
             for run in _late(client, deployment)[1:]:
                 client.delete_flow_run(run.id)
     return lines
+
+
+def assert_not_anothers(roots: Mapping[str, str]) -> None:
+    """Raise where the server has a deployment of a name for another project than `roots` says.
+
+    Raises
+    ------
+    UserError
+        One line: the two would take each other's runs.
+    """
+    with get_client(sync_client=True) as client:
+        for name, root in roots.items():
+            try:
+                known = client.read_deployment_by_name(f"{name}/{name}")
+            except ObjectNotFound:
+                continue
+            if (other := known.parameters.get("root", root)) != root:
+                raise UserError(
+                    f"this Prefect server serves {other}: give each project a server and a "
+                    f"database of its own (where that one is gone or was moved: `prefect "
+                    f"deployment delete {name}/{name}`)"
+                )
 
 
 def look_at_once(deployment: UUID) -> None:
@@ -122,7 +146,12 @@ def _is_to_do_again(run: FlowRun) -> bool:
     return run.state_type is StateType.CRASHED and AGAIN not in run.tags
 
 
-def _again(client: SyncPrefectClient, deployment: UUID, run: FlowRun) -> None:
+def _again(client: SyncPrefectClient, deployment: UUID, run: FlowRun) -> bool:
+    """Have a run done again; returns False where it waits for that already."""
     # The key makes it once, however often this is asked.
     key = f"again-{run.id}"
+    waiting = _runs(client, deployment, (StateType.SCHEDULED,), newest_first=False)
+    if any(one.idempotency_key == key for one in waiting):
+        return False
     client.create_flow_run_from_deployment(deployment, idempotency_key=key, tags=[AGAIN])
+    return True

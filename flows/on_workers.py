@@ -6,6 +6,7 @@ whatever goes wrong on the way, DVC decides here what is up to date.
 """
 
 import os
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ from prefect.flows import EntrypointType
 from prefect.states import Crashed
 
 from flows.dvc_graph import run_dvc, stage_graph
-from flows.worker_stage import WORKER_TAG, exit_of, stage_on_worker
+from flows.worker_stage import WORKER_TAG, exit_of, stage_on_worker, what_dvc_said
 from tasks.core.errors import AffectGapError, UserError
 from tasks.core.provenance import commit_of
 from tasks.core.tracking import PARENT_VARIABLE
@@ -31,6 +32,7 @@ _TRIES = 3  # a stage whose worker was lost is given to another one
 _HEARTBEAT_S = 30  # Prefect's own default
 _NO_WORKER_S = 120.0  # so long may a pool be without a worker that answers
 _LOCK_READS = 50  # of a dvc.lock that another process is writing
+_SHOWN = 3  # files named in a message
 _once = threading.Lock()
 _prepared: dict[tuple[Path, str], UUID] = {}  # clones and pools that this process has prepared
 
@@ -65,7 +67,7 @@ def run_on_worker(root: Path, pool: str, stage: str) -> str:
     WorkerStageError
         The stage failed; it is not tried again.
     UserError
-        There is no such pool, or no worker in it.
+        There is no such pool, or no worker in it; or code that the workers cannot have.
     AffectGapError
         Three workers were lost with the stage.
     """
@@ -93,6 +95,7 @@ def _prepare(client: SyncPrefectClient, root: Path, pool: str) -> UUID:
     """Once a process: put what is here into the remote, and tell the server of the flow."""
     with _once:
         if (root, pool) not in _prepared:
+            _assert_committed(root)
             try:
                 client.read_work_pool(pool)
             except ObjectNotFound:
@@ -100,15 +103,38 @@ def _prepare(client: SyncPrefectClient, root: Path, pool: str) -> UUID:
                     f"there is no work pool {pool}; "
                     f"`prefect work-pool create {pool} --type process` makes it"
                 ) from None
-            *lines, code = run_dvc(root, "--wait-for-lock", "push", "--quiet", "--run-cache")
+            *lines, code = run_dvc(root, "--wait-for-lock", "push", "--run-cache")
             if code != "exit 0":
-                said = " ".join(lines[-3:]).removeprefix("ERROR: ")
+                said = " ".join(what_dvc_said(lines).split())
                 raise UserError(f"{root}: cannot push to the DVC remote: {said}")
             deployment = stage_on_worker.to_deployment(
                 name=pool, work_pool_name=pool, entrypoint_type=EntrypointType.MODULE_PATH
             )
             _prepared[root, pool] = deployment.apply()
         return _prepared[root, pool]
+
+
+def _assert_committed(root: Path) -> None:
+    """Raise where workers would check out other code than is here: DVC would not take theirs."""
+    command = ["git", "-C", str(root), "status", "--porcelain", "-z", "--untracked-files=all"]
+    told = subprocess.run([*command, "--no-renames"], capture_output=True, text=True, check=False)
+    names = [entry[3:] for entry in told.stdout.split("\0") if entry]
+    read, travelling = _read_by_stages(root), _files(root)
+    changed = [name for name in names if name not in travelling and _is_below(name, read)]
+    if changed:
+        some = ", ".join(changed[:_SHOWN]) + (" …" if len(changed) > _SHOWN else "")
+        raise UserError(f"{some}: not committed, so that workers lack it; commit and push it first")
+
+
+def _read_by_stages(root: Path) -> set[str]:
+    """Return dvc.yaml and what its stages name as dependencies."""
+    stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    deps = [dep for stage in stages for dep in stage.get("do", stage).get("deps", [])]
+    return {"dvc.yaml", *(str(next(iter(dep))) if isinstance(dep, dict) else dep for dep in deps)}
+
+
+def _is_below(name: str, places: set[str]) -> bool:
+    return any(str(part) in places for part in (Path(name), *Path(name).parents))
 
 
 def _files(root: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ state: a pass that was killed anywhere is simply done again. The alias that puts
 moves after everything that explains it is on disk and in git.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from rich.console import Console
 from flows.display import StageDisplay
 from flows.dvc_graph import changed_stages, stage_graph
 from flows.reproduce import SIDE_BY_SIDE, at_work, log_pipeline, run_stages
+from flows.stores import is_passing
 from flows.unfinished import assert_own_store, keep_version
 from tasks.core import tracking
 from tasks.core.errors import AffectGapError
@@ -80,6 +82,7 @@ def train_and_judge(
         def retrain_flow() -> Trained:
             outcomes = run_stages(paths.root, graph, changed, display)
             log_pipeline(paths, run, outcomes)
+            os.environ["AFFECTGAP_PROGRESS"] = "off"  # what follows is in this process: no lines
             return _Steps(paths, pass_id, reason, run, display).carry_out()
 
         with _in_one_line():
@@ -178,6 +181,10 @@ class _Steps:
         return action, [f"version {number} is refused:", *reasons, *said, f"  all rules: {page}"]
 
     def _keep(self, version: Any, decision: str) -> list[str]:
+        from tasks.register.registry import assert_rival
+
+        if decision == PROMOTED:
+            assert_rival(self.paths, version.number, self.compared[0])
         why = f"{self.reason}\nPass {self.pass_id}"
         return keep_version(self.paths, version, decision, why, decision == PROMOTED)
 
@@ -194,17 +201,17 @@ def trained_batches(paths: Paths, ledger: Ledger) -> list[str]:
     batches, datasets = set(manifest["batch"]), set(manifest["dataset"])
     known = ledger.batches()
     accepted = known[known["state"] == "accepted"]
-    # A data set that came as one batch carries its own name.
-    whole = (accepted["batch"] == accepted["dataset"]) & accepted["dataset"].isin(datasets)
+    # Not by its name: a whole data set that came a second time has another one (`mine.2`).
+    whole = accepted["batch"].isin(ledger.whole()) & accepted["dataset"].isin(datasets)
     return [str(name) for name in accepted.loc[whole | accepted["batch"].isin(batches), "batch"]]
 
 
 def _was_left(paths: Paths, version: Any) -> str:
     """Say who took a version out of use by rolling back, and why; "" where nobody did."""
-    from tasks.register.records import ROLLED_BACK, read_records, taken_out
+    from tasks.register.records import read_records, rolled_back
 
-    out = taken_out(read_records(paths), version.number, version.digest)
-    if out is None or out["action"] != ROLLED_BACK:
+    out = rolled_back(read_records(paths), version.number, version.digest)
+    if out is None:
         return ""
     by, why = out["by"] or "somebody", out["why"] or "no reason given"
     return f"rolled back on {out['at'][:10]} by {by} ({why})"
@@ -212,8 +219,5 @@ def _was_left(paths: Paths, version: Any) -> str:
 
 def _is_passing(_task: object, _run: object, state: Any) -> bool:
     """Tell whether a failure may pass by itself: a locked database, a store that is away."""
-    from requests.exceptions import ConnectionError as NoConnectionError
-    from sqlalchemy.exc import OperationalError
-
     error = state.result(raise_on_failure=False)
-    return isinstance(error, OperationalError | NoConnectionError) or "is locked" in str(error)
+    return isinstance(error, BaseException) and is_passing(error)

@@ -9,9 +9,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from flows.predict_figure import PredictFigure
+from flows.unfinished import has_store
 from tasks.core.errors import ModelError, UserError
 from tasks.core.files import write_bytes
 from tasks.core.images import BadImageError, read_picture
+from tasks.core.models.checkpoint import SPEC, load_spec
 from tasks.core.models.recogniser import Recogniser
 from tasks.core.params import load_section
 from tasks.core.paths import EVALUATED, Paths
@@ -25,13 +27,15 @@ from tasks.explain import stage as explain_stage
 from tasks.explain.overlay import draw_explanation
 from tasks.ingest import stage as ingest_stage
 
+IN_USE = "champion"  # the model in use, by the registry
+FINETUNED = "finetuned"  # what the last run made
 _LINE_COLOUR = (0, 158, 115)
 _DIGITS = 6
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked: pictures, a model (a name of `EVALUATED`, or a folder), what to draw where.
+    """What is asked: pictures, a model (of `EVALUATED`, `IN_USE`, a folder), what to draw where.
 
     `out` is a folder for pictures with boxes and probabilities, and with `explain` for what the
     model looks at in each face; `figure` is a PNG with each picture, its crops and a bar a class.
@@ -80,8 +84,36 @@ def predict_faces(paths: Paths, request: Request) -> Iterator[dict[str, Any]]:
         asker.figure.finish()
 
 
+def not_in_use(paths: Paths, model: str) -> str:
+    """Say that `finetuned` holds another model than the one in use; "" where it does not."""
+    folder = paths.model(FINETUNED)
+    if model != FINETUNED or not has_store(paths) or not (folder / SPEC).is_file():
+        return ""
+    from tasks.register.registry import champion
+
+    version, there = champion(paths), load_spec(folder).version
+    if version is None or version.digest == there:
+        return ""
+    return (
+        f"models/{FINETUNED} ({there}) is not the model in use, version {version.number} "
+        f"({version.digest}); --model {IN_USE} reads with that"
+    )
+
+
+def _in_use(paths: Paths) -> Path:
+    """Return the folder of the registry's model in use."""
+    if has_store(paths):
+        from tasks.register.registry import champion, fetch
+
+        if version := champion(paths):
+            return fetch(paths, version.number)
+    raise UserError("no model is in use; `affectgap retrain` trains and promotes the first")
+
+
 def _folder(paths: Paths, model: str) -> Path:
     """Return a model's folder; raises ModelError where the run skipped that model."""
+    if model == IN_USE:
+        return _in_use(paths)
     folder = paths.model(model) if model in EVALUATED else Path(model)
     skipped = read_skipped(folder)
     if skipped:

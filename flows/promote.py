@@ -10,6 +10,7 @@ import pandas as pd
 
 from flows import git_versions
 from flows.policy import Params as RetrainParams
+from flows.registry import withdrawn_batches
 from flows.unfinished import assert_own_store, finish_promotion
 from flows.worst_group import worst_tags
 from tasks.core.errors import UserError
@@ -25,10 +26,10 @@ from tasks.register.records import (
     APPROVED,
     PROMOTED,
     REFUSED,
-    ROLLED_BACK,
     WAITING,
     append_record,
     read_records,
+    rolled_back,
     taken_out,
 )
 
@@ -155,11 +156,13 @@ def _judge(paths: Paths, by: str, why: str) -> list[str]:
     from tasks.register import registry
 
     challenger = registry.challenger(paths)
-    if challenger and _how_taken_out(paths, challenger) == ROLLED_BACK:
+    if challenger is not None and _was_rolled_back(paths, challenger):
         raise UserError(
             f"version {challenger.number} was taken out of use by a rollback; to put it back, "
             + _how(challenger.number)
         )
+    if challenger is not None:
+        _assert_data_stayed(paths, challenger)
     decision = judge(paths)
     number = decision.challenger.version
     champion = registry.champion(paths)
@@ -184,6 +187,7 @@ def _approve(paths: Paths, number: int, by: str, why: str) -> list[str]:
     champion = registry.champion(paths)
     if champion and champion.number == number:
         return [f"version {number} is in use already"]
+    _assert_data_stayed(paths, version)
     decision = read_decision(paths.decision(number) / DECISION)
     if decision is None or decision.challenger.digest != version.digest:
         raise UserError(f"version {number} was not judged; run `affectgap promote` first")
@@ -209,11 +213,13 @@ def _into_use(paths: Paths, decision: Decision, action: str, why: str) -> list[s
     policy = load_section(paths.params, "retrain", RetrainParams)
     body = "\n".join([*decision.reasons, why, f"Weights {digest}"]).strip()
     message = f"affectgap: version {number} {action}\n\n{body}\n"
+    rival = decision.champion.version if decision.champion else None
+    if action in (PROMOTED, APPROVED):
+        registry.assert_rival(paths, number, rival)
     lines = git_versions.keep(paths, policy, message)
     if action not in (PROMOTED, APPROVED):
         return lines
     lines += git_versions.tag_version(paths, policy, number, message)
-    rival = decision.champion.version if decision.champion else None
     registry.promote(paths, number, rival, line_of(paths, decision, action))
     Ledger(paths.ledger).mark_promoted(digest, number)
     return [*lines, f"version {number} is in use now; back with `affectgap rollback`"]
@@ -256,10 +262,17 @@ def _id_of_line(records: pd.DataFrame, decision: Decision, action: str) -> str:
     return ids[-1] if ids else name
 
 
-def _how_taken_out(paths: Paths, version: Any) -> str:
-    """Return by which action a version was taken out of use, "" where it was not."""
-    out = taken_out(read_records(paths), version.number, version.digest)
-    return "" if out is None else str(out["action"])
+def _was_rolled_back(paths: Paths, version: Any) -> bool:
+    return rolled_back(read_records(paths), version.number, version.digest) is not None
+
+
+def _assert_data_stayed(paths: Paths, version: Any) -> None:
+    """Raise where a version was trained with what is withdrawn now."""
+    if gone := withdrawn_batches(paths, version):
+        raise UserError(
+            f"version {version.number} was trained with what is withdrawn now "
+            f"({', '.join(gone)}); `affectgap retrain --now` trains without it"
+        )
 
 
 def _how(number: int) -> str:

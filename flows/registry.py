@@ -8,7 +8,7 @@ from rich.table import Table
 from flows.worst_group import notices, worst_words
 from tasks.core.ledger import Ledger
 from tasks.core.paths import Paths
-from tasks.register.records import last_record, read_records
+from tasks.register.records import TAKES_OUT, last_record, read_records, taken_out
 from tasks.register.registry import Version, rollback, versions
 
 _HEADINGS = ("version", "alias", "registered", "weights", "worst group", "batches", "decision")
@@ -25,6 +25,7 @@ def models_table(paths: Paths) -> Table:
         batches that came with it, and the last decision. Below it the data's notice.
     """
     known, records = versions(paths), read_records(paths)
+    own = records[~records["action"].isin(TAKES_OUT)]
     title = None if known else "no model is registered yet"
     said = "\n".join(notices(version.tags for version in known)) or None
     table = Table(box=None, pad_edge=False, title=title, caption=said, caption_justify="left")
@@ -36,7 +37,9 @@ def models_table(paths: Paths) -> Table:
         before[version.number] = batches
         batches = batches | _batches(version.tags)
     for version in reversed(known):
-        record = last_record(records, version.number, version.digest)
+        record = taken_out(records, version.number, version.digest)
+        if record is None:  # what a rollback came back to keeps its own decision
+            record = last_record(own, version.number, version.digest)
         new = sorted(_batches(version.tags) - before[version.number])
         table.add_row(
             str(version.number),

@@ -13,6 +13,7 @@ from rich.console import Console
 from flows import policy
 from flows.dvc_graph import mend_after_a_crash
 from flows.failures import Failures
+from flows.mending import if_alone
 from flows.unfinished import finish_promotion
 from tasks.core.errors import AffectGapError, UserError
 from tasks.core.ledger import Ledger
@@ -45,7 +46,7 @@ def retrain(
         True: train, whatever the policy says.
     scheduled
         True: nobody waits for it. What failed before by a mistake in the data or params is not
-        done again until something changed.
+        done again before something changed or a day has passed.
 
     Returns
     -------
@@ -60,11 +61,9 @@ def retrain(
         With the failing step's own line.
     """
     with alone_here(paths):
-        _say(console, [f"mended: {line}" for line in mend_after_a_crash(paths.root)])
         ledger = Ledger(paths.ledger)
         for number in ledger.close_dead_passes(alone=True):
             _say(console, [f"closed: pass {number}, which died"])
-        _say(console, finish_promotion(paths))  # before anything is judged against what is in use
         return _Pass(paths, ledger, console, quiet).carry_out(now, scheduled)
 
 
@@ -82,6 +81,7 @@ class _Pass:
         """See `retrain`."""
         from flows.intake import take_in_inbox
 
+        mended = self._mend()
         ended, asked = self._last_pass()
         taken = take_in_inbox(self.paths, lambda line: _say(self.console, [line]))
         moved = [one for one in taken if one.state != "not_ready"]
@@ -96,7 +96,20 @@ class _Pass:
                 number = self.ledger.start_pass("the inbox")
                 self.ledger.end_pass(number, NOTHING_TO_DO, line, None)
             return [line]
+        if not mended and not self._mend():
+            raise BusyError(f"{self.paths.root}: a run or a study is {_AT_WORK}")
         return self._train(reason, scheduled)
+
+    def _mend(self) -> bool:
+        """End what a crash left, before anything is judged against what is in use.
+
+        Returns False where a run is at work here: dvc.lock may be half written, and no commit.
+        """
+        with if_alone(self.paths) as free:
+            if free:
+                lines = [f"mended: {line}" for line in mend_after_a_crash(self.paths.root)]
+                _say(self.console, lines + finish_promotion(self.paths))
+        return free
 
     def _train(self, reason: str, scheduled: bool) -> list[str]:
         """Train, judge and promote, and write down how it ended."""
@@ -109,12 +122,16 @@ class _Pass:
         except Exception as error:
             told, *_ = str(error).strip().splitlines() or [type(error).__name__]
             if _is_busy(error):  # it comes again by itself: no failure
-                self.ledger.end_pass(number, NOTHING_TO_DO, told, None)
+                with self._told_where_it_fails(number):
+                    self.ledger.end_pass(number, NOTHING_TO_DO, told, None)
                 raise BusyError(told) from None
-            self._note_failure(number, error, told)
+            with self._told_where_it_fails(number):
+                self.ledger.end_pass(number, "failed", told, None)
+                self.failures.remember(error, told, datetime.now(UTC))
             raise
         except BaseException as error:  # Ctrl-C, SIGTERM
-            self.ledger.end_pass(number, "died", "it was stopped", None)
+            with self._told_where_it_fails(number):
+                self.ledger.end_pass(number, "died", "it was stopped", None)
             if scheduled or isinstance(error, KeyboardInterrupt):
                 raise  # Prefect, or the command line, knows what it is
             raise AffectGapError("stopped; `affectgap retrain` goes on where it was") from None
@@ -123,11 +140,11 @@ class _Pass:
         self.failures.forget()
         return done.lines
 
-    def _note_failure(self, number: int, error: Exception, told: str) -> None:
-        """Write down why a pass failed; where that fails too (a full disk), the reason is told."""
+    @contextmanager
+    def _told_where_it_fails(self, number: int) -> Iterator[None]:
+        """Let how a pass ended be what is raised, also where it cannot be written (a full disk)."""
         try:
-            self.ledger.end_pass(number, "failed", told, None)
-            self.failures.remember(error, told, datetime.now(UTC))
+            yield
         except (AffectGapError, OSError) as also:
             _say(self.console, [f"pass {number} could not be closed: {also}"])
 
@@ -145,11 +162,12 @@ class _Pass:
 
         batches = self.ledger.batches()
         untrained = policy.untrained_pictures(self.paths, self.ledger)
-        new = batches["batch"].isin(untrained["batch"]) & batches["drift"].isna()
-        for batch, dataset in batches.loc[new, ["batch", "dataset"]].itertuples(index=False):
+        # Not those with a page: it may be of an earlier delivery under that name. A whole data set
+        # is not compared.
+        done = self.ledger.advised() | set(self.ledger.whole())
+        new = batches["batch"].isin(untrained["batch"]) & ~batches["batch"].isin(done)
+        for batch in batches.loc[new, "batch"]:
             page = self.paths.at(f"reports/drift/{batch}.md")
-            if batch == dataset or page.exists():  # a whole data set; nothing could be compared
-                continue
             try:
                 effect = advise(self.paths, batch)
             except AffectGapError as error:

@@ -15,6 +15,8 @@ from rich.console import Console
 
 from flows.environment import prepare_environment
 from flows.retrain import BusyError, retrain
+from flows.starter import mark_as_command
+from flows.stores import in_one_line
 from tasks.core.errors import AffectGapError
 from tasks.core.paths import Paths
 from tasks.core.process import die_with_parent, process_name
@@ -33,7 +35,8 @@ def look_into_inbox(root: str) -> Any:
     """Do one pass over the inbox of the project in `root`."""
     paths = _begin(root)
     try:
-        lines = retrain(paths, _console(), quiet=True, scheduled=True)
+        with in_one_line():
+            lines = retrain(paths, _console(), quiet=True, scheduled=True)
     except BusyError as error:
         return Completed(message=str(error), name="Busy")
     except AffectGapError as error:
@@ -52,7 +55,8 @@ def audit_everything(root: str) -> Any:
     paths = _begin(root)
     until = time.monotonic() + _AUDIT_WAITS_S
     try:
-        lines = _when_free(lambda: full_audit(paths), until)
+        with in_one_line():
+            lines = _when_free(lambda: full_audit(paths), until)
     except AffectGapError as error:
         print_line(f"error: {error}")
         return Failed(message=str(error))
@@ -82,6 +86,7 @@ def _begin(root: str) -> Paths:
     starter = os.environ.get(SERVER_VARIABLE, "")
     if starter.isdigit():
         die_with_parent(int(starter))
+    mark_as_command()
     paths = Paths(Path(root))
     prepare_environment(paths.root)
     with get_client(sync_client=True) as client:

@@ -25,7 +25,7 @@ from prefect.runner import Runner
 from prefect.schedules import Cron, Interval, Schedule
 from rich.console import Console
 
-from flows.look_after import drop_schedules, look_after, look_at_once
+from flows.look_after import assert_not_anothers, drop_schedules, look_after, look_at_once
 from flows.policy import Params
 from flows.scheduled import (
     EVENT,
@@ -36,6 +36,7 @@ from flows.scheduled import (
     look_into_inbox,
 )
 from flows.server import Server, standing_server
+from flows.stores import behind, told_as_away
 from tasks.core.errors import AffectGapError, ParamsError
 from tasks.core.files import write_text
 from tasks.core.locks import alone
@@ -65,7 +66,8 @@ def serve(paths: Paths, port: int, console: Console) -> None:
     Raises
     ------
     UserError
-        Where another one serves here already, or the port is taken.
+        Where another one serves here already, the port is taken, or the server has deployments of
+        another project.
     ParamsError
         For a cron line that is none.
     AffectGapError
@@ -78,7 +80,7 @@ def serve(paths: Paths, port: int, console: Console) -> None:
     with alone(paths.at("work/serve.lock"), busy), _ending(console), _server(paths, port) as server:
         os.environ[SERVER_VARIABLE] = str(os.getpid())
         try:
-            with _in_one_line(server):
+            with _in_one_line():
                 asyncio.run(_stand_by(deployments, server, console))
         except (KeyboardInterrupt, asyncio.CancelledError):
             console.print("ending; what is at work is done again at the next start")
@@ -93,6 +95,9 @@ async def _stand_by(
     # Not by SIGINT: a shell that starts this in the background has it ignored.
     runner = _Runner(lambda: loop.call_soon_threadsafe(here.cancel))
     ids = {}
+    if not _has_own_database(server):
+        roots = {one.name: str((one.parameters or {})["root"]) for one in deployments}
+        await asyncio.to_thread(assert_not_anothers, roots)
     for deployment in deployments:
         ids[deployment.name] = await runner.aadd_deployment(deployment)
         if not deployment.schedules:
@@ -125,22 +130,17 @@ async def _keep_looking(ids: dict[str, UUID], server: Server | None, console: Co
 
 
 @contextmanager
-def _in_one_line(server: Server | None) -> Iterator[None]:
+def _in_one_line() -> Iterator[None]:
     """Say in one line what ends this: the server is away, or what a task of ours says."""
     try:
         yield
-    except (AffectGapError, HTTPError, PrefectException, BaseExceptionGroup) as error:
-        first: BaseException = error
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
+    except (Exception, BaseExceptionGroup) as error:
+        first = next(one for one in behind(error) if not isinstance(one, BaseExceptionGroup))
         if isinstance(first, AffectGapError):
             raise first from None
-        if not isinstance(first, HTTPError | PrefectException):
-            raise
-        told = " ".join(str(first).split())
-        url = server.url if server else os.environ["PREFECT_API_URL"]
-        remedy = "" if server else "; is PREFECT_API_URL what it should be?"
-        raise AffectGapError(f"{url}: Prefect does not answer ({told[:200]}){remedy}") from first
+        if told := told_as_away(error):
+            raise AffectGapError(told) from first
+        raise
 
 
 class _Runner(Runner):
@@ -188,6 +188,11 @@ def _deployments(paths: Paths, params: Params) -> list[RunnerDeployment]:
         look_into_inbox.to_deployment(INBOX, schedules=looks, triggers=[arrived], **common),
         audit_everything.to_deployment(FULL_AUDIT, schedules=audits, **common),
     ]
+
+
+def _has_own_database(server: Server | None) -> bool:
+    """Tell whether Prefect's database lies in the project, and so moves with it."""
+    return server is not None and not os.environ.get("PREFECT_API_DATABASE_CONNECTION_URL")
 
 
 def _cron(key: str, line: str | None) -> list[Schedule]:

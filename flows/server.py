@@ -12,7 +12,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import requests
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -21,6 +23,8 @@ from tasks.core.errors import AffectGapError, UserError
 from tasks.core.process import die_with_parent
 
 HOST = "127.0.0.1"
+_LOG, _STANDING_LOG = "server.log", "standing-server.log"
+_LARGEST_LOG_BYTES = 10_000_000  # then it makes room for a new one, and one old one is kept
 _STARTUP_S = 90
 _STOP_S = 10
 _LEASES = "prefect.server.concurrency.lease_storage.filesystem"
@@ -32,7 +36,8 @@ class Server:
     Parameters
     ----------
     root
-        The project's folder; the server's log is `.prefect/server.log` below it.
+        The project's folder; the server's log is `.prefect/server.log` below it, of a standing one
+        `.prefect/standing-server.log`, in which each start has a heading.
     port
         Where it listens; None: a free one.
     standing
@@ -43,7 +48,7 @@ class Server:
         self.port = port or _free_port()
         self.url = f"http://{HOST}:{self.port}/api"
         self._root = root
-        self._log = root / ".prefect" / "server.log"
+        self._log = root / ".prefect" / (_STANDING_LOG if standing else _LOG)
         self._standing = standing
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -60,7 +65,7 @@ class Server:
             # In memory, a server that is started again would not know who is running.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": _LEASES,
         }
-        with self._log.open("wb") as output:
+        with self._open_log() as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", f"from flows.server import serve; {call}"],
                 stdout=output,
@@ -80,6 +85,17 @@ class Server:
         raise AffectGapError(
             f"{self._log}: the Prefect server did not start; `dvc repro` works without it"
         )
+
+    def _open_log(self) -> BinaryIO:
+        """Open the log: of a standing server the reason of an earlier death stays in it."""
+        if not self._standing:
+            return self._log.open("wb")
+        if self._log.is_file() and self._log.stat().st_size > _LARGEST_LOG_BYTES:
+            self._log.replace(self._log.with_suffix(".log.1"))
+        output = self._log.open("ab")
+        output.write(f"--- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: started\n".encode())
+        output.flush()
+        return output
 
     def _own_addresses(self) -> list[str]:
         return [f"http://{host}:{self.port}" for host in (HOST, "localhost")]

@@ -125,7 +125,7 @@ def _passes(ledger: Ledger) -> Iterator[str]:
             state = "died" if is_dead(str(row.process)) else "a pass is at work"
         told = shorten(f"{state}: {version}{row.detail}".rstrip(": "), _WIDTH, placeholder=" …")
         at = str(row.started_at)[:16].replace("T", " ")
-        yield f"{heading:<12} {row.pass_id}  {at}  {told}  [{row.trigger}]"
+        yield f"{heading:<12} {row.pass_id}  {at} UTC  {told}  [{row.trigger}]"
         heading = ""
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from flows import git_versions
 from flows.policy import Params
-from tasks.core.errors import ModelError, UserError
+from tasks.core.errors import AffectGapError, ModelError, UserError
 from tasks.core.ledger import Ledger
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
@@ -43,10 +43,16 @@ def finish_promotion(paths: Paths) -> list[str]:
     number = int(row["version"])
     if champion is not None and (champion.number == number or not _is_explained(records, champion)):
         return lines  # the same, or an older registry/ was checked out: it decides nothing
+    before = int(row["previous"]) if row["previous"] else None
+    try:
+        if champion is not None:
+            registry.assert_rival(paths, number, before)
+    except AffectGapError as error:
+        return [*lines, f"not put into use: {error}"]
     why = "Decided before, and stopped before it was put into use"
     version = registry.find_version(paths, number)
     lines += keep_version(paths, version, str(row["action"]), why, in_use=True)
-    registry.promote(paths, number, champion.number if champion else None, str(row["decision_id"]))
+    registry.promote(paths, number, before if champion else None, str(row["decision_id"]))
     Ledger(paths.ledger).mark_promoted(version.digest, number)
     return [*lines, f"finished: version {number} is put into use, as was decided before"]
 

@@ -17,6 +17,7 @@ from prefect.states import Failed
 
 from flows.dvc_graph import mend_after_a_crash, run_dvc
 from flows.environment import prepare_environment
+from flows.starter import mark_as_command
 from tasks.core.errors import AffectGapError, UserError
 from tasks.core.locks import alone
 from tasks.core.paths import Paths, find_root
@@ -26,6 +27,7 @@ from tasks.core.tracking import PARENT_VARIABLE, close_dead_runs
 CLONE_VARIABLE = "AFFECTGAP_CLONE"
 WORKER_TAG = "worker:"
 _DRAW = "draw"  # what reads data/raw waits for it
+_ERROR = "ERROR: "
 _EXIT = "exit "  # of a failed run's message: the code, then what the stage said
 
 
@@ -49,6 +51,7 @@ def stage_on_worker(
         The run in MLflow under which the stage's run is nested, or "".
     """
     die_with_parent()  # the stage is given to another worker when this one is gone
+    mark_as_command()
     _say_who_works()
     try:
         root = _clone()
@@ -58,7 +61,7 @@ def stage_on_worker(
             _pull(root, upstreams, files)
             environment = {PARENT_VARIABLE: parent} if parent else {}
             _dvc(root, "repro", "--single-item", stage, environment=environment)
-            _dvc(root, "push", "--quiet", "--run-cache", stage)
+            _dvc(root, "push", "--run-cache", stage)
     except AffectGapError as error:
         return Failed(message=f"{_EXIT}{error.exit_code}: {error}")
     return None
@@ -68,6 +71,12 @@ def exit_of(message: str) -> tuple[int, str]:
     """Take a failed run's message apart into exit code and text."""
     code, _, text = message.removeprefix(_EXIT).partition(": ")
     return (int(code), text) if message.startswith(_EXIT) and code.isdigit() else (1, message)
+
+
+def what_dvc_said(lines: list[str], whole: bool = False) -> str:
+    """Return DVC's own errors; without one, or where the `whole` is asked, the last lines."""
+    errors = [line.removeprefix(_ERROR) for line in lines if line.startswith(_ERROR)]
+    return "\n".join(errors if errors and not whole else lines[-20:])
 
 
 def _clone() -> Path:
@@ -114,7 +123,7 @@ def _pull(root: Path, upstreams: list[str], files: dict[str, str]) -> None:
     given = [name for name in files if name.endswith(".dvc")]
     targets = [*upstreams, *(given if _DRAW in upstreams else [])]
     if targets:
-        _dvc(root, "pull", "--quiet", "--force", *targets)
+        _dvc(root, "pull", "--force", *targets)
 
 
 def _dvc(root: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
@@ -122,7 +131,7 @@ def _dvc(root: Path, *arguments: str, environment: dict[str, str] | None = None)
     if code == "exit 0":
         return
     told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    text = "\n".join(told or lines[-20:])
+    text = "\n".join(told) or what_dvc_said(lines, whole=arguments[0] == "repro")
     if told and any("exited with 2" in line for line in lines):
         raise UserError(text)
     raise AffectGapError(text if told else f"dvc {arguments[0]} failed:\n{text}")

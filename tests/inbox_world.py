@@ -111,6 +111,17 @@ def send_archive(paths: Paths, name: str, files: Mapping[str, bytes], inner: str
     return path
 
 
+def linked_into_cache(paths: Paths, batch: str) -> None:
+    """Leave links to an accepted batch's files, as DVC does with `cache.type symlink`."""
+    folder, cache = paths.raw / "arrived" / batch, paths.at(".dvc/cache")
+    cache.mkdir(parents=True)
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        kept = cache / path.name
+        path.rename(kept)
+        kept.chmod(0o444)
+        path.symlink_to(kept)
+
+
 def take(paths: Paths) -> dict[str, Taken]:
     """Take in the inbox; by the batches' names."""
     said: list[str] = []

@@ -117,8 +117,9 @@ class Ledger:
 
     def untrained(self) -> pd.DataFrame:
         """Return the pictures of accepted batches that no pass has trained on, as `pictures`."""
-        rows = batches_of(self._events())
-        return self._pictures([row for row in rows if _waits(row)])
+        rows = [row for row in batches_of(self._events()) if _waits(row)]
+        # Asked at every look, so that what was trained on long ago is not read again.
+        return _named(self._select("event", [row["event"] for row in rows]), rows)
 
     def trainings(self) -> pd.DataFrame:
         """Return `batch`, `pass_id`, `digest` of the model and its `version` (NA: none)."""
@@ -141,17 +142,23 @@ class Ledger:
     def where(self, sha256s: Sequence[str]) -> pd.DataFrame:
         """Return the rows of `pictures` with one of these contents, in the order of arrival."""
         rows = batches_of(self._events())
-        with self._file.reading() as database:
-            parts = [
-                read_pictures(database, "WHERE sha256 IN ({})", sha256s[start : start + _ASKED])
-                for start in range(0, len(sha256s), _ASKED)
-            ]
-        table = pd.concat(parts) if parts else pd.DataFrame(columns=["event"])
+        table = self._select("sha256", sha256s)
         return _named(table.sort_values("event", kind="stable"), rows)
 
     def places(self) -> dict[str, str]:
         """Return where each batch is, below the project's folder, by its name."""
         return {row["batch"]: row["place"] for row in batches_of(self._events())}
+
+    def whole(self) -> dict[str, str]:
+        """Return the batches that are a whole data set, also withdrawn ones: name to data set.
+
+        The names may differ, and the manifest has "" as the batch of their pictures.
+        """
+        return {row["batch"]: row["dataset"] for row in batches_of(self._events()) if row["whole"]}
+
+    def advised(self) -> frozenset[str]:
+        """Return the batches whose drift was asked for since they came, measured or not."""
+        return frozenset(row["batch"] for row in batches_of(self._events()) if row["advised"])
 
     def begin(self, arrival: Arrival, target: State, place: str, reasons: Sequence[str]) -> None:
         """Write down what is about to be done with a batch, before anything is moved.
@@ -279,6 +286,15 @@ class Ledger:
             Event(number, at, kind, batch, pass_id, json.loads(detail))
             for number, at, kind, batch, pass_id, detail in rows
         ]
+
+    def _select(self, column: str, values: Sequence[Any]) -> pd.DataFrame:
+        """Return the pictures with one of these values, and no others read."""
+        starts = range(0, max(1, len(values)), _ASKED)  # at least once, for the columns
+        with self._file.reading() as database:
+            return pd.concat(
+                read_pictures(database, f"WHERE {column} IN ({{}})", values[at : at + _ASKED])
+                for at in starts
+            )
 
     def _pictures(self, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
         """Return the pictures of these batches, in their order and by path."""

@@ -61,7 +61,8 @@ def batches_of(events: Sequence[Event]) -> list[dict[str, Any]]:
     -------
     list of dict
         The columns `BATCHES`, and `event` (the one that brought the pictures), `open` (what was
-        begun and is not done, or None), `trained`, `untracked`, `place` and `source`.
+        begun and is not done, or None), `trained`, `untracked`, `place`, `source`, `whole` (it is
+        a data set and not a part of one) and `advised` (its drift was asked for since it came).
     """
     rows: dict[str, dict[str, Any]] = {}
     before: dict[str, dict[str, Any]] = {}  # what an undone step goes back to
@@ -136,6 +137,8 @@ def _arrived(event: Event) -> dict[str, Any]:
         "untracked": False,
         "place": told["place"],
         "source": told["source"],
+        "whole": told["place"] == f"data/raw/{told['dataset']}",
+        "advised": False,
     }
 
 
@@ -164,4 +167,4 @@ def _change(row: dict[str, Any], event: Event) -> None:
             row["trained"] = True
         case "drift":
             effect = event.detail["effect"]
-            row["drift"] = float("nan") if effect is None else effect
+            row |= {"drift": float("nan") if effect is None else effect, "advised": True}

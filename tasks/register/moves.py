@@ -73,7 +73,10 @@ def _further_back(paths: Paths, client: MlflowClient, target: Version, left: int
     """Return what a second rollback goes to: never what a rollback took out of use."""
     records, passed, before = read_records(paths), {target.number, left}, target
     while (number := before.tags.get(REPLACED, _NONE)) != _NONE:
-        before = find(client, int(number))
+        try:
+            before = find(client, int(number))
+        except ModelError:
+            return None  # deleted in the store: the way back ends before it
         out = taken_out(records, before.number, before.digest)
         if before.number not in passed and (out is None or out["action"] != ROLLED_BACK):
             return before.number

@@ -128,6 +128,21 @@ def taken_out(records: pd.DataFrame, number: int, digest: str) -> pd.Series | No
     return last if last is not None and left[last.name] else None
 
 
+def rolled_back(records: pd.DataFrame, number: int, digest: str) -> pd.Series | None:
+    """Return the line by which a rollback left these weights; None where they came back since.
+
+    Versions of different data may have the same weights: what was left as one does not come back
+    as another.
+    """
+    out = taken_out(records, number, digest)
+    if out is not None and out["action"] == ROLLED_BACK:
+        return out
+    put_in = records["action"].isin(INTO_USE) & (records["digest"] == digest)
+    left = (records["action"] == ROLLED_BACK) & (_digests_before(records) == digest) & ~put_in
+    last = _last(records[put_in | left])
+    return last if last is not None and left[last.name] else None
+
+
 def _is_about(records: pd.DataFrame, number: int, digest: str) -> pd.Series:
     return (records["version"] == str(number)) & records["digest"].isin(["", digest])
 

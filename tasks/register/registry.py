@@ -186,6 +186,29 @@ def promote(paths: Paths, number: int, instead_of: int | None, decision_id: str 
         return find(client, number)
 
 
+def assert_rival(paths: Paths, number: int, instead_of: int | None) -> None:
+    """Make sure that a version would take the place of the one that it was compared with.
+
+    Asked before anything says that it comes into use; `promote` asks once more.
+
+    Parameters
+    ----------
+    paths, number, instead_of
+        See `promote`.
+
+    Raises
+    ------
+    AffectGapError
+        One line: another version has come into use since; a line `not_made` in promotions.csv says
+        so too.
+    """
+    with alone_with_store(paths) as client:
+        finish(paths, client)
+        in_use = aliases_of(client).get(CHAMPION)
+        if in_use not in (number, instead_of):
+            _say_not_made(paths, client, number, instead_of, in_use)
+
+
 def _say_not_made(
     paths: Paths, client: MlflowClient, number: int, instead_of: int | None, in_use: int | None
 ) -> NoReturn:

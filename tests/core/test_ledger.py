@@ -8,10 +8,12 @@ import sys
 import time
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
+from tasks.core import ledger as ledger_module
 from tasks.core import ledger_file
 from tasks.core.errors import DataError
 from tasks.core.ledger import Arrival, Ledger
@@ -109,6 +111,51 @@ def test_what_is_trained_and_what_waits(ledger: Ledger) -> None:
     ledger.decide("a", "withdrawn")
     arrive(ledger, "a")
     assert ledger.untrained()["batch"].unique().tolist() == ["b", "a"]
+
+
+def test_of_what_is_trained_no_picture_is_read(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    whole = ledger_module.read_pictures
+
+    def counting(*told: Any) -> pd.DataFrame:
+        table = whole(*told)
+        read.append(len(table))
+        return table
+
+    monkeypatch.setattr(ledger_module, "read_pictures", counting)
+    arrive(ledger, "a", count=40)
+    ledger.mark_trained(["a"], ledger.start_pass("x"), "model")
+    nothing = ledger.untrained()
+    assert nothing.empty and nothing.columns.tolist() == ledger.pictures().columns.tolist()
+    read.clear()
+    arrive(ledger, "b")
+    arrive(ledger, "c", count=2)
+    assert ledger.untrained()["batch"].tolist() == ["b"] * 3 + ["c"] * 2 and sum(read) == 5
+    monkeypatch.setattr(ledger_module, "_ASKED", 1)  # in more than one query
+    assert ledger.untrained()["batch"].tolist() == ["b"] * 3 + ["c"] * 2
+
+
+def test_a_whole_data_set_is_known_by_its_place(ledger: Ledger) -> None:
+    for name, place in (("set", "data/raw/set/set"), ("set.2", "data/raw/set")):
+        arrival = Arrival(name, "set", name, name, "", 4, pictures(name))
+        ledger.begin(arrival, "accepted", place, [])
+        ledger.decide(name, "accepted")
+    ledger.begin_withdrawal("set.2", "data/quarantine/set.2", [])
+    ledger.decide("set.2", "withdrawn")
+    assert ledger.whole() == {"set.2": "set"}
+
+
+def test_a_batch_that_comes_again_is_new_to_the_advice(ledger: Ledger) -> None:
+    arrive(ledger, "a")
+    assert ledger.advised() == frozenset()
+    ledger.set_drift("a", None)
+    assert ledger.advised() == {"a"}
+    ledger.begin_withdrawal("a", "data/quarantine/a", [])
+    ledger.decide("a", "withdrawn")
+    arrive(ledger, "a")
+    assert ledger.advised() == frozenset()
 
 
 def test_a_clock_that_is_set_back_changes_no_order(

@@ -5,7 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from httpx import ConnectError
 
+from flows import cli
 from flows.presets import preset_names, use_preset
 from tasks.core.errors import UserError
 
@@ -41,6 +43,45 @@ def test_a_mistake_is_one_line_and_exit_code_2(affectgap, arguments, said):
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert len([line for line in done.stderr.splitlines() if line.lower().startswith("error")]) == 1
+
+
+def test_a_store_that_is_away_is_one_line_whatever_wraps_it(monkeypatch, capsys):
+    """MLflow's client for real, in a project's place: what its connection said is wrapped."""
+    from mlflow import MlflowClient
+
+    for name, value in {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "MLFLOW_TRACKING_URI": "http://someone:secret@127.0.0.1:9",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(cli, "app", lambda: MlflowClient().get_experiment_by_name("x"))
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert left.value.code == 1
+    assert line.startswith("error: http://127.0.0.1:9: MLflow does not answer (")
+    assert line.endswith(
+        "is MLFLOW_TRACKING_URI what it should be? then run the same command again"
+    )
+    assert "secret" not in line
+
+
+def test_prefects_server_that_is_away_is_one_line_and_a_defect_is_seen_whole(monkeypatch, capsys):
+    error: list[Exception] = [RuntimeError("Failed to reach API at http://127.0.0.1:9/api/")]
+
+    def fail():
+        raise error[0]
+
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 1
+    assert "9/api: Prefect does not answer (Failed to" in capsys.readouterr().err
+    error[0] = KeyError("a defect")
+    error[0].__context__ = ConnectError("met while the server was away")
+    with pytest.raises(KeyError):
+        cli.main()
 
 
 def test_outside_a_project_it_says_where_to_go(affectgap, tmp_path):

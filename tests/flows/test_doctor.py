@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import psutil
@@ -13,13 +14,17 @@ from batches import draw_batch, mark_ready
 
 from flows import doctor, doctor_files
 from flows.doctor import examine
+from flows.starter import COMMAND_VARIABLE
 from tasks.core import tracking
 from tasks.core.errors import UserError
 from tasks.core.ledger import Arrival, Ledger
 from tasks.core.ledger_file import PICTURE_COLUMNS
 from tasks.core.locks import alone
 from tasks.core.paths import Paths
+from tasks.core.process import process_name
 from tasks.register.records import append_record
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -162,25 +167,40 @@ def test_what_lies_elsewhere_than_the_ledger_says_is_left_to_a_person(paths):
     assert extra.where.endswith("renamed")
 
 
+STAGE = [sys.executable, "-c", "import time; time.sleep(300)  # -m tasks train"]
+
+
 def test_an_orphan_of_ours_is_ended_and_a_stranger_is_not(paths):
-    stage = "import time; time.sleep(300)  # -m tasks train"
-    start = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {stage!r}])"
-    subprocess.run([sys.executable, "-c", start], cwd=paths.root, check=True)
-    mine = [sys.executable, "-c", stage]
-    child = subprocess.Popen(mine, cwd=paths.root)  # its starter, this test, runs elsewhere
-    elsewhere = subprocess.Popen(mine, cwd="/")
+    start = (
+        "import subprocess; from flows.starter import mark_as_command; mark_as_command();"
+        f"subprocess.Popen({STAGE!r})"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    subprocess.run([sys.executable, "-c", start], cwd=paths.root, check=True, env=environment)
+    elsewhere = subprocess.Popen(STAGE, cwd="/")
     try:
-        ended = {finding.where for finding in examine(paths) if finding.where.startswith("process")}
-        assert len(ended) == 2 and f"process {child.pid}" in ended
+        (ended,) = [one for one in said(examine(paths)) if "its command is gone" in one]
         assert elsewhere.poll() is None
-        child.wait(timeout=10)
     finally:
-        for process in (child, elsewhere):
-            process.kill()
-            process.wait()
-    for where in ended:
-        pid = int(where.split()[1])
-        assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
+        elsewhere.kill()
+        elsewhere.wait()
+    pid = int(ended.split("process ")[1].split()[0].strip(":;,"))
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
+
+
+@pytest.mark.parametrize("marked", [True, False], ids=["a command of ours", "dvc repro"])
+def test_what_a_living_command_started_from_another_folder_goes_on(paths, monkeypatch, marked):
+    """As `cd docs && affectgap serve` does, or a container whose first process is `serve`."""
+    monkeypatch.delenv(COMMAND_VARIABLE, raising=False)
+    if marked:
+        monkeypatch.setenv(COMMAND_VARIABLE, process_name(os.getpid()))
+    child = subprocess.Popen(STAGE, cwd=paths.root)  # this test runs elsewhere
+    try:
+        assert examine(paths) == []
+        assert child.poll() is None
+    finally:
+        child.kill()
+        child.wait()
 
 
 @pytest.mark.slow

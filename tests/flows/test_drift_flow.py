@@ -114,3 +114,18 @@ def test_with_a_model_the_batch_is_compared_with_what_it_saw(project, monkeypatc
     assert confidence["n_training"] == 6  # of the two adults whom it did not see
     assert 1 / 3 <= confidence["batch"] <= 1 and confidence["n_batch"] > 4
     assert effect == pytest.approx(table["effect"].abs().max(), rel=1e-3)
+
+
+def test_a_batch_that_a_run_has_read_is_not_compared_with_itself(project, monkeypatch):
+    """Its people are not in the model in use, as those of the held-out pictures are not."""
+    trained_on(project, monkeypatch)
+    table = pd.read_parquet(project.split)
+    unseen = table["subject_id"].isin(table["subject_id"].unique()[2:])
+    table.loc[unseen, "batch"] = "site-3"
+    write_table(table, project.split, MANIFEST_SCHEMA)
+    advise(project, "site-3")
+    page = (project.root / "reports/drift/site-3.md").read_text()
+    assert "No picture is there of people whom the model did not see" in page
+    table = pd.read_csv(project.root / "reports/drift/site-3.csv").set_index("feature")
+    assert table.loc["age_years", "n_training"] > 0
+    assert "confidence" not in table.index or table.loc["confidence", "n_training"] == 0

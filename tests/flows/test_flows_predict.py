@@ -2,13 +2,20 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
-from flows.predict import Request, predict_faces
-from tasks.core.errors import ModelError
+from flows import predict
+from flows.predict import Request, not_in_use, predict_faces
+from tasks.core.errors import ModelError, UserError
+from tasks.core.models.backbones import build_module
+from tasks.core.models.checkpoint import SEEN_COLUMNS, save_model
+from tasks.core.models.spec import ModelSpec
 from tasks.core.paths import EVALUATED, Paths
 from tasks.core.skipped import Skipped, write_skipped
+from tasks.register import registry
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -29,6 +36,35 @@ def complaint(paths, model):
 @pytest.mark.parametrize("model", EVALUATED)
 def test_every_evaluated_model_is_looked_for_below_models(project, model):
     assert complaint(project, model).startswith(f"{project.model(model) / 'model.json'}: no model")
+
+
+def test_the_model_in_use_is_read_from_the_registry_and_another_one_said(project, monkeypatch):
+    with pytest.raises(UserError, match="no model is in use"):
+        next(predict_faces(project, Request((Path("x.jpg"),), "champion", explain=False, out=None)))
+    module = build_module("compact", 2, 3, 32)
+    spec = ModelSpec(
+        architecture="compact",
+        labels=("anger", "fear"),
+        input_size_px=32,
+        colour="rgb",
+        mean=(0.5,) * 3,
+        std=(0.3,) * 3,
+        version="",
+        source="made up",
+    )
+    seen = pd.DataFrame({name: [] for name in SEEN_COLUMNS})
+    made = save_model(project.model("finetuned"), module, spec, seen).version
+    assert not_in_use(project, "finetuned") == ""  # there is no store yet
+    monkeypatch.setattr(predict, "has_store", lambda paths: True)
+    version = SimpleNamespace(number=3, digest=made)
+    monkeypatch.setattr(registry, "champion", lambda paths: version)
+    monkeypatch.setattr(registry, "fetch", lambda paths, number: project.at(f"version-{number}"))
+    assert not_in_use(project, "finetuned") == ""
+    version.digest = "another"
+    told = not_in_use(project, "finetuned")
+    assert "is not the model in use, version 3 (another); --model champion reads" in told
+    assert not_in_use(project, "base") == ""
+    assert complaint(project, "champion").startswith(f"{project.at('version-3/model.json')}: no")
 
 
 def test_a_strategy_that_was_skipped_is_one_line_that_says_why(project):

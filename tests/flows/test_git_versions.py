@@ -6,11 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 from flows import git_versions
 from flows.policy import Params
+from tasks.core.models.backbones import build_module
+from tasks.core.models.checkpoint import SEEN_COLUMNS, save_model
+from tasks.core.models.spec import ModelSpec
 from tasks.core.paths import Paths
 
 REPOSITORY = Path(__file__).parents[2]
@@ -115,6 +119,42 @@ def test_a_tag_is_made_once_and_only_where_the_branch_holds_what_is_on_disk(proj
     assert git(project.root, "rev-parse", "affectgap-1") == first
     (line,) = git_versions.tag_version(project, policy(), 1, "promoted\n\nWeights abc\n")
     assert line.startswith("not tagged in git: the tag affectgap-1 is there already, and is of oth")
+
+
+def test_a_version_that_waited_is_tagged_where_it_was_made(project):
+    def told(version, how):
+        return f"affectgap: version {version} {how}\n\nPass {version}\nWeights of-{version}\n"
+
+    git_versions.keep(project, policy(), told(4, "waiting"))
+    (project.root / "dvc.lock").write_text("of version 5\n")
+    git_versions.keep(project, policy(), told(5, "refused"))
+    (project.root / "registry/promotions.csv").write_text("4 approved\n")
+    git_versions.keep(project, policy(), told(4, "approved"))
+    git_versions.tag_version(project, policy(), 4, told(4, "approved"))
+    assert git(project.root, "show", "affectgap-4:dvc.lock") == "second"
+    git_versions.tag_version(project, policy(), 5, told(5, "approved"))
+    assert git(project.root, "show", "affectgap-5:dvc.lock") == "of version 5"
+
+
+def test_a_version_of_no_commit_is_tagged_only_where_its_model_is(project):
+    git_versions.keep(project, policy(), "x")
+    spec = ModelSpec(
+        architecture="compact",
+        labels=("anger", "fear"),
+        input_size_px=32,
+        colour="rgb",
+        mean=(0.5,) * 3,
+        std=(0.3,) * 3,
+        version="",
+        source="made up",
+    )
+    seen = pd.DataFrame({name: [] for name in SEEN_COLUMNS})
+    module = build_module("compact", 2, 3, 32)
+    made = save_model(project.model("finetuned"), module, spec, seen).version
+    (line,) = git_versions.tag_version(project, policy(), 1, "promoted\n\nWeights abc\n")
+    assert line == f"not tagged in git: models/finetuned holds other weights now ({made})"
+    (line,) = git_versions.tag_version(project, policy(), 1, f"promoted\n\nWeights {made}\n")
+    assert line.startswith("tag in git: affectgap-1")
 
 
 def detach(root: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from inbox_world import (
     checked,
     files_of,
+    linked_into_cache,
     paths,
     png,
     reason,
@@ -300,11 +301,7 @@ def test_what_waits_for_ingest_blames_no_new_batch(
     write_table(manifest_table([]), paths.manifest, MANIFEST_SCHEMA)
     send(paths, "a", files_of(1, people=1))
     assert take(paths)["a"].state == "accepted"
-    cache = paths.at(".dvc/cache")
-    cache.mkdir(parents=True)
-    for path in (paths.raw / "arrived/a").iterdir():
-        path.rename(cache / path.name)
-        path.symlink_to(cache / path.name)
+    linked_into_cache(paths, "a")
     send(paths, "b", files_of(2, people=1))
     assert take(paths)["b"].state == "accepted"
     text = paths.params.read_text()
@@ -321,6 +318,20 @@ def test_a_batch_whose_folder_is_missing_keeps_its_name(paths: Paths) -> None:
     told = take(paths)["a.2"]
     assert told.state == "repeated" and "`dvc checkout` brings it back" in told.detail
     assert state_of(paths) == {"a": "accepted", "a.2": "quarantined"}
+
+
+def test_a_withdrawn_batch_outlives_the_cache_of_dvc(paths: Paths) -> None:
+    sent = tree(send(paths, "a", {**files_of(1, people=1), "deep/.x": b"x", ".y": b"y"}))
+    # Hidden files are left out when it is read, and kept all the same.
+    text = paths.params.read_text()
+    paths.params.write_text(text.replace("max_faulty_share: 0.0", "max_faulty_share: 0.5"))
+    assert take(paths)["a"].state == "accepted"
+    linked_into_cache(paths, "a")
+    withdraw(paths, "a", "why", "")
+    shutil.rmtree(paths.at(".dvc/cache"))  # `dvc gc`
+    there = tree(paths.quarantine / "a")
+    assert there.pop("REASON.md") and there == sent
+    assert [path.name for path in paths.quarantine.iterdir()] == ["a"]
 
 
 def test_a_link_to_a_folder_elsewhere_is_not_followed(paths: Paths) -> None:

@@ -1,5 +1,7 @@
 """Lineage answers both ways, also about what was withdrawn, refused or never trained on."""
 
+import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from tasks.core.ledger import Arrival, Ledger
 from tasks.core.models.checkpoint import SEEN_COLUMNS
 from tasks.core.paths import Paths
 from tasks.core.tables import MANIFEST_SCHEMA, write_csv, write_table
-from tasks.register import registry
+from tasks.register import kept_files, registry
 from tasks.register.registry import Version
 
 
@@ -160,6 +162,83 @@ def test_a_version_whose_files_are_lost_hides_no_other(project, tmp_path, monkey
         lost,
         "  its files cannot be read: not known whom it saw",
     ]
+
+
+def take_in_whole(paths: Paths, batch: str, rows: list[dict[str, object]]) -> None:
+    ledger = Ledger(paths.ledger)
+    arrival = Arrival(batch, "mine", batch, "", "", n_files=2, pictures=pd.DataFrame(rows))
+    ledger.begin(arrival, "accepted", "data/raw/mine", [])
+    ledger.decide(batch, "accepted")
+
+
+def remove_whole(paths: Paths, batch: str) -> None:
+    ledger = Ledger(paths.ledger)
+    ledger.begin_withdrawal(batch, f"data/quarantine/{batch}", ["mixed up"])
+    ledger.decide(batch, "withdrawn")
+
+
+def test_a_picture_of_a_whole_data_set_is_one(project, tmp_path):
+    """The run has no batch for it, the ledger a name; withdrawn, it was not moved anywhere."""
+    paths, _ = project
+    mine = [{**picture(paths, n, "mia", "child"), "dataset": "mine"} for n in ("m1", "m2")]
+    rows = pd.concat([pd.read_parquet(paths.manifest), pd.DataFrame(mine)])
+    write_table(rows, paths.manifest, MANIFEST_SCHEMA)
+    take_in_whole(paths, "mine", mine)
+    out = tmp_path / "mine.csv"
+    text = "\n".join(lineage_lines(paths, "site/mia", out))
+    assert "2 pictures of 1 person" in text and text.count("came in batch mine") == 2
+    assert len(pd.read_csv(out)) == 2
+    assert lineage_lines(paths, "mine")[1:] == lineage_lines(paths, "site/mia")[1:]
+    remove_whole(paths, "mine")
+    gone = "removed from data/raw by hand, its reason in data/quarantine/mine (withdrawn)"
+    assert "\n".join(lineage_lines(paths, "site/mia")).count(gone) == 2
+    take_in_whole(paths, "mine.2", mine)  # the same pictures once more
+    text = "\n".join(lineage_lines(paths, "site/mia"))
+    assert "2 pictures of 1 person" in text and text.count("came in batch mine.2") == 2
+
+
+def test_only_the_pictures_asked_for_are_looked_for(project, monkeypatch):
+    paths, _ = project
+    asked: list[str] = []
+    whole = Path.is_file
+
+    def counting(path: Path) -> bool:
+        if path.is_relative_to(paths.raw):
+            asked.append(path.name)
+        return whole(path)
+
+    monkeypatch.setattr(Path, "is_file", counting)
+    lineage_lines(paths, "site/carl")
+    assert sorted(asked) == ["c1.jpg", "c2.jpg"]
+    asked.clear()
+    lineage_lines(paths, "1")
+    assert asked == ["a.jpg"]
+
+
+def test_of_a_version_that_is_here_only_two_tables_are_read(project, monkeypatch):
+    paths, _ = project
+    here = paths.work("registry", "2")
+    shutil.copytree(registry.fetch(paths, 2), here)
+    (here / "weights.safetensors").write_bytes(b"long")
+    listed = kept_files.list_files(here)
+    (here / "weights.safetensors").write_bytes(b"damaged: whom it saw is known all the same")
+    tags = {kept_files.FILES: listed}
+    known = [Version(2, "bbbbbbbbbbbb", "r2", (), tags, datetime.now(UTC))]
+    fetched: list[int] = []
+    at = registry.fetch
+    monkeypatch.setattr(registry, "versions", lambda _: known)
+    monkeypatch.setattr(registry, "fetch", lambda p, n: fetched.append(n) or at(p, n))
+    lines = lineage_lines(paths, "site/gina")
+    assert "saw 1 of 1" in "\n".join(lines) and fetched == []
+    (here / "seen.csv").write_text("image_id,subject_id,stage,role\n")
+    assert lineage_lines(paths, "site/gina") == lines and fetched == [2]
+    monkeypatch.setattr(registry, "versions", lambda _: [replace(known[0], tags={})])
+    assert lineage_lines(paths, "site/gina") == lines and fetched == [2, 2]
+
+
+def test_where_nothing_was_taken_in_yet_an_unknown_name_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="no picture, person"):
+        lineage_lines(Paths(tmp_path), "nobody")
 
 
 def test_an_unknown_name_is_one_line(project, tmp_path):

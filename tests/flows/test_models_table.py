@@ -49,8 +49,10 @@ def test_newest_first_with_worst_group_new_batches_and_the_last_decision(lines, 
     append_record(paths, {"action": "promoted", "version": 1, "digest": one, **by})
     why = {"why": "child male: 61 % against 70 %", "decision_id": "b"}
     append_record(paths, {"action": "refused", "version": 2, "digest": two, **why})
-    back = {"action": "rolled_back", "version": 1, "decision_id": "c"}
-    append_record(paths, {**back, "digest": one})
+    four = f"{4:012x}"
+    append_record(paths, {"action": "promoted", "version": 4, "digest": four, "decision_id": "e"})
+    back = {"action": "rolled_back", "version": 1, "previous": 4, "decision_id": "c"}
+    append_record(paths, {**back, "digest": one, "why": "complaints"})
     other = {"action": "promoted", "version": 3, "decision_id": "d"}
     append_record(paths, {**other, "digest": "of another store"})
     head, *rows = lines(
@@ -58,16 +60,19 @@ def test_newest_first_with_worst_group_new_batches_and_the_last_decision(lines, 
             version(1, ("champion",), batches="spring", worst_group="a", worst_recall="0.61"),
             version(2, (), batches="autumn, spring", **WORST),
             version(3, ("challenger",), batches=""),
+            version(4, (), batches=""),
         ]
     )
     assert head == "version alias registered weights worst group batches decision"
     text = " ".join(rows)
-    third, second, first, notice = re.split(r" (?=2 2026|1 champion|drawn cohort)", text)
+    parts = re.split(r" (?=3 challenger|2 2026|1 champion|drawn cohort)", text)
+    fourth, third, second, first, notice = parts
+    assert fourth.endswith(": complaints") and f"{four} – rolled back " in fourth
     assert third == f"3 challenger 2026-11-03 03:00 {three} – not judged yet"
     assert "+autumn refused" in second and "child male: 61 % against" in second
     words = worst_words(WORST)
     assert words == "adult male 50.0\u202f% (42.0\u202f% to 58.0\u202f%; 50 pictures of 9 people)"
-    assert "50 pictures" in second and "+spring rolled back" in first
+    assert "50 pictures" in second and "+spring promoted" in first
     assert "n and interval" in first and notice == "drawn cohort: a show"
 
 

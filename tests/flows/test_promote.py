@@ -17,7 +17,7 @@ import yaml
 from batches import draw_batch
 from gate_world import USUAL, pictures, rule
 
-from flows import gate, promote
+from flows import gate, one_pass, promote
 from tasks.core.errors import AffectGapError, ModelError, UserError
 from tasks.core.ledger import Ledger
 from tasks.core.locks import alone
@@ -81,9 +81,12 @@ class Shelf:
             raise ModelError(f"no version {number}")
         return self.entries[number]
 
-    def promote(self, paths, number, instead_of, decision_id):
+    def assert_rival(self, paths, number, instead_of):
         if number != self.in_use != instead_of:
             raise AffectGapError(f"compared with {instead_of}, in use is {self.in_use}")
+
+    def promote(self, paths, number, instead_of, decision_id):
+        self.assert_rival(paths, number, instead_of)
         self.in_use = number
         assert decision_id in set(read_records(paths)["decision_id"])
 
@@ -160,6 +163,7 @@ def shelf(tmp_path, networks, asked_once, monkeypatch):
         "versions": lambda paths: list(shelf.entries.values()),
         "finish_move": lambda paths: "",
         "promote": shelf.promote,
+        "assert_rival": shelf.assert_rival,
         "set_tags": lambda paths, number, tags: shelf.tags.setdefault(number, {}).update(tags),
     }.items():
         monkeypatch.setattr(registry, name, stand_in)
@@ -329,6 +333,44 @@ def test_what_was_rolled_back_comes_back_by_approval_alone(shelf, networks):
     promote.promote_command(paths, 2, "A. Weber", "and again")
     assert shelf.in_use == 2
     assert [action for _, action in actions(shelf)].count("approved") == 2
+
+
+def test_weights_that_were_rolled_back_do_not_come_back_as_another_version(shelf, networks):
+    paths = Paths(shelf.root)
+    promote.promote_command(paths, None, "", "")
+    shelf.add(networks["alike"])
+    promote.promote_command(paths, None, "", "")
+    shelf.in_use = 1
+    row = {"action": "rolled_back", "version": 1, "previous": 2, "decision_id": "rollback-a"}
+    append_record(paths, row)
+    shelf.add(networks["alike"], seen=("set/trained", "set/another"))
+    assert shelf.entries[3].digest == shelf.entries[2].digest
+    assert one_pass._was_left(paths, shelf.entries[3])
+    with pytest.raises(UserError, match="taken out of use by a rollback"):
+        promote.promote_command(paths, None, "", "")
+    shelf.add(networks["first"])  # what was gone back to may come again
+    assert not one_pass._was_left(paths, shelf.entries[4])
+    row = {"action": "rolled_back", "version": 1, "previous": 4, "decision_id": "rollback-b"}
+    same = {"digest": shelf.entries[1].digest}  # from these weights to the same as version 1
+    append_record(paths, {"action": "approved", "version": 4, "decision_id": "a", **same})
+    append_record(paths, row | same)
+    assert one_pass._was_left(paths, shelf.entries[4])
+    assert not one_pass._was_left(paths, shelf.entries[1])
+    shelf.add(networks["first"], seen=("set/trained", "set/third"))
+    assert not one_pass._was_left(paths, shelf.entries[5])
+
+
+def test_what_saw_a_withdrawn_batch_is_neither_judged_nor_approved(shelf, networks, monkeypatch):
+    paths = Paths(shelf.root)
+    promote.promote_command(paths, None, "", "")
+    set_params(shelf, require_approval=True)
+    shelf.add(networks["alike"])
+    promote.promote_command(paths, None, "", "")
+    monkeypatch.setattr(promote, "withdrawn_batches", lambda paths, version: ["site-3"])
+    for approved in (None, 2):
+        with pytest.raises(UserError, match=r"withdrawn now \(site-3\)"):
+            promote.promote_command(paths, approved, "A. Weber", "table read")
+    assert shelf.in_use == 1
 
 
 def test_what_was_let_through_and_not_put_into_use_is_judged_anew(shelf, networks, monkeypatch):

@@ -2,18 +2,25 @@
 
 import io
 import math
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from requests.exceptions import RequestException
 from rich.console import Console
 from sqlalchemy.exc import DatabaseError
 
 from flows import doctor_state, full_audit, one_pass, retrain, scheduled, status
 from flows.failures import Failures
+from flows.mending import mend
 from flows.unfinished import finish_promotion
+from tasks.core import ledger_file
 from tasks.core.errors import AffectGapError, DataError, ModelError, UserError
 from tasks.core.ledger import Arrival, Ledger
 from tasks.core.locks import alone
@@ -45,7 +52,9 @@ class World:
         self.ledger.mark_trained(batches, number, "f" * 12)
         return one_pass.Trained(7, "f" * 12, "promoted", ["version 7 is put into use"])
 
-    def arrive(self, name: str, people: int, each: int, dataset: str = "arrived") -> None:
+    def arrive(
+        self, name: str, people: int, each: int, dataset: str = "arrived", place: str = ""
+    ) -> None:
         rows = [
             {
                 "path": f"{dataset}/{name}/{person}-{take}.png",
@@ -60,8 +69,12 @@ class World:
             for take in range(each)
         ]
         batch = Arrival(name, dataset, name, name, "", len(rows), pd.DataFrame(rows))
-        self.ledger.begin(batch, "accepted", f"data/raw/{dataset}/{name}", "")
+        self.ledger.begin(batch, "accepted", place or f"data/raw/{dataset}/{name}", "")
         self.ledger.decide(name, "accepted")
+
+    def leave(self, name: str) -> None:
+        self.ledger.begin_withdrawal(name, f"data/quarantine/{name}", [])
+        self.ledger.decide(name, "withdrawn")
 
     def go(self, **how) -> list[str]:
         return retrain.retrain(self.paths, self.console, True, **how)
@@ -117,6 +130,43 @@ def test_drift_that_cannot_be_told_stops_nothing(world, monkeypatch):
     assert "drift of site-3: not compared (no training data)" in world.console.file.getvalue()
 
 
+def test_a_batch_that_comes_back_is_compared_anew(world, monkeypatch):
+    """Also where nothing could be compared before, and the page of then is still there."""
+
+    def advise(paths, batch):
+        world.advised.append(batch)
+        page = paths.at(f"reports/drift/{batch}.md")
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text("what was given first")
+
+    monkeypatch.setattr("flows.drift.advise", advise)
+    world.go()
+    world.arrive("site-3", people=1, each=1)
+    for _ in range(2):
+        world.go()
+    assert world.advised == ["site-3"]
+    world.leave("site-3")
+    world.arrive("site-3", people=2, each=1)
+    world.go()
+    assert world.advised == ["site-3", "site-3"]
+
+
+def test_a_whole_data_set_that_came_twice_is_trained_once_and_not_compared(world):
+    text = world.paths.params.read_text()
+    world.paths.params.write_text(text.replace("    arrived:", "    mine:", 1))
+    for name in ("mine", "mine.2"):
+        world.arrive(name, people=20, each=20, dataset="mine", place="data/raw/mine")
+        if name == "mine":
+            world.leave(name)
+    manifest = pd.DataFrame({"dataset": ["mine", "arrived"], "batch": ["", "site-3"]})
+    manifest.to_parquet(world.paths.manifest)
+    # An inbox's batch that happens to have its data set's name is none that is whole.
+    world.arrive("arrived", people=1, each=1)
+    assert one_pass.trained_batches(world.paths, world.ledger) == ["mine.2"]
+    world.go()
+    assert "mine.2" not in world.advised
+
+
 def test_a_mistake_is_not_repeated_on_a_schedule_until_something_changes(world):
     world.error = DataError("check: 3 groups are too small\nand more")
     with pytest.raises(DataError):
@@ -153,8 +203,54 @@ def test_after_three_tries_a_schedule_tries_once_a_day_and_a_new_version_at_once
     code.parent.mkdir()
     code.write_text("mended")
     assert failures.held_back(now) == ""
-    failures.remember(DataError("too few"), "too few", now)
-    assert "or by `affectgap retrain`" in failures.held_back(now + timedelta(days=400))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [DataError("ledger.db: another process has held it"), UserError("no worker answers")],
+    ids=["a store", "a worker"],
+)
+def test_what_looks_like_a_mistake_is_tried_once_a_day_too(world, error):
+    """Nothing that a change of data, params or code would tell: the outage passes by itself."""
+    failures, now = Failures(world.paths), datetime(2026, 11, 24, tzinfo=UTC)
+    failures.remember(error, str(error), now)
+    assert "once a day" in failures.held_back(now + timedelta(hours=23))
+    assert failures.held_back(now + timedelta(hours=25)) == ""
+
+
+def test_a_step_is_tried_again_where_a_store_was_away_or_the_ledger_locked(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(ledger_file, "_BUSY_S", 0.05)
+    ledger = Ledger(tmp_path / "ledger.db")
+    ledger.start_pass("a test")
+
+    def ask_mlflow():
+        MlflowClient("http://127.0.0.1:9").get_experiment_by_name("x")
+
+    def write():
+        with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            ledger.start_pass("another")
+
+    def fail():
+        raise DataError("check: 3 groups are too small")
+
+    for action, passes in ((ask_mlflow, True), (write, True), (fail, False)):
+        with pytest.raises(Exception) as raised:
+            action()
+        state = SimpleNamespace(result=lambda raise_on_failure, error=raised.value: error)
+        assert one_pass._is_passing(None, None, state) is passes, raised.value
+
+
+def test_a_schedule_says_in_one_line_that_a_store_is_away(tmp_path, monkeypatch, capsys):
+    def fail(*arguments, **more):
+        raise MlflowException("API request failed") from RequestException("no route")
+
+    monkeypatch.setattr(scheduled, "_begin", lambda root: Paths(tmp_path))
+    monkeypatch.setattr(scheduled, "retrain", fail)
+    state = scheduled.look_into_inbox.fn(str(tmp_path))
+    assert state.is_failed() and "MLflow does not answer (no route)" in state.message
+    assert capsys.readouterr().out.startswith("error: mlruns/mlflow.db: MLflow does not answer")
 
 
 def test_a_failure_that_cannot_be_written_down_is_told_all_the_same(world, monkeypatch):
@@ -172,6 +268,31 @@ def test_a_failure_that_cannot_be_written_down_is_told_all_the_same(world, monke
     world.error = None
     assert world.go() == ["version 7 is put into use"]
     assert [state for state, _ in world.passes] == ["died", "trained"]
+    *_, line = status._passes(world.ledger)
+    at = world.ledger.passes()["started_at"][0]
+    assert f"1  {at[:10]} {at[11:16]} UTC  died" in line
+
+
+@pytest.mark.parametrize(
+    ("stop", "told"),
+    [
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (SystemExit(), AffectGapError),  # as SIGTERM ends it
+        (UserError("another `affectgap run` is at work here"), retrain.BusyError),
+    ],
+)
+def test_what_stopped_a_pass_is_not_hidden_where_it_cannot_be_written_down(
+    world, monkeypatch, stop, told
+):
+    def full(ledger, number, state, *more):
+        raise DataError("ledger.db: database or disk is full")
+
+    monkeypatch.setattr(Ledger, "end_pass", full)
+    world.error = stop
+    with pytest.raises(told) as caught:
+        world.go()
+    assert not isinstance(caught.value, DataError)
+    assert "pass 1 could not be closed: ledger.db: " in world.console.file.getvalue()
 
 
 def test_a_pass_that_met_another_command_is_no_failure(world):
@@ -231,6 +352,26 @@ def test_a_pass_whose_process_is_gone_is_closed_and_said(world, monkeypatch):
     assert world.passes == [("died", retrain.ASKED), ("trained", retrain.ASKED)]
 
 
+def test_a_half_written_lock_of_a_run_at_work_is_left_alone(world, monkeypatch):
+    """DVC writes dvc.lock in place: a living one's looks like what a crash left."""
+    finished: list[Path] = []
+    monkeypatch.setattr(
+        "flows.retrain.finish_promotion", lambda paths: finished.append(paths) or []
+    )
+    lock = world.paths.at("dvc.lock")
+    lock.write_text("schema: '2.0'\nstages: {a")
+    with alone(world.paths.at("work/run.lock"), ""):
+        assert mend(world.paths) == []
+        with pytest.raises(retrain.BusyError, match="at work here"):  # not judged unmended
+            world.go(now=True)
+    assert lock.read_text().endswith("{a") and finished == [] and world.passes == []
+    world.go(now=True)
+    assert not lock.exists() and finished == [world.paths]
+    assert "mended: dvc.lock was torn" in world.console.file.getvalue()
+    lock.write_text("")
+    assert mend(world.paths) == ["dvc.lock was torn; it is kept as dvc.lock.torn and made again"]
+
+
 def test_a_second_pass_at_once_is_one_line(world):
     with alone(world.paths.at("work/retrain.lock"), ""), pytest.raises(retrain.BusyError) as error:
         world.go()
@@ -239,11 +380,15 @@ def test_a_second_pass_at_once_is_one_line(world):
 
 
 def test_a_full_audit_waits_for_a_pass_and_no_pass_begins_meanwhile(world, monkeypatch):
-    def audit(paths):
+    def audit(paths, version):
         with pytest.raises(retrain.BusyError):
             world.go()
+        with pytest.raises(UserError, match="at work"):  # nor a run, which replaces what is read
+            alone(paths.at("work/run.lock"), "at work").__enter__()
         return ["full audit: done"]
 
+    monkeypatch.setattr(full_audit, "champion", lambda paths: version(1))
+    monkeypatch.setattr(full_audit, "changed_stages", lambda root, target: {})
     monkeypatch.setattr(full_audit, "_audit", audit)
     held = [alone(world.paths.at("work/retrain.lock"), "")]
     held[0].__enter__()
@@ -254,6 +399,8 @@ def test_a_full_audit_waits_for_a_pass_and_no_pass_begins_meanwhile(world, monke
     monkeypatch.setattr(scheduled.time, "sleep", wait)
     lines = scheduled._when_free(lambda: full_audit.full_audit(world.paths), math.inf)
     assert lines == ["full audit: done"] and held == []
+    with alone(world.paths.at("work/run.lock"), ""), pytest.raises(retrain.BusyError):
+        scheduled._when_free(lambda: full_audit.full_audit(world.paths), -math.inf)
     with alone(world.paths.at("work/retrain.lock"), ""), pytest.raises(retrain.BusyError):
         scheduled._when_free(lambda: full_audit.full_audit(world.paths), -math.inf)
 
@@ -318,6 +465,12 @@ def store(tmp_path, monkeypatch):
     def promote(paths, number, instead_of, decision_id):
         store.in_use, store.compared = version(number, put_by=decision_id), instead_of
 
+    def assert_rival(paths, number, instead_of):
+        if store.in_use.number not in (number, instead_of):
+            record(paths, records.NOT_MADE, store.in_use.number, number)
+            raise AffectGapError(f"version {number} was compared with version {instead_of}")
+
+    monkeypatch.setattr(registry, "assert_rival", assert_rival)
     monkeypatch.setattr(registry, "finish_move", lambda paths: "")
     monkeypatch.setattr(registry, "champion", lambda paths: store.in_use)
     monkeypatch.setattr(registry, "find_version", lambda paths, number: version(number))
@@ -344,6 +497,17 @@ def test_a_promotion_that_was_written_down_and_not_made_is_made(store):
         record(paths, action, 1, left)
         store.in_use = version(1)
         assert finish_promotion(paths) == []
+
+
+def test_a_promotion_that_a_rollback_overtook_is_not_made(store):
+    record(store.paths, records.PROMOTED, 1)
+    record(store.paths, records.PROMOTED, 2, 1)
+    record(store.paths, records.ROLLED_BACK, 1, 2)
+    record(store.paths, records.PROMOTED, 3, 2)  # judged while 2 was in use
+    store.in_use = version(1, put_by="rolled_back-1-2")
+    (line,) = finish_promotion(store.paths)
+    assert line == "not put into use: version 3 was compared with version 2"
+    assert store.in_use.number == 1 and finish_promotion(store.paths) == []
 
 
 def test_an_approval_that_was_stopped_is_finished_whatever_the_last_pass_did(

@@ -8,6 +8,7 @@ import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import boto3
 import psutil
@@ -16,10 +17,11 @@ from moto.server import ThreadedMotoServer
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 
-from flows import worker_stage
+from flows import on_workers, worker_stage
 from flows.on_workers import run_on_worker
 from flows.server import prefect_server
 from flows.worker_stage import exit_of
+from tasks.core.errors import AffectGapError, UserError
 from tasks.core.provenance import commit_of
 
 POOL = "machines"
@@ -172,6 +174,45 @@ def test_a_clone_forgets_an_earlier_askers_changes(tmp_path):
     worker_stage._bring_to(tmp_path, commit_of(tmp_path), {"params.yaml": "this asker's"})
     assert (tmp_path / "stage.py").read_text() == "as committed"
     assert (tmp_path / "params.yaml").read_text() == "this asker's"
+
+
+def test_code_that_is_not_committed_is_said_before_anything_is_sent(toy):
+    """A worker would run other code, and what it made would not be restored here."""
+    (toy / ".gitignore").write_text("*.txt\n")
+    dvc_yaml = (toy / "dvc.yaml").read_text()
+    (toy / "dvc.yaml").write_text(dvc_yaml.replace("deps: [a.txt]", "deps: [a.txt, stage.py, lib]"))
+    git(toy, "add", "--all")
+    git(toy, "commit", "--quiet", "--message", "toy")
+    (toy / "params.yaml").write_text("a: {value: 9}\nb: {}\nc: {}\n")  # travels, as dvc.lock does
+    (toy / "dvc.lock").write_text("schema: '2.0'\n")
+    (toy / "notes.md").write_text("no stage reads it")
+    on_workers._assert_committed(toy)
+    (toy / "lib").mkdir()
+    (toy / "lib/new.py").write_text("")
+    (toy / "stage.py").write_text("changed")
+    asked = Mock()
+    with pytest.raises(UserError, match=r"^stage.py, lib/new.py: not committed, so that workers"):
+        on_workers._prepare(asked, toy, POOL)
+    assert asked.mock_calls == []
+
+
+def test_why_dvc_could_not_push_or_pull_is_told(toy, monkeypatch):
+    """With `--quiet` DVC says nothing at all."""
+    said = ["Collecting", "ERROR: failed to push data to the cloud - no room", "", "Having any"]
+
+    def run_dvc(root, *arguments, environment=None):
+        yield from [] if "--quiet" in arguments else said
+        yield "exit 1"
+
+    monkeypatch.setattr(on_workers, "run_dvc", run_dvc)
+    monkeypatch.setattr(worker_stage, "run_dvc", run_dvc)
+    monkeypatch.setattr(on_workers, "_assert_committed", lambda root: None)
+    told = "failed to push data to the cloud - no room"
+    with pytest.raises(UserError, match=f"cannot push to the DVC remote: {told}$"):
+        on_workers._prepare(Mock(), toy, POOL)
+    with pytest.raises(AffectGapError, match=f"dvc pull failed:\n{told}$"):
+        worker_stage._pull(toy, ["a"], {})
+    assert worker_stage.what_dvc_said(said, whole=True) == "\n".join(said)
 
 
 def test_what_a_stage_said_on_a_worker_keeps_its_exit_code():

@@ -1,5 +1,6 @@
 """`affectgap serve` for real, on toy stages: schedule, event, runs that die, and how it ends."""
 
+import asyncio
 import json
 import os
 import signal
@@ -8,20 +9,28 @@ import subprocess
 import sys
 import time
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock, Mock
 
 import psutil
 import pytest
 import requests
 from httpx import ConnectError
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import ObjectNotFound
+from rich.console import Console
 from typer.testing import CliRunner
 from whole_way import environment
 
-from flows import serve, server
+from flows import look_after, policy, serve, server
 from flows.operations import operations_app
 from tasks.core.errors import AffectGapError, UserError
 from tasks.core.ledger import Ledger
+from tasks.core.params import load_section
+from tasks.core.paths import Paths
 
 REPOSITORY = Path(__file__).parents[2]
 SERVE = [sys.executable, "-c", "from flows.cli import main; main()", "serve", "--port"]
@@ -131,6 +140,103 @@ def test_a_port_that_is_none_is_taken_or_not_allowed_is_one_line(tmp_path, monke
         server.standing_server(tmp_path, 80).__enter__()
 
 
+def test_two_projects_do_not_take_each_others_work(monkeypatch):
+    client = MagicMock()
+    client.__enter__.return_value = client
+    monkeypatch.setattr(look_after, "get_client", lambda sync_client: client)
+    known = {"inbox/inbox": SimpleNamespace(parameters={"root": "/srv/other"})}
+
+    def read(name):
+        if name not in known:
+            raise ObjectNotFound(KeyError(name))
+        return known[name]
+
+    client.read_deployment_by_name = read
+    look_after.assert_not_anothers({"full-audit": "/srv/mine"})
+    look_after.assert_not_anothers({"inbox": "/srv/other"})
+    with pytest.raises(UserError, match=r"^this Prefect server serves /srv/other: give each"):
+        look_after.assert_not_anothers({"full-audit": "/srv/mine", "inbox": "/srv/mine"})
+
+
+def test_that_a_run_is_done_again_is_said_once(monkeypatch):
+    """Its repeat may wait for long; a look comes every ten seconds."""
+    died = SimpleNamespace(id="1", name="fox", state_type=StateType.CRASHED, tags=[])
+    waiting, client = [], MagicMock()
+    client.__enter__.return_value = client
+    client.read_flow_run = lambda id: died
+
+    def again(deployment, idempotency_key, tags):
+        waiting.append(SimpleNamespace(idempotency_key=idempotency_key, expected_start_time=None))
+
+    client.create_flow_run_from_deployment = again
+    monkeypatch.setattr(look_after, "get_client", lambda sync_client: client)
+
+    def runs(client, deployment, states, newest_first=True):
+        return [died] if StateType.CRASHED in states else waiting
+
+    monkeypatch.setattr(look_after, "_runs", runs)
+    assert look_after.look_after({"inbox": "id"}, False) == ["done again: inbox run fox"]
+    assert look_after.look_after({"inbox": "id"}, False) == []
+    assert len(waiting) == 1
+
+
+def test_a_server_elsewhere_is_asked_whose_it_is_before_anything_is_put_there(
+    tmp_path, monkeypatch
+):
+    params = load_section(REPOSITORY / "params.yaml", "retrain", policy.Params)
+    deployments = serve._deployments(Paths(tmp_path), params)
+
+    def refuse(roots):
+        assert roots == dict.fromkeys(("inbox", "full-audit"), str(tmp_path))
+        raise UserError("of another project")
+
+    monkeypatch.setattr(serve, "assert_not_anothers", refuse)
+    with pytest.raises(UserError, match="of another project"):
+        asyncio.run(serve._stand_by(deployments, None, Console()))
+    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "postgresql://site")
+    assert not serve._has_own_database(Mock())  # its own server, and a database that others share
+    monkeypatch.delenv("PREFECT_API_DATABASE_CONNECTION_URL")
+    assert serve._has_own_database(Mock())
+
+
+def test_the_reason_why_a_standing_server_died_stays_in_its_log(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "answers", lambda url: True)
+    monkeypatch.setattr(server, "_LARGEST_LOG_BYTES", 1000)
+    started = server.subprocess.Popen
+
+    def dies(command, **more):
+        return started([sys.executable, "-c", "print('why it died')"], **more)
+
+    monkeypatch.setattr(server.subprocess, "Popen", dies)
+    for standing in (True, False, True):  # `affectgap run` beside it has a server of its own
+        one = server.Server(tmp_path, 4321, standing)
+        with suppress(AffectGapError):  # it may be gone before it is asked
+            one.start()
+        one._process.wait()
+    logs = tmp_path / ".prefect"
+    kept = (logs / "standing-server.log").read_text()
+    assert kept.count("why it died") == kept.count(" UTC: started\n") == 2
+    assert (logs / "server.log").read_text().count("why it died") == 1
+    (logs / "standing-server.log").write_text("x" * 2000)
+    with suppress(AffectGapError):
+        one.start()
+    one._process.wait()
+    assert (logs / "standing-server.log").stat().st_size < 100
+    assert (logs / "standing-server.log.1").read_text() == "x" * 2000
+
+
+@pytest.mark.parametrize(
+    ("unit", "clone"),
+    [("affectgap.service", "/srv/affectgap"), ("affectgap-worker@.service", "/srv/affectgap-%i")],
+)
+def test_a_unit_writes_its_cache_where_it_may_and_waits_for_the_doctor(unit, clone):
+    lines = (REPOSITORY / "docs" / "deploy" / unit).read_text().splitlines()
+    assert "ProtectHome=true" in lines and f"ReadWritePaths={clone}" in lines
+    assert f"Environment=AFFECTGAP_CACHE={clone}/.cache" in lines
+    if any(line.startswith("ExecStartPre=") for line in lines):  # its time is the start's too
+        assert "TimeoutStartSec=infinity" in lines
+
+
 def test_a_page_of_another_address_may_not_read_the_server(tmp_path, monkeypatch):
     told = {}
 
@@ -153,15 +259,16 @@ def test_a_page_of_another_address_may_not_read_the_server(tmp_path, monkeypatch
     [
         (AffectGapError("server.log: it did not start"), "server.log: it did not start"),
         (ConnectError("no\nroute"), "http://site/api: Prefect does not answer (no route); is"),
+        (RuntimeError("Failed to reach API at x"), "http://site/api: Prefect does not answer (Fa"),
     ],
 )
 def test_what_ends_serve_is_told_in_one_line(error, told, monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", "http://site/api")
     for raised in (error, ExceptionGroup("tasks", [error])):
-        with pytest.raises(AffectGapError) as caught, serve._in_one_line(None):
+        with pytest.raises(AffectGapError) as caught, serve._in_one_line():
             raise raised
         assert str(caught.value).startswith(told)
-    with pytest.raises(ExceptionGroup), serve._in_one_line(None):  # a defect is shown whole
+    with pytest.raises(ExceptionGroup), serve._in_one_line():  # a defect is shown whole
         raise ExceptionGroup("tasks", [KeyError("a")])
 
 

@@ -188,6 +188,15 @@ def test_rolling_back_twice_goes_further_back_and_then_says_that_nothing_is_left
     assert len(read_records(project)) == 2
 
 
+def test_a_way_back_ends_before_what_was_deleted_in_the_store(project):
+    add_versions(project, 3)
+    for number in (1, 2, 3):
+        put_into_use(project, number)
+    open_store(project)[0].delete_model_version(NAME, "1")
+    assert registry.rollback(project)[1].number == 2
+    assert "no previous one" in one_line(registry.rollback, project)
+
+
 def test_promoting_what_is_in_use_changes_nothing(project):
     add_versions(project, 2)
     put_into_use(project, 1)
@@ -202,6 +211,10 @@ def test_a_version_is_not_put_in_the_place_of_one_that_it_was_not_compared_with(
     add_versions(project, 2)
     client, _ = open_store(project)
     client.set_registered_model_alias(NAME, "champion", "1")
+    registry.assert_rival(project, 2, 1)
+    registry.assert_rival(project, 1, 3)  # it is in use already
+    with pytest.raises(AffectGapError, match="version 2 was compared with version 3"):
+        registry.assert_rival(project, 2, 3)
     with pytest.raises(AffectGapError) as error:
         registry.promote(project, 2, 3)
     told = "version 2 was compared with version 3, and version 1 is in use since"

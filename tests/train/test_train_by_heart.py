@@ -50,6 +50,13 @@ BACKBONES = {  # pixels, steps and learning rate
 }
 ALIAS = "mobilenet_v3_large"  # of mobilenet_v3
 SLOW = {*TIMM_NAMES, "alexnet", "resnet18", "resnet50"}
+LONG = {"resnet152"}  # resnet50's code, three times as deep
+
+
+def marks_of(name):
+    if name in LONG:
+        return pytest.mark.long
+    return pytest.mark.slow if name in SLOW else ()
 
 
 class InTurn(Strategy):
@@ -100,9 +107,7 @@ def by_heart(outcome):
     return np.array_equal(found, TARGETS) and history["valid_loss"][1] < history["valid_loss"][0]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in BACKBONES]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks_of(name)) for name in BACKBONES])
 def test_every_backbone(learns, name):
     assert by_heart(learns(name, *BACKBONES[name]))
 
