@@ -9,7 +9,7 @@ import pandas as pd
 
 from flows.policy import datasets_read
 from flows.retrain import what_is_missing, why_due
-from flows.worst_group import notices, worst_words
+from flows.worst_group import not_judged_words, notices, worst_words
 from tasks.core.errors import AffectGapError
 from tasks.core.ledger import Ledger
 from tasks.core.paths import Paths
@@ -70,6 +70,8 @@ def _model_in_use(paths: Paths) -> Iterator[str]:
     yield f"in use       version {version.number} ({version.digest}){back}"
     if worst := worst_words(version.tags):
         yield f"worst group  recall of {worst}"
+        if unknown := not_judged_words(version.tags):
+            yield f"             {unknown}"
         yield from (f"             {notice}" for notice in notices([version.tags]))
     else:
         yield "worst group  not known: every group was too small to be judged (promote.min_n)"

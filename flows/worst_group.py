@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from tasks.core.headline import percent
-from tasks.gate.decision import FROZEN, GROUP, Decision
+from tasks.gate.decision import FROZEN, GROUP, NOT_JUDGED, Decision
+
+_LONGEST = 1000  # characters of a tag
 
 
 def worst_tags(decision: Decision) -> dict[str, str]:
@@ -16,10 +18,12 @@ def worst_tags(decision: Decision) -> dict[str, str]:
     from tasks.core.intervals import wilson  # statsmodels takes a second
 
     names = ("worst_group", "worst_recall", "worst_low", "worst_high", "worst_n", "worst_people")
-    tags = {**dict.fromkeys(names, ""), "notice": decision.notice}
     table, recall = decision.table, decision.worst_recall
-    group = (table["rule"] == GROUP) & (table["part"] == FROZEN)
-    rows = table[group & (table["group"] == decision.worst_group)]
+    groups = table[(table["rule"] == GROUP) & (table["part"] == FROZEN)]
+    small = groups.loc[groups["outcome"] == NOT_JUDGED, "group"]
+    told = f"{len(small)} of {len(groups)} groups: {', '.join(small)}" if len(small) else ""
+    tags = {**dict.fromkeys(names, ""), "notice": decision.notice, "not_judged": told[:_LONGEST]}
+    rows = groups[groups["group"] == decision.worst_group]
     if rows.empty:
         return tags
     n, people = int(rows.iloc[0]["n"]), int(rows.iloc[0]["subjects"])
@@ -40,6 +44,12 @@ def worst_words(tags: Mapping[str, str]) -> str:
         return f"{told} (n and interval were not kept)"
     low, high = (percent(float(tags[name])) for name in ("worst_low", "worst_high"))
     return f"{told} ({low} to {high}; {tags['worst_n']} pictures of {tags['worst_people']} people)"
+
+
+def not_judged_words(tags: Mapping[str, str]) -> str:
+    """Say which groups were too small to be judged; "" where none was, or nobody kept it."""
+    told = tags.get("not_judged", "")
+    return f"not judged, too few people or pictures: {told}" if told else ""
 
 
 def notices(tags: Iterable[Mapping[str, str]]) -> list[str]:

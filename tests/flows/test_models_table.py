@@ -78,7 +78,8 @@ def test_newest_first_with_worst_group_new_batches_and_the_last_decision(lines, 
 
 def test_a_rollback_says_the_figure_whole_and_what_was_withdrawn(tmp_path, monkeypatch):
     paths, ledger = Paths(tmp_path), Ledger(tmp_path / "data/ledger.db")
-    now, left = version(1, ("champion",), **WORST), version(2, ())
+    small = {"not_judged": "1 of 9 groups: infant"}
+    now, left = version(1, ("champion",), **WORST, **small), version(2, ())
     columns = ["path", "sha256", "image_id", "subject_id", "emotion", "age_band", "gender"]
     for batch in ("spring", "autumn"):
         given = Arrival(batch, "arrived", batch, batch, "", 0, pd.DataFrame(columns=columns))
@@ -100,6 +101,7 @@ def test_a_rollback_says_the_figure_whole_and_what_was_withdrawn(tmp_path, monke
     for name in ("champion", "previous"):
         monkeypatch.setattr(f"tasks.register.registry.{name}", lambda paths: now)
     monkeypatch.setattr("tasks.register.registry.versions", lambda paths: [now])
-    _, worst, notice, withdrawn = status._model_in_use(paths)
+    _, worst, few, notice, withdrawn = status._model_in_use(paths)
+    assert few.strip() == "not judged, too few people or pictures: 1 of 9 groups: infant"
     assert worst.startswith("worst group  recall of adult male 50.0") and "9 people" in worst
     assert notice.strip() == "drawn cohort: a show" and "withdrawn now: spring" in withdrawn

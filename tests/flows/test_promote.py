@@ -291,7 +291,10 @@ def test_where_no_group_can_be_judged_a_person_decides(shelf, networks):
     promote.promote_command(paths, None, "", "")
     set_params(shelf, min_n=60)
     shelf.add(networks["alike"])
+    assert shelf.tags[1]["not_judged"] == "2 of 10 groups: infant × female, infant"
     lines = promote.promote_command(paths, None, "", "")
+    assert shelf.tags[2]["not_judged"].startswith("10 of 10 groups: ")
+    assert "adult × female" in shelf.tags[2]["not_judged"]
     assert shelf.in_use == 1
     assert any("no group has enough test people" in line for line in lines)
     page = (paths.decision(2) / "decision.html").read_text()
