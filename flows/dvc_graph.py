@@ -19,6 +19,7 @@ from tasks.core.errors import UserError
 from tasks.core.process import STARTER_VARIABLE, die_with_parent
 
 MAIN = "dvc.yaml"
+_DVC_ERROR = "ERROR: "
 
 
 def stage_graph(root: Path, target: str | None) -> dict[str, list[str]]:
@@ -114,6 +115,12 @@ def run_dvc(
         for line in process.stdout:
             yield line.rstrip("\n")
     yield f"exit {process.wait()}"
+
+
+def what_dvc_said(lines: list[str], whole: bool = False) -> str:
+    """Return DVC's own errors; without one, or where the `whole` is asked, the last lines."""
+    errors = [line.removeprefix(_DVC_ERROR) for line in lines if line.startswith(_DVC_ERROR)]
+    return "\n".join(errors if errors and not whole else lines[-20:])
 
 
 def dvc_command(*arguments: str) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from flows.dvc_graph import run_dvc
+from flows.dvc_graph import run_dvc, what_dvc_said
 from tasks.core.errors import AffectGapError
 from tasks.core.ledger import Ledger
 from tasks.core.ledger_tables import Event
@@ -189,8 +189,7 @@ def add_to_dvc(paths: Paths, dataset: str) -> None:
     # Not with --quiet: DVC would keep what went wrong to itself.
     *lines, code = run_dvc(paths.root, "--wait-for-lock", "add", f"data/raw/{dataset}")
     if code != "exit 0":
-        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-        said = " ".join(errors or lines[-3:])
+        said = " ".join(what_dvc_said(lines).split())
         raise AffectGapError(f"data/raw/{dataset}: DVC could not track it: {said}")
 
 

@@ -19,8 +19,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.flows import EntrypointType
 from prefect.states import Crashed
 
-from flows.dvc_graph import run_dvc, stage_graph
-from flows.worker_stage import WORKER_TAG, exit_of, stage_on_worker, what_dvc_said
+from flows.dvc_graph import run_dvc, stage_graph, what_dvc_said
+from flows.worker_stage import WORKER_TAG, exit_of, stage_on_worker
 from tasks.core.errors import AffectGapError, UserError
 from tasks.core.provenance import commit_of
 from tasks.core.tracking import PARENT_VARIABLE

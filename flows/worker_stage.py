@@ -15,7 +15,7 @@ from prefect.client.schemas import State
 from prefect.runtime import flow_run
 from prefect.states import Failed
 
-from flows.dvc_graph import mend_after_a_crash, run_dvc
+from flows.dvc_graph import mend_after_a_crash, run_dvc, what_dvc_said
 from flows.environment import prepare_environment
 from flows.starter import mark_as_command
 from tasks.core.errors import AffectGapError, UserError
@@ -27,7 +27,6 @@ from tasks.core.tracking import PARENT_VARIABLE, close_dead_runs
 CLONE_VARIABLE = "AFFECTGAP_CLONE"
 WORKER_TAG = "worker:"
 _DRAW = "draw"  # what reads data/raw waits for it
-_ERROR = "ERROR: "
 _EXIT = "exit "  # of a failed run's message: the code, then what the stage said
 
 
@@ -71,12 +70,6 @@ def exit_of(message: str) -> tuple[int, str]:
     """Take a failed run's message apart into exit code and text."""
     code, _, text = message.removeprefix(_EXIT).partition(": ")
     return (int(code), text) if message.startswith(_EXIT) and code.isdigit() else (1, message)
-
-
-def what_dvc_said(lines: list[str], whole: bool = False) -> str:
-    """Return DVC's own errors; without one, or where the `whole` is asked, the last lines."""
-    errors = [line.removeprefix(_ERROR) for line in lines if line.startswith(_ERROR)]
-    return "\n".join(errors if errors and not whole else lines[-20:])
 
 
 def _clone() -> Path:

@@ -27,10 +27,11 @@ from inbox_world import (
 )
 
 from flows import inbox as module
+from flows import inbox_steps
 from flows.doctor_state import half_taken_in
 from flows.intake import withdraw
 from tasks.check import batch as checks
-from tasks.core.errors import DataError, ParamsError, UserError
+from tasks.core.errors import AffectGapError, DataError, ParamsError, UserError
 from tasks.core.ledger import Ledger
 from tasks.core.locks import alone
 from tasks.core.params import load_section
@@ -574,3 +575,14 @@ def test_the_ledger_knows_what_the_manifest_will(paths: Paths) -> None:
     batches = Ledger(paths.ledger).batches()
     assert batches[["n_files", "n_pictures", "n_subjects"]].to_numpy().tolist() == [[9, 6, 2]]
     assert isinstance(batches, pd.DataFrame) and "1 empty" in batches["reason"][0]
+
+
+def test_why_dvc_could_not_track_a_data_set_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = ["adding", "ERROR: unexpected error - No space left on device", "", "Having troubles?"]
+    monkeypatch.setattr(inbox_steps, "run_dvc", lambda *_: iter([*said, "exit 255"]))
+    with pytest.raises(AffectGapError) as error:
+        inbox_steps.add_to_dvc(Paths(tmp_path), "mine")
+    told = "data/raw/mine: DVC could not track it: unexpected error - No space left on device"
+    assert str(error.value) == told
