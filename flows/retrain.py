@@ -60,11 +60,24 @@ def retrain(
     AffectGapError
         With the failing step's own line.
     """
+    check_params(paths)
     with alone_here(paths):
         ledger = Ledger(paths.ledger)
         for number in ledger.close_dead_passes(alone=True):
             _say(console, [f"closed: pass {number}, which died"])
         return _Pass(paths, ledger, console, quiet).carry_out(now, scheduled)
+
+
+def check_params(paths: Paths) -> None:
+    """Read every section that only the end of a pass needs; raises ParamsError with one line."""
+    from tasks.drift.settings import Params as DriftParams
+    from tasks.gate.settings import Params as PromoteParams
+    from tasks.ingest.inbox.settings import Params as IntakeParams
+
+    load_section(paths.params, "retrain", policy.Params)
+    load_section(paths.params, "promote", PromoteParams)
+    load_section(paths.params, "drift", DriftParams)
+    load_section(paths.params, "intake", IntakeParams)
 
 
 class _Pass:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
@@ -21,7 +22,7 @@ from flows.failures import Failures
 from flows.mending import mend
 from flows.unfinished import finish_promotion
 from tasks.core import ledger_file
-from tasks.core.errors import AffectGapError, DataError, ModelError, UserError
+from tasks.core.errors import AffectGapError, DataError, ModelError, ParamsError, UserError
 from tasks.core.ledger import Arrival, Ledger
 from tasks.core.locks import alone
 from tasks.core.paths import Paths
@@ -112,6 +113,19 @@ def test_the_first_pass_trains_and_the_next_waits_for_the_policy(world):
     assert world.advised == ["site-3", "site-4"]
     assert list(world.ledger.batches()["drift"]) == [-0.7, -0.7]
     assert len(world.ledger.untrained()) == 0
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [("retrain", "days"), ("promote", "require_approval"), ("drift", "large_effect")],
+)
+def test_what_only_the_end_of_a_pass_needs_is_read_before_it_begins(world, section, key):
+    content = yaml.safe_load(world.paths.params.read_text())
+    content[section][key] = "maybe"
+    world.paths.params.write_text(yaml.safe_dump(content))
+    with pytest.raises(ParamsError, match=f"{section}.{key}"):
+        world.go(now=True)
+    assert world.passes == [] and world.reasons == []
 
 
 def test_asked_for_it_trains_whatever_the_policy_says(world):
