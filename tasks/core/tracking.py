@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import signal
+import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -214,12 +215,19 @@ def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _wait_for_locks() -> None:
-    """Have MLflow wait two minutes for another's lock on its SQLite file; by itself it waits 20 s.
+    """Have MLflow wait two minutes for another's lock on its SQLite file.
 
-    It sets the time in each of its sessions and has no setting for it.
+    By itself it waits 20 s, which it sets in each of its sessions and has no setting for, and 5 s
+    outside of them, as when it looks whether its tables are there.
     """
     if not event.contains(Engine, "before_cursor_execute", _longer):
         event.listen(Engine, "before_cursor_execute", _longer, retval=True)
+        event.listen(Engine, "connect", _patient)
+
+
+def _patient(connection: object, _record: object) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute(_PATIENCE)
 
 
 def _longer(

@@ -1,8 +1,10 @@
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -84,22 +86,37 @@ def test_a_run_of_a_killed_process_does_not_stay_running(paths, number):
     assert client.get_run(run_id).info.status == "KILLED"
 
 
-def test_processes_that_start_together_share_one_new_store(tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from tasks.core import tracking;"
-        "from tasks.core.paths import Paths;"
-        "print(tracking.open_store(Paths(Path(sys.argv[1])))[1])"
+OPENS = (
+    "import sys; from pathlib import Path; from tasks.core import tracking;"
+    "from tasks.core.paths import Paths; print('opens', flush=True);"
+    "print(tracking.open_store(Paths(Path(sys.argv[1])))[1])"
+)
+
+
+def opens_the_store(root):
+    return subprocess.Popen(
+        [sys.executable, "-c", OPENS, str(root)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=Path(__file__).parents[2],
     )
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(tmp_path)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            cwd=Path(__file__).parents[2],
-        )
-        for _ in range(2)
-    ]
-    answers = {process.communicate(timeout=120)[0].strip() for process in started}
+
+
+def test_a_store_that_another_one_holds_for_a_while_is_waited_for(paths):
+    runs(paths)
+    with closing(sqlite3.connect(paths.mlruns / "mlflow.db", isolation_level=None)) as held:
+        held.execute("BEGIN EXCLUSIVE")
+        process = opens_the_store(paths.root)
+        assert process.stdout.readline() == "opens\n"
+        time.sleep(9)  # SQLite gives up after 5 s by itself
+        held.execute("ROLLBACK")
+    assert process.communicate(timeout=120)[0].strip()
+    assert process.returncode == 0
+
+
+def test_processes_that_start_together_share_one_new_store(tmp_path):
+    started = [opens_the_store(tmp_path) for _ in range(2)]
+    answers = {process.communicate(timeout=120)[0].split()[-1] for process in started}
     assert answers == {"1"}
     assert all(process.returncode == 0 for process in started)
