@@ -18,7 +18,7 @@ from tasks.draw.picture import Order, draw_pictures
 from tasks.ingest.adapters import ADAPTERS
 from tasks.ingest.label import Label
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 ASSETS = os.environ.get("AFFECTGAP_ASSETS")
 needs_names = pytest.mark.skipif(
