@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from made_up_model import compact_spec
 
 from flows import predict
 from flows.predict import Request, not_in_use, predict_faces
 from tasks.core.errors import ModelError, UserError
 from tasks.core.models.backbones import build_module
 from tasks.core.models.checkpoint import SEEN_COLUMNS, save_model
-from tasks.core.models.spec import ModelSpec
 from tasks.core.paths import EVALUATED, Paths
 from tasks.core.skipped import Skipped, write_skipped
 from tasks.register import registry
@@ -42,16 +42,7 @@ def test_the_model_in_use_is_read_from_the_registry_and_another_one_said(project
     with pytest.raises(UserError, match="no model is in use"):
         next(predict_faces(project, Request((Path("x.jpg"),), "champion", explain=False, out=None)))
     module = build_module("compact", 2, 3, 32)
-    spec = ModelSpec(
-        architecture="compact",
-        labels=("anger", "fear"),
-        input_size_px=32,
-        colour="rgb",
-        mean=(0.5,) * 3,
-        std=(0.3,) * 3,
-        version="",
-        source="made up",
-    )
+    spec = compact_spec(("anger", "fear"))
     seen = pd.DataFrame({name: [] for name in SEEN_COLUMNS})
     made = save_model(project.model("finetuned"), module, spec, seen).version
     assert not_in_use(project, "finetuned") == ""  # there is no store yet

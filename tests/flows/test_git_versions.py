@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from made_up_model import compact_spec
 
 from flows import git_versions
 from flows.policy import Params
 from tasks.core.models.backbones import build_module
 from tasks.core.models.checkpoint import SEEN_COLUMNS, save_model
-from tasks.core.models.spec import ModelSpec
 from tasks.core.paths import Paths
 
 REPOSITORY = Path(__file__).parents[2]
@@ -138,16 +138,7 @@ def test_a_version_that_waited_is_tagged_where_it_was_made(project):
 
 def test_a_version_of_no_commit_is_tagged_only_where_its_model_is(project):
     git_versions.keep(project, policy(), "x")
-    spec = ModelSpec(
-        architecture="compact",
-        labels=("anger", "fear"),
-        input_size_px=32,
-        colour="rgb",
-        mean=(0.5,) * 3,
-        std=(0.3,) * 3,
-        version="",
-        source="made up",
-    )
+    spec = compact_spec(("anger", "fear"))
     seen = pd.DataFrame({name: [] for name in SEEN_COLUMNS})
     module = build_module("compact", 2, 3, 32)
     made = save_model(project.model("finetuned"), module, spec, seen).version

@@ -16,6 +16,7 @@ import torch
 import yaml
 from batches import draw_batch
 from gate_world import USUAL, pictures, rule
+from made_up_model import compact_spec
 
 from flows import gate, one_pass, promote
 from tasks.core.errors import AffectGapError, ModelError, UserError
@@ -24,7 +25,6 @@ from tasks.core.locks import alone
 from tasks.core.models.backbones import build_module
 from tasks.core.models.checkpoint import SEEN_COLUMNS, load_spec, save_model
 from tasks.core.models.recogniser import Recogniser
-from tasks.core.models.spec import ModelSpec
 from tasks.core.paths import Paths
 from tasks.core.shards import encode_png, read_crops, write_shards
 from tasks.core.tables import write_table
@@ -56,16 +56,7 @@ class Shelf:
     def add(self, module, seen=("set/trained",)) -> int:
         number = len(self.entries) + 1
         folder = self.root / f"shelf/{number}"
-        spec = ModelSpec(
-            architecture="compact",
-            labels=LABELS,
-            input_size_px=32,
-            colour="rgb",
-            mean=(0.5,) * 3,
-            std=(0.3,) * 3,
-            version="",
-            source="made up",
-        )
+        spec = compact_spec(LABELS)
         ids = pd.DataFrame({name: list(seen) for name in SEEN_COLUMNS})
         digest = save_model(folder, module, spec, ids).version
         (folder / "crop.json").write_text(json.dumps(CROP))
