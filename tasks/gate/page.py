@@ -97,6 +97,8 @@ def page(decision: Decision) -> str:
 
 def _title(decision: Decision) -> str:
     number = decision.challenger.version
+    if decision.needs_a_person:
+        return f"Version {number} waits for a person"
     if not decision.passed:
         return f"Version {number} is refused"
     if decision.champion is None:

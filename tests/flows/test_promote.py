@@ -290,6 +290,7 @@ def test_where_no_group_can_be_judged_a_person_decides(shelf, networks):
     assert any("no group has enough test people" in line for line in lines)
     page = (paths.decision(2) / "decision.html").read_text()
     assert "a person must let this version through" in page
+    assert "<h1>Version 2 waits for a person</h1>" in page
     promote.promote_command(paths, 2, "A. Weber", "looked at the pictures")
     assert shelf.in_use == 2
 
