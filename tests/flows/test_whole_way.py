@@ -155,6 +155,7 @@ def wait_for_stage(run: subprocess.Popen, stage: str) -> bool:
     return False
 
 
+@pytest.mark.long  # five minutes; test_reproduce kills runs of a few stages
 def test_killed_in_many_stages_then_dvc_alone_gives_the_same_tables(drawn, tmp_path):
     undisturbed, _ = drawn
     folder = fresh_clone(tmp_path / "killed", "quick")
