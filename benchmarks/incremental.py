@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 PEOPLE = {"adult": 90, "adolescent": 30, "child": 90}
 NEW_PEOPLE = 2  # children
-ROUNDS = 2
+ROUNDS = 3  # the median leaves out the one in which this process imports what it needs
 MOST = 0.05
 PASS = ("ingest", "check", "crop", "split", "explain")
 STAGES = ("ingest", "crop", "explain")  # that are measured

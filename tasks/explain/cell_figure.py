@@ -134,8 +134,7 @@ def _draw_cell(
     x, y = corner
     panels_y = y + CELL_TITLE_PX
     if overlay is None:
-        axes = grid.axes(x, panels_y, grid.cell_px, grid.panel_px)
-        axes.imshow(np.full((1, 1, 3), _EMPTY), aspect="auto")
+        grid.picture(x, panels_y, grid.cell_px, grid.panel_px, np.full((1, 1, 3), _EMPTY))
         says = f"none correct\nof {entry['n_held_out']}" if entry["n_held_out"] else "no pictures"
         middle = panels_y + grid.panel_px / 2
         grid.text(x + grid.cell_px / 2, middle, says, ha="center", fontsize=10, color=_FAINT)
@@ -149,8 +148,7 @@ def _draw_cell(
     panels = overlay.panels()
     second = x + grid.panel_px + PANEL_GAP_PX
     for left, picture in ((x, panels.red()), (second, panels.yellow())):
-        axes = grid.axes(left, panels_y, grid.panel_px, grid.panel_px)
-        axes.imshow(picture, interpolation="antialiased")
+        grid.picture(left, panels_y, grid.panel_px, grid.panel_px, picture)
 
 
 def _draw_foot(grid: Grid) -> None:
@@ -167,8 +165,7 @@ def _draw_foot(grid: Grid) -> None:
         ),
     )
     for x, picture, meaning in labels:
-        axes = grid.axes(x, y, 150, 12)
-        axes.imshow(picture, aspect="auto")
+        grid.picture(x, y, 150, 12, picture)
         grid.text(x - 4, y + 6, "0", ha="right", fontsize=9)
         grid.text(x + 154, y + 6, "1", fontsize=9)
         grid.text(x, y + 25, meaning, fontsize=9)

@@ -1,6 +1,8 @@
 """Explanations as tables: one row a superpixel, and one row a cell of the figure."""
 
 from collections.abc import Iterable, Sequence
+from itertools import chain, repeat
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,43 +30,58 @@ SCHEMA = pa.schema(
 )
 
 
+_A_SUPERPIXEL = {"superpixel", "weight", "region", "area_share", "mask_rle"}
+
+Rows = dict[str, Any]  # column: the picture's value, or a sequence with one a superpixel
+
+
 def explanation_rows(
     explanation: Explanation, image_id: str, groups: dict[str, str], model: str, face_margin: float
-) -> pd.DataFrame:
-    """Return one row a superpixel with the columns of `SCHEMA`, the groups after `emotion`."""
+) -> Rows:
+    """Return a picture's rows, one a superpixel, by column (`SCHEMA`, groups after `emotion`).
+
+    A table of its own for every picture would take longer than all else that is done with it.
+    """
     segments, n = explanation.segments, len(explanation.weights)
     side_px = len(segments)
     regions = superpixel_regions(segments, region_map(side_px, face_margin))
-    return pd.DataFrame(
-        {
-            "model": model,
-            "image_id": image_id,
-            "emotion": explanation.emotion,
-            **groups,
-            "probability": explanation.probability,
-            "superpixel": np.arange(n),
-            "weight": explanation.weights,
-            "region": regions,
-            "area_share": np.bincount(segments.ravel(), minlength=n) / segments.size,
-            "r2": explanation.r2,
-            "r2_adjusted": explanation.r2_adjusted,
-            "side_px": side_px,
-            "mask_rle": [encode(segments == superpixel) for superpixel in range(n)],
-        }
-    )
+    return {
+        "model": model,
+        "image_id": image_id,
+        "emotion": explanation.emotion,
+        **groups,
+        "probability": explanation.probability,
+        "superpixel": range(n),
+        "weight": explanation.weights,
+        "region": regions,
+        "area_share": np.bincount(segments.ravel(), minlength=n) / segments.size,
+        "r2": explanation.r2,
+        "r2_adjusted": explanation.r2_adjusted,
+        "side_px": side_px,
+        "mask_rle": [encode(segments == superpixel) for superpixel in range(n)],
+    }
 
 
-def explanations_table(parts: Iterable[pd.DataFrame], by: Sequence[str]) -> pd.DataFrame:
+def explanations_table(parts: Iterable[Rows], by: Sequence[str]) -> pd.DataFrame:
     """Join the pictures' rows; without any, an empty table with the same columns and types."""
-    rows = list(parts)
-    if rows:
-        return pd.concat(rows, ignore_index=True)
+    pictures = list(parts)
+    if pictures:
+        return pd.DataFrame({name: _column(pictures, name) for name in pictures[0]})
     names = list(SCHEMA.names)
     place = names.index("emotion") + 1
     empty = SCHEMA.empty_table().to_pandas()
     return empty.assign(**dict.fromkeys(by, pd.Series(dtype="str")))[
         [*names[:place], *by, *names[place:]]
     ]
+
+
+def _column(pictures: Sequence[Rows], name: str) -> list[Any]:
+    """Return a column over all pictures; a picture's own value stands in each of its rows."""
+    if name in _A_SUPERPIXEL:
+        return list(chain.from_iterable(rows[name] for rows in pictures))
+    return list(
+        chain.from_iterable(repeat(rows[name], len(rows["superpixel"])) for rows in pictures)
+    )
 
 
 def summarise(

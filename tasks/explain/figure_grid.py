@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from textwrap import wrap
 from typing import Any
 
-from matplotlib.axes import Axes
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.image import BboxImage
+from matplotlib.transforms import Bbox, TransformedBbox
 
 _DPI = 100
 _WIDEST_PX, _NARROWEST_PX = 1600, 900
@@ -76,14 +78,16 @@ class Grid:
         kept = {"va": "center", "color": _INK, "linespacing": 1.25, **style}
         self.figure.text(x / self.width_px, 1 - y / self.height_px, text, **kept)
 
-    def axes(self, x: float, y: float, width: float, height: float) -> Axes:
-        """Make empty axes with their upper left corner at (x, y)."""
-        box = (
+    def picture(self, x: float, y: float, width: float, height: float, picture: np.ndarray) -> None:
+        """Put a picture, stretched to `width` and `height`, with its upper left corner at (x, y).
+
+        Without axes, which take twenty times as long to make and would have to be hidden.
+        """
+        box = Bbox.from_bounds(
             x / self.width_px,
             1 - (y + height) / self.height_px,
             width / self.width_px,
             height / self.height_px,
         )
-        axes = self.figure.add_axes(box)
-        axes.set_axis_off()
-        return axes
+        place = TransformedBbox(box, self.figure.transFigure)
+        self.figure.add_artist(BboxImage(place, data=picture, interpolation="antialiased"))

@@ -23,6 +23,7 @@ from tasks.explain.by_lime import LimeSettings
 from tasks.explain.cell_figure import Cell, draw_cells, figure_texts, save_figure
 from tasks.explain.explanation_table import (
     SCHEMA,
+    Rows,
     explanation_rows,
     explanations_table,
     mean_r2,
@@ -61,7 +62,7 @@ def run(params: Params, paths: Paths, model: str) -> StageResult:
     chosen = choose(held_out, params.by, params.pictures_per_group, params.seed)
 
     overlays: dict[Cell, Overlay] = {}
-    parts: list[pd.DataFrame] = []
+    parts: list[Rows] = []
     rows = chosen[["image_id", "emotion", *params.by]].to_dict("records")
     with kept_results(paths.at(f"work/kept/explain-{model}.sqlite")) as kept:
         explanations = explain_rows(chosen, _asked(params, paths, model), params.workers, kept)

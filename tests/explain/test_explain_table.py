@@ -60,7 +60,7 @@ def test_the_table_rebuilds_the_map():
     weights = rng.normal(size=9)
     picture = np.zeros((SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
     found = Explanation("fear", 0.9, picture, segments, weights, 0.5, 0.4)
-    rows = rows_of(found, "a").sample(frac=1, random_state=1)
+    rows = explanations_table([rows_of(found, "a")], BY).sample(frac=1, random_state=1)
     assert np.array_equal(weight_map(rows), weights[segments])
     assert rows["area_share"].sum() == pytest.approx(1)
 
@@ -182,7 +182,8 @@ def test_no_text_leaves_the_figure_or_runs_into_a_cell(n_emotions):
     figure, _ = figure_of(summary, overlays, ["drawn", "london"])
     figure.canvas.draw()
     width_px, height_px = figure.get_size_inches() * figure.dpi
-    cells_at = [axes.get_window_extent() for axes in figure.axes]
+    cells_at = [artist.get_window_extent() for artist in figure.artists]
+    assert len(cells_at) == 2 * len(overlays) + n_emotions + 2  # panels, empty cells, scales
     for text in figure.texts:
         box = text.get_window_extent()
         assert box.x0 >= 0 and box.x1 <= width_px and box.y0 >= 0 and box.y1 <= height_px
