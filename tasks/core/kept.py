@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -189,14 +189,15 @@ class Kept:
 class Where:
     """Who does what is new: `executor` and the rest as in `execution.map_in_order`.
 
-    So `few` new items, of a few thousand, are worked on in this process: to start others would
-    take longer.
+    So `few` new items, of a few thousand, are worked on in this process, one a call of `here`: to
+    start others would take longer.
     """
 
     executor: Executor
     chunk_size: int
     workers: int
     few: int
+    here: Executor = field(default_factory=Here)
 
 
 @contextmanager
@@ -234,8 +235,9 @@ def map_what_is_new(
     while some := list(islice(source, _AT_ONCE)):
         results = deque(known(some))
         new = [item for item, result in zip(some, results, strict=True) if result is None]
-        executor = where.executor if len(new) > where.few else Here()
-        made = map_in_order(work, new, executor, where.chunk_size, where.workers)
+        many = len(new) > where.few
+        executor, size = (where.executor, where.chunk_size) if many else (where.here, 1)
+        made = map_in_order(work, new, executor, size, where.workers)
         for item, result in zip(new, made, strict=True):
             while (before := results.popleft()) is not None:
                 yield before

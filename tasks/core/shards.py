@@ -29,6 +29,7 @@ _PNG_OPTIONS = (
     cv2.IMWRITE_PNG_FILTER,
     cv2.IMWRITE_PNG_FILTER_UP,
 )
+_A_WRITE_BYTES = 2**20  # a crop at once; tarfile's own buffer is smaller than one
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ def write_shards(
                     archive.close()
                 shard = f"{prefix}-{index // per_shard:05d}.tar"
                 target = folder / shard
-                archive = tarfile.open(target, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+                archive = tarfile.TarFile(
+                    target, "w", format=tarfile.USTAR_FORMAT, copybufsize=_A_WRITE_BYTES
+                )
             assert archive is not None
             header = tarfile.TarInfo(name)
             header.size = len(content)

@@ -58,7 +58,7 @@ def explanation_rows(
         "r2": explanation.r2,
         "r2_adjusted": explanation.r2_adjusted,
         "side_px": side_px,
-        "mask_rle": [encode(segments == superpixel) for superpixel in range(n)],
+        "mask_rle": encode(segments, n),
     }
 
 

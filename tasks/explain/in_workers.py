@@ -5,6 +5,8 @@ ends in other last bits, and processes use the cores better than threads do here
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,7 +16,7 @@ import pandas as pd
 import torch
 
 from tasks.core.errors import ModelError
-from tasks.core.execution import process_pool
+from tasks.core.execution import cpu_count, process_pool
 from tasks.core.kept import Kept, Where, map_what_is_new
 from tasks.core.models.device import make_repeatable
 from tasks.core.models.recogniser import Recogniser
@@ -72,8 +74,11 @@ def explain_rows(
     jobs = [Job(*row) for row in rows[list(Job._fields)].itertuples(index=False)]
     store = KeptExplanations(kept, asked.spec, asked.shards, asked.device, asked.settings)
     work = partial(explain_chunk, asked)
-    with process_pool(workers) as pool:
-        where = Where(pool, _CHUNK, workers, _FEW)
+    with ExitStack() as stack:
+        stack.enter_context(_one_thread_each())
+        pool = stack.enter_context(process_pool(workers))
+        threads = stack.enter_context(ThreadPoolExecutor(workers or cpu_count()))
+        where = Where(pool, _CHUNK, workers, _FEW, threads)
         for item in map_what_is_new(work, jobs, store.known, store.put, where):
             if isinstance(item, Recall):
                 item = store.read(item) or explain_chunk(asked, [item.job])[0]
@@ -82,15 +87,22 @@ def explain_rows(
 
 def explain_chunk(asked: Asked, jobs: list[Job]) -> list[Explanation]:
     """Explain a few pictures in this process."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with _one_thread_each():
         recogniser = _load(asked.folder, asked.spec, asked.device, asked.settings.batch_size)
         crops = read_crops(pd.DataFrame(jobs), asked.shards)
         return [
             explain_picture(recogniser, crop, asked.settings, job.emotion, job.image_id)
             for job, crop in zip(jobs, crops, strict=True)
         ]
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let threads compute by themselves; a library's limit is for all, so it is set around them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
     finally:
         torch.set_num_threads(threads)
 

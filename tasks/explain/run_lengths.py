@@ -5,15 +5,41 @@ outside (0 where the first pixel is inside), such as "5 3 93 3": the uncompresse
 COCO format, but by rows. https://cocodataset.org/#format-results
 """
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 
 
-def encode(mask: np.ndarray) -> str:
-    """Write a mask `(S, S)` bool as run lengths."""
-    flat = np.concatenate(([False], mask.ravel(), [not mask.ravel()[-1]]))
-    turns = np.flatnonzero(flat[1:] != flat[:-1])
-    return " ".join(map(str, np.diff(np.concatenate(([0], turns))).tolist()))
+def encode(segments: np.ndarray, n: int) -> list[str]:
+    """Write the mask of each superpixel as run lengths.
+
+    Parameters
+    ----------
+    segments
+        `(S, S)` integers 0 … n - 1: which superpixel a pixel is in.
+    n
+        How many there are.
+
+    Returns
+    -------
+    list of str
+        n texts.
+    """
+    flat = segments.ravel()
+    starts = np.flatnonzero(np.diff(flat, prepend=flat[0] - 1))
+    ends = np.append(starts[1:], flat.size)
+    order = np.argsort(flat[starts], kind="stable")  # by superpixel, and from top to bottom
+    starts, ends = starts[order], ends[order]
+    firsts = np.searchsorted(flat[starts], np.arange(n + 1))
+    return [_runs(starts[i:j], ends[i:j], flat.size) for i, j in pairwise(firsts.tolist())]
+
+
+def _runs(starts: np.ndarray, ends: np.ndarray, size: int) -> str:
+    """Write what lies between turns from outside to inside and back; nothing after the last."""
+    turns = np.column_stack([starts, ends]).ravel()
+    runs = np.diff(turns, prepend=0, append=size)
+    return " ".join(map(str, (runs if runs[-1] else runs[:-1]).tolist()))
 
 
 def decode(text: str, side_px: int) -> np.ndarray:

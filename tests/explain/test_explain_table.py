@@ -43,15 +43,19 @@ def cells(n_available=(4, 0)):
     )
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
-def test_run_lengths_come_back_as_the_mask(share):
-    mask = np.random.default_rng(1).random((SIDE_PX, SIDE_PX)) < share
-    assert np.array_equal(decode(encode(mask), SIDE_PX), mask)
+@pytest.mark.parametrize("n", [1, 2, 9, 60])
+def test_run_lengths_come_back_as_the_masks(n):
+    segments = np.random.default_rng(1).integers(0, n, (SIDE_PX, SIDE_PX))
+    for superpixel, text in enumerate(encode(segments, n)):
+        assert np.array_equal(decode(text, SIDE_PX), segments == superpixel)
 
 
 def test_run_lengths_start_with_what_is_outside():
-    assert encode(np.array([[True, False], [False, True]])) == "0 1 2 1"
-    assert encode(np.array([[False, True], [True, False]])) == "1 2 1"
+    assert encode(np.array([[1, 0], [0, 1]]), 2) == ["1 2 1", "0 1 2 1"]
+
+
+def test_a_superpixel_without_pixels_is_outside_alone():
+    assert encode(np.zeros((2, 2), dtype=int), 2) == ["0 4", "4"]
 
 
 def test_the_table_rebuilds_the_map():
