@@ -53,11 +53,16 @@ def serve(
 def status() -> None:
     """Show in one screen the model in use, its worst group, the inbox, last runs and the next.
 
+    Leaves with 1 where something of it cannot be read, and says what.
+
     Example: affectgap status
     """
     from flows.status import status_lines
 
-    _say(status_lines(_project()))
+    lines, whole = status_lines(_project())
+    _say(lines)
+    if not whole:
+        sys.exit(1)
 
 
 @operations_app.command()

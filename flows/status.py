@@ -20,7 +20,7 @@ _STORES = ("sqlalchemy", "alembic", "mlflow", "prefect", "httpx")  # whose error
 _WIDTH = 90  # characters of what came out of a pass
 
 
-def status_lines(paths: Paths) -> list[str]:
+def status_lines(paths: Paths) -> tuple[list[str], bool]:
     """Return what an engineer asks first, in one screen.
 
     Parameters
@@ -32,29 +32,33 @@ def status_lines(paths: Paths) -> list[str]:
     -------
     list of str
         Lines; what cannot be read is said in its place.
+    bool
+        Whether everything could be read.
     """
     ledger = Ledger(paths.ledger)
-    return [
-        *_said(_model_in_use, paths),
-        *_said(_inbox, paths, ledger),
-        *_said(_untrained, paths, ledger),
-        *_said(_passes, ledger),
-        *_said(_next, paths),
+    parts = [
+        _said(_model_in_use, paths),
+        _said(_inbox, paths, ledger),
+        _said(_untrained, paths, ledger),
+        _said(_passes, ledger),
+        _said(_next, paths),
     ]
+    return [line for lines, _ in parts for line in lines], all(read for _, read in parts)
 
 
-def _said(part, *arguments) -> list[str]:  # type: ignore[no-untyped-def]
+def _said(part, *arguments) -> tuple[list[str], bool]:  # type: ignore[no-untyped-def]
     """Return a part's lines; the others are shown where it has a fault, as a damaged store."""
     try:
-        return list(part(*arguments))
+        return list(part(*arguments)), True
     except AffectGapError as error:
-        return str(error).splitlines()
+        return str(error).splitlines(), False
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in _STORES:
             raise
         told, *_ = str(error).strip().splitlines() or [""]
         name = part.__name__.strip("_").replace("_", " ").removeprefix("model ")
-        return [f"{name:<12} cannot be told: {type(error).__name__}: {shorten(told, _WIDTH)}"]
+        line = f"{name:<12} cannot be told: {type(error).__name__}: {shorten(told, _WIDTH)}"
+        return [line], False
 
 
 def _model_in_use(paths: Paths) -> Iterator[str]:

@@ -17,7 +17,7 @@ from requests.exceptions import RequestException
 from rich.console import Console
 from sqlalchemy.exc import DatabaseError
 
-from flows import doctor_state, full_audit, one_pass, retrain, scheduled, status
+from flows import doctor_state, full_audit, one_pass, operations, retrain, scheduled, status
 from flows.failures import Failures
 from flows.mending import mend
 from flows.unfinished import finish_promotion
@@ -337,10 +337,15 @@ def test_status_shows_the_rest_where_a_store_is_damaged(world, monkeypatch):
 
     monkeypatch.setattr(registry, "champion", fail)
     monkeypatch.setattr(registry, "previous", fail)
-    first, *others = status.status_lines(world.paths)
+    (first, *others), whole = status.status_lines(world.paths)
+    assert not whole
     assert first.startswith("in use       cannot be told: DatabaseError: ")
     assert "file is not a database" in first
     assert "passes       none yet" in others
+    monkeypatch.setattr(operations, "_project", lambda: world.paths)
+    with pytest.raises(SystemExit) as left:
+        operations.status()
+    assert left.value.code == 1
 
 
 def test_a_pass_that_was_asked_for_and_stopped_is_done_again(world):
