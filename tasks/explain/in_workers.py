@@ -1,7 +1,8 @@
 """Explaining many pictures side by side, with the same weights whatever the number of workers.
 
 Every worker loads the model once and computes in one thread: a sum that is split among threads
-ends in other last bits, and processes use the cores better than threads do here.
+ends in other last bits, and processes use the cores better than threads do here. A few pictures are
+done by threads of this process before another one has started.
 """
 
 from collections.abc import Iterator
