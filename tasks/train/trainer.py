@@ -15,6 +15,7 @@ from tasks.core.errors import ModelError
 from tasks.core.models.device import make_repeatable, on_device, uses_bfloat16
 from tasks.core.models.recogniser import Normalisation
 from tasks.core.models.spec import ModelSpec
+from tasks.train.allocator import keep_freed_memory
 from tasks.train.batches import batches, draw_epoch, in_order
 from tasks.train.compiled import is_of_compiler, wants_compiling, without_compiling
 from tasks.train.distributed import Group
@@ -82,6 +83,8 @@ class Trainer:
         self.recipe, self.strategy, self.group = recipe, strategy, group
         self.pieces = 1
         make_repeatable(group.device)
+        if group.device.type == "cpu":
+            keep_freed_memory()
         self.module = on_device(module, group.device)
         counts = np.bincount(train.targets, minlength=len(spec.labels))
         self._label_loss = label_loss(recipe.loss, counts)
