@@ -31,7 +31,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="affectgap-faults-") as place:
         folder = Path(place)
         ready = small_project(folder / "ready")
-        run(ready, "retrain", "--quiet")
+        said = run(ready, "retrain", "--quiet")
+        if "is put into use" not in said:  # nothing could then be promoted twice
+            sys.exit(f"no model came into use at first:\n{said}")
         three_batches(ready)
         began = time.monotonic()
         expected = faults.undisturbed(ready, folder / "undisturbed")
