@@ -255,10 +255,10 @@ def our_processes(paths: Paths) -> list[str]:
     for process in psutil.process_iter():
         try:
             if Path(process.cwd()) == paths.root and _is_alive(process):
-                found.append(" ".join(process.cmdline()))
+                found.append(" ".join(process.cmdline()))  # "" while it is ending
         except (psutil.Error, OSError):
             continue
-    return found
+    return [command for command in found if command]
 
 
 def locked(database: Path, seconds: float) -> Iterator[None]:
