@@ -1,7 +1,7 @@
 """Freed memory stays in the process, so that the next step of a training takes it from there.
 
 glibc gives large blocks back to the kernel when they are freed, and the kernel fills each page with
-zeros when the next step asks for as much again: on a CPU a fifth to a third of a training's time.
+zeros when the next step asks for as much again: a fifth to a third of a step's processor time.
 The price is memory: a process holds what it needed at most until it ends, and gaps between blocks
 (a quarter more was measured). https://man7.org/linux/man-pages/man3/mallopt.3.html
 """
