@@ -5,7 +5,6 @@ that makes a model with weights drawn from the split table. Intake, ledger, DVC,
 registry and gate are the real ones too. `whole=True` keeps every stage.
 """
 
-import random
 import shutil
 import signal
 import sqlite3
@@ -176,20 +175,6 @@ def kill(process: subprocess.Popen[str]) -> bool:
     return alive
 
 
-def kill_at_random(paths: Paths, moments: random.Random, longest_s: float, most: int) -> int:
-    """Kill pass after pass at random moments until one ends by itself or `most` were killed."""
-    killed = 0
-    while killed < most:
-        process = start(paths, "retrain", "--quiet")
-        try:
-            code = process.wait(timeout=moments.uniform(0.2, longest_s))
-            assert code == 0, paths.at("work/said.txt").read_text()[-3000:]
-            break
-        except subprocess.TimeoutExpired:
-            killed += kill(process)
-    return killed
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What passes leave, without times: equal, however often they were killed."""
@@ -259,18 +244,6 @@ def our_processes(paths: Paths) -> list[str]:
         except (psutil.Error, OSError):
             continue
     return [command for command in found if command]
-
-
-def locked(database: Path, seconds: float) -> Iterator[None]:
-    """Hold an exclusive lock on an SQLite file for some seconds, then let go."""
-    connection = sqlite3.connect(database, isolation_level=None)
-    connection.execute("BEGIN EXCLUSIVE")
-    try:
-        yield
-        time.sleep(seconds)
-    finally:
-        connection.execute("ROLLBACK")
-        connection.close()
 
 
 def copy_project(paths: Paths, folder: Path) -> Paths:

@@ -32,14 +32,20 @@ def encode(segments: np.ndarray, n: int) -> list[str]:
     order = np.argsort(flat[starts], kind="stable")  # by superpixel, and from top to bottom
     starts, ends = starts[order], ends[order]
     firsts = np.searchsorted(flat[starts], np.arange(n + 1))
-    return [_runs(starts[i:j], ends[i:j], flat.size) for i, j in pairwise(firsts.tolist())]
+    outside = starts - np.append(0, ends[:-1])
+    opening = firsts[:-1][firsts[:-1] < firsts[1:]]  # of superpixels that have pixels
+    outside[opening] = starts[opening]
+    words = list(map(str, np.column_stack([outside, ends - starts]).ravel().tolist()))
+    pieces = pairwise(firsts.tolist())
+    return [
+        _text(words[2 * i : 2 * j], flat.size - (int(ends[j - 1]) if j > i else 0))
+        for i, j in pieces
+    ]
 
 
-def _runs(starts: np.ndarray, ends: np.ndarray, size: int) -> str:
-    """Write what lies between turns from outside to inside and back; nothing after the last."""
-    turns = np.column_stack([starts, ends]).ravel()
-    runs = np.diff(turns, prepend=0, append=size)
-    return " ".join(map(str, (runs if runs[-1] else runs[:-1]).tolist()))
+def _text(words: list[str], left: int) -> str:
+    """Join runs with what is left outside behind them; nothing after the last."""
+    return " ".join([*words, str(left)] if left else words)
 
 
 def decode(text: str, side_px: int) -> np.ndarray:
