@@ -2,7 +2,7 @@
 
 The stages from the pictures to the split are the real ones; in place of all that follows stands one
 that makes a model with weights drawn from the split table. Intake, ledger, DVC, git, MLflow,
-registry and gate are the real ones too. `whole=True` keeps every stage.
+registry and gate are the real ones too.
 """
 
 import shutil
