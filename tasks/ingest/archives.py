@@ -1,11 +1,14 @@
 """Unpacking an archive that strangers made: member by member, with limits on everything.
 
 Never `extractall`: names are checked, links, devices and encrypted members refused, and bytes are
-counted as they come out, because sizes in an archive are claims. Zip, and tar with or without gzip.
+counted as they come out, because sizes in an archive are claims. Zip, and tar with or without gzip;
+other ways of packing are refused, for Python unpacks them in pieces of any size.
 """
 
 import errno
+import io
 import os
+import re
 import stat
 import tarfile
 import zipfile
@@ -19,7 +22,13 @@ from tasks.core.errors import DataError
 SUFFIXES: tuple[str, ...] = (".zip", ".tar", ".tar.gz", ".tgz")
 
 _CHUNK_BYTES = 1 << 20
+_HEAD_BYTES = 16 << 10  # more than headers, padding and a name add to a member
+_ENTRY_BYTES = 512  # of a member in the directory of a zip, more than names need on the average
+_ENTRY = b"PK\1\2"  # how each begins there
 _ENCRYPTED = 0x1
+_PACKED_BY = frozenset([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+_DRIVE = re.compile("[A-Za-z]:")
+_GZIP = b"\x1f\x8b"
 _TAR_NOTE_BYTES = 1 << 20  # tarfile holds a member's long names and notes in memory
 _TAR_NOTES = frozenset(
     [
@@ -62,6 +71,8 @@ class _Member(NamedTuple):
 def unpack(archive: Path, folder: Path, limits: Limits) -> int:
     """Unpack an archive, by its suffix.
 
+    A backslash in a name separates folders as a slash does: some tools of Windows write it so.
+
     Parameters
     ----------
     archive
@@ -86,7 +97,8 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> int:
     count = 0
     meter = _Meter(archive, limits)
     try:
-        for number, member in enumerate(members(archive), start=1):
+        _require_size(archive, limits)
+        for number, member in enumerate(members(archive, limits), start=1):
             if number > limits.files:
                 raise DataError(f"{archive}: more than {limits.files} files and folders")
             if member.is_folder:
@@ -97,8 +109,8 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> int:
             with member.open() as packed, target.open("xb") as handle:
                 _stream(packed, handle, meter)
     except (FileExistsError, NotADirectoryError) as error:
-        name = Path(error.filename).relative_to(folder)
-        raise DataError(f"{archive}: '{name}' is in it twice, or as file and as folder") from None
+        name = str(Path(error.filename).relative_to(folder))
+        raise DataError(f"{archive}: {name!r} is in it twice, or as file and as folder") from None
     except DataError:
         raise
     except OSError as error:
@@ -146,25 +158,60 @@ def _stream(packed: IO[bytes], handle: IO[bytes], meter: _Meter) -> None:
         handle.write(chunk)
 
 
-def _zip_members(archive: Path) -> Iterator[_Member]:
-    with zipfile.ZipFile(archive) as opened:
+def _require_size(archive: Path, limits: Limits) -> None:
+    """Refuse, before anything of it is read, what is larger than all that may come out of it."""
+    packed, most = archive.stat().st_size, limits.all_bytes + limits.files * _HEAD_BYTES
+    if packed > most:
+        raise DataError(
+            f"{archive}: has {packed} bytes, and no more than {limits.all_bytes} may come out of it"
+        )
+
+
+def _zip_members(archive: Path, limits: Limits) -> Iterator[_Member]:
+    with _BoundedZip(archive, limits) as handle, zipfile.ZipFile(handle) as opened:
         for member in opened.infolist():
+            name = member.filename.replace("\\", "/")
             if stat.S_ISLNK(member.external_attr >> 16) or member.flag_bits & _ENCRYPTED:
-                raise DataError(f"{archive}: member '{member.filename}' is a link or encrypted")
-            yield _Member(
-                member.filename, member.is_dir(), lambda member=member: opened.open(member)
-            )
+                raise DataError(f"{archive}: member {name!r} is a link or encrypted")
+            if member.compress_type not in _PACKED_BY:
+                raise DataError(f"{archive}: member {name!r} is not packed by deflate; pack it so")
+            yield _Member(name, name.endswith("/"), lambda member=member: opened.open(member))
 
 
-def _tar_members(archive: Path) -> Iterator[_Member]:
-    with tarfile.open(archive, "r|*", tarinfo=_BoundedInfo) as opened:
+class _BoundedZip(io.BufferedReader):
+    """A zip whose directory cannot fill the memory.
+
+    `zipfile` reads it in one piece, and makes an object of each entry, before it gives the first
+    member. No other piece that it reads is longer than a chunk.
+    """
+
+    def __init__(self, archive: Path, limits: Limits) -> None:
+        super().__init__(io.FileIO(archive))
+        self._archive = archive
+        self._files = limits.files
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as any file; raises DataError for a directory of more members than there may be."""
+        most = self._files
+        if size is not None and size > max(_CHUNK_BYTES, most * _ENTRY_BYTES):
+            told = f"its list of members has {size} bytes, too many for {most} files and folders"
+            raise DataError(f"{self._archive}: {told}")
+        content = super().read(size)
+        if len(content) > _CHUNK_BYTES and content.count(_ENTRY) > most:
+            raise DataError(f"{self._archive}: more than {most} files and folders")
+        return content
+
+
+def _tar_members(archive: Path, limits: Limits) -> Iterator[_Member]:
+    with archive.open("rb") as handle:
+        mode = "r|gz" if handle.read(len(_GZIP)) == _GZIP else "r|"
+    with tarfile.open(archive, mode, tarinfo=_BoundedInfo) as opened:
         while (member := opened.next()) is not None:
             opened.members.clear()  # else it holds every one of them until the end
             if not (member.isdir() or member.isreg()):
-                raise DataError(f"{archive}: member '{member.name}' is a link or no file")
-            yield _Member(
-                member.name, member.isdir(), lambda member=member: opened.extractfile(member)
-            )
+                raise DataError(f"{archive}: member {member.name!r} is a link or no file")
+            name = member.name.replace("\\", "/")
+            yield _Member(name, member.isdir(), lambda member=member: opened.extractfile(member))
 
 
 class _BoundedInfo(tarfile.TarInfo):
@@ -180,9 +227,9 @@ class _BoundedInfo(tarfile.TarInfo):
 
 def _checked_name(member: str, archive: Path) -> PurePosixPath:
     name = PurePosixPath(member)
-    plain = not name.is_absolute() and ".." not in name.parts and name.parts
-    if not plain or any(sign in member for sign in "\\:\0"):
-        raise DataError(f"{archive}: member '{member}' leads out of its folder")
+    if not name.parts or name.is_absolute() or ".." in name.parts or _DRIVE.match(member):
+        told = "leads out of its folder (it is absolute, has a drive letter, or `..`)"
+        raise DataError(f"{archive}: member {member!r} {told}")
     return name
 
 

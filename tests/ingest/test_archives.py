@@ -2,10 +2,13 @@
 
 import gzip
 import io
+import os
 import random
 import shutil
 import stat
+import struct
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,10 +64,34 @@ def test_files_come_out_as_they_went_in(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["a.zip", "a.tar"])
 @pytest.mark.parametrize(
-    "name", ["../out.jpg", "/etc/out.jpg", "a/../../out.jpg", "C:\\out.jpg", "a\\..\\out.jpg"]
+    "name",
+    [
+        *("../out.jpg", "/etc/out.jpg", "a/../../out.jpg", "a\\..\\out.jpg", "\\out.jpg"),
+        *("C:\\out.jpg", "C:/out.jpg", "c:out.jpg", "\\\\server\\out.jpg", "two\nlines/../x"),
+    ],
 )
 def test_members_that_lead_out_are_refused(tmp_path: Path, kind: str, name: str) -> None:
     assert "leads out" in refused(make(tmp_path / kind, {"fine.jpg": b"1", name: b"2"}))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_with_colons_and_the_separators_of_windows_are_taken(
+    tmp_path: Path, kind: str
+) -> None:
+    members = {"p1_10:30.png": b"1", "happy\\deep\\c.png": b"2"}
+    there = {"p1_10:30.png": b"1", "happy/deep/c.png": b"2"}
+    assert unpacked(make(tmp_path / kind, members)) == there
+
+
+def test_a_folder_of_a_zip_may_end_in_a_backslash(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.zip", {"happy\\": b"", "happy\\a.png": b"1"})
+    assert unpacked(path) == {"happy/a.png": b"1"}
+
+
+def test_a_name_that_no_text_file_could_hold_is_said_all_the_same(tmp_path: Path) -> None:
+    for name, said in ((os.fsdecode(b"../caf\xe9"), r"caf\udce9' leads out"), ("\xe4\0b", "null")):
+        told = refused(make(tmp_path / "a.tar", {name: b"1"}))
+        assert said in told and told.encode("utf-8")
 
 
 def test_links_and_devices_are_refused(tmp_path: Path) -> None:
@@ -104,6 +131,58 @@ def test_folders_count_too(tmp_path: Path, kind: str) -> None:
     path = Path(shutil.make_archive(str(tmp_path / "a"), suffix, tmp_path / "packed"))
     shutil.rmtree(tmp_path / "packed")
     assert "more than 10 files and folders" in refused(path, Limits(10, 1, 1, 100.0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_archive_larger_than_all_that_may_come_out_is_not_read(
+    tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / kind).write_bytes(bytes(20_000))
+    told = refused(tmp_path / kind, Limits(1, 9, 10, 9))
+    assert "has 20000 bytes, and no more than 10 may come out of it" in told
+
+
+def crowded(path: Path, members: int) -> int:
+    """Write a zip that says it has one member and lists very many; returns its list's length."""
+    whole = make(path, {"a.png": b""}).read_bytes()
+    start, end = whole.index(b"PK\1\2"), whole.index(b"PK\5\6")
+    entries = whole[start:end] * members
+    record = whole[end : end + 12] + struct.pack("<L", len(entries)) + whole[end + 16 :]
+    path.write_bytes(whole[:start] + entries + record)
+    return len(entries)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "said", "held"),
+    [(50_000, "more than 50000 files", 2), (1_000, "too many for 1000 files", 0)],
+)
+def test_members_of_a_zip_do_not_gather_in_memory(
+    tmp_path: Path, allowed: int, said: str, held: int
+) -> None:
+    length = crowded(tmp_path / "a.zip", 100_000)
+    tracemalloc.start()
+    try:
+        assert said in refused(tmp_path / "a.zip", Limits(allowed, 1 << 30, 1 << 30, 100.0))
+        assert tracemalloc.get_traced_memory()[1] < held * length + 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_zip_of_as_many_members_as_there_may_be_comes_out(tmp_path: Path) -> None:
+    members = {f"{number:0200}": b"" for number in range(4_500)}  # its list is beyond a chunk
+    path = make(tmp_path / "a.zip", members)
+    assert unpacked(path, Limits(4_500, 1, 1, 1.0)) == members
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_python_unpacks_in_one_piece_is_refused(tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as opened:
+        opened.writestr("a.png", bytes(1 << 20))
+    assert "'a.png' is not packed by deflate" in refused(tmp_path / "a.zip")
+    (tmp_path / "a.zip").unlink()
+    with tarfile.open(tmp_path / "a.tar", "w:bz2" if method == zipfile.ZIP_BZIP2 else "w:xz"):
+        pass
+    assert "is damaged or no archive" in refused(tmp_path / "a.tar")
 
 
 def test_members_of_a_tar_do_not_gather_in_memory(
