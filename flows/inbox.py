@@ -29,8 +29,9 @@ from tasks.ingest.inbox.found import (
     stamp_of,
     stamps_of,
 )
-from tasks.ingest.inbox.moves import move, opened, remove_reason, remove_sources
+from tasks.ingest.inbox.moves import move, opened, remove_sources
 from tasks.ingest.inbox.reading import BatchReading, HowToRead, read_batch
+from tasks.ingest.inbox.reasons import remove_reason
 from tasks.ingest.inbox.repeats import Repeats, find_repeats
 from tasks.ingest.inbox.settings import Params
 from tasks.ingest.label import shown
@@ -90,7 +91,7 @@ class Inbox:
 
     def _verify_and_accept(self, found: Found, batch: str) -> Taken:
         if found.kind == "link":
-            raise RefusedError(["it is a link; put the folder itself into the inbox"])
+            raise RefusedError(["it is a link; put what it leads to into the inbox"])
         if found.kind == "folder":
             remove_reason(found.path)
         before = look_at(found, self.params)

@@ -18,22 +18,18 @@ from tasks.ingest.inbox.links import copy_linked
 from tasks.ingest.inbox.moves import (
     move,
     quarantine,
-    reason_text,
     remove_leftovers,
     remove_sources,
     staged_for,
 )
 from tasks.ingest.inbox.reading import digest_of
+from tasks.ingest.inbox.reasons import reason_text, write_reason
 from tasks.ingest.intake import remove_leftovers as remove_incoming
 from tasks.ingest.label import shown
 
 STUCK = "cannot be moved to"  # said of a step that stays open
 
 _NAME_LENGTH = 80
-_ADVICE = (
-    "Mend what is named above and put the folder into data/inbox again (this file may stay in it), "
-    "with `_READY` written last; or leave it here. Nothing in it was changed."
-)
 
 
 @dataclass(frozen=True)
@@ -145,8 +141,8 @@ def finish(paths: Paths, ledger: Ledger, step: Event, sources: Sequence[Path]) -
     if step.kind == "withdrawing":
         for source in sources:  # while DVC still tracks it
             copy_linked(source, cache_of(paths))
-    text = reason_text(batch, _facts(step), step.detail["reasons"], _ADVICE)
-    quarantine(sources, place, text)
+    quarantine(sources, place)
+    write_reason(place, reason_text(batch, _facts(step), step.detail["reasons"], place))
     ledger.decide(batch, "withdrawn" if step.kind == "withdrawing" else "quarantined")
 
 

@@ -341,6 +341,107 @@ def test_a_link_to_a_folder_elsewhere_is_not_followed(paths: Paths) -> None:
     before = tree(elsewhere)
     assert take(paths)["link"].state == "quarantined"
     assert (paths.quarantine / "link/link").is_symlink() and tree(elsewhere) == before
+    assert "Put what `link` leads to into data/inbox itself" in reason(paths, "link")
+
+
+@pytest.mark.parametrize("mark", ["x.zip._READY", "x.zip_READY"])
+@pytest.mark.parametrize("leads_to", ["archive", "folder", "nothing"])
+def test_a_link_in_place_of_an_archive_is_not_followed(
+    paths: Paths, mark: str, leads_to: str
+) -> None:
+    elsewhere = paths.root / "elsewhere"
+    elsewhere.mkdir()
+    if leads_to == "archive":
+        send_archive(paths, "x.zip", files_of(1)).rename(elsewhere / "x.zip")
+        (paths.inbox / "x.zip._READY").unlink()
+    if leads_to == "folder":
+        send(paths, "x", files_of(1), mark=None).rename(elsewhere / "x.zip")
+    (paths.inbox / "x.zip").symlink_to(elsewhere / "x.zip")
+    assert take(paths)["x.zip"].state == "not_ready"
+    (paths.inbox / mark).touch()
+    before = tree(elsewhere)
+    assert take(paths)["x"].state == "quarantined" and not any(paths.inbox.iterdir())
+    assert sorted(os.listdir(paths.quarantine / "x")) == ["REASON.md", "x.zip", mark]
+    assert (paths.quarantine / "x/x.zip").is_symlink() and tree(elsewhere) == before
+    told = reason(paths, "x")
+    assert "- it is a link" in told and "Put what `x.zip` leads to into data/inbox" in told
+
+
+def test_a_folder_that_may_not_be_opened_keeps_no_other_batch_out(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = send(paths, "closed", files_of(1))
+    send(paths, "open", files_of(2))
+    whole = Path.is_file
+
+    def is_file(path: Path) -> bool:
+        if path.parent == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return whole(path)
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    taken = take(paths)
+    assert [taken["closed"].state, taken["open"].state] == ["not_ready", "accepted"]
+    assert "cannot be opened (Permission denied)" in taken["closed"].detail
+
+
+def what_to_do(paths: Paths, batch: str) -> str:
+    """The advice of a REASON.md, which the tests below follow."""
+    return reason(paths, batch).partition("## What to do\n\n")[2]
+
+
+def test_a_folder_is_given_again_as_its_reasons_say(paths: Paths) -> None:
+    files = files_of(1)
+    send(paths, "a", {**files, "x.png": b"no picture"})
+    assert take(paths)["a"].state == "quarantined"
+    place, told = paths.quarantine / "a", what_to_do(paths, "a")
+    assert "put this folder into data/inbox again (this file may stay in it)" in told
+    assert "with `_READY` written last" in told
+    (place / "x.png").unlink()  # mended
+    (place / "_READY").unlink()
+    place.rename(paths.inbox / "a")
+    assert take(paths)["a"].state == "not_ready"
+    (paths.inbox / "a/_READY").touch()
+    assert take(paths)["a"].state == "accepted"
+    assert set(tree(paths.raw / "arrived/a")) == {*files, "_READY"}
+    assert state_of(paths) == {"a": "accepted"} and not any(paths.quarantine.iterdir())
+
+
+@pytest.mark.parametrize("mark", ["._READY", "_READY"])
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz"])
+def test_an_archive_is_given_again_as_its_reasons_say(paths: Paths, name: str, mark: str) -> None:
+    files = files_of(1)
+    archive = send_archive(paths, name, {**files, "x.png": b"no picture"})
+    archive.with_name(f"{name}._READY").rename(archive.with_name(name + mark))
+    assert take(paths)["a"].state == "quarantined"
+    told = what_to_do(paths, "a")
+    assert f"unpack `{name}`, mend it, and pack it again. Put that into data/inbox" in told
+    assert f"with `{name}{mark}` beside it written last, and remove this folder" in told
+    send_archive(paths, name, files)  # mended
+    (paths.inbox / f"{name}._READY").unlink()
+    assert take(paths)[name].state == "not_ready"
+    (paths.inbox / f"{name}{mark}").touch()
+    shutil.rmtree(paths.quarantine / "a")
+    assert take(paths)["a"].state == "accepted" and state_of(paths) == {"a": "accepted"}
+    assert set(tree(paths.raw / "arrived/a")) == {*files, "_READY"}
+
+
+def test_a_folder_of_the_quarantine_may_come_again_as_an_archive(paths: Paths) -> None:
+    files = files_of(1)
+    send(paths, "a", {**files, "x.png": b"no picture"})
+    take(paths)
+    given = {**files, "REASON.md": reason(paths, "a").encode(), "_READY": b""}
+    send_archive(paths, "a.zip", given, inner="a")  # and nobody has removed the folder
+    assert take(paths)["a.2"].state == "accepted"
+    assert set(tree(paths.raw / "arrived/a.2")) == {*files, "_READY"}
+
+
+def test_reasons_of_a_batch_whose_folder_was_missing_promise_none(paths: Paths) -> None:
+    send(paths, "a", files_of(1))
+    take(paths)
+    shutil.rmtree(paths.raw / "arrived/a")
+    withdraw(paths, "a", "no consent", "")
+    assert what_to_do(paths, "a").startswith("Nothing of it is left here")
 
 
 def in_the_middle(monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], object]) -> None:

@@ -42,6 +42,8 @@ def fill(paths: Paths) -> None:
     send(paths, "good", files_of(2))
     send_archive(paths, "packed.zip", files_of(3))
     send_archive(paths, "torn.zip", files_of(4)).write_bytes(b"torn")
+    (paths.inbox / "linked.zip").symlink_to(paths.root / "elsewhere.zip")
+    (paths.inbox / "linked.zip._READY").touch()
 
 
 def counted(step: Callable[..., Any], left: list[int]) -> Callable[..., Any]:
@@ -97,12 +99,14 @@ def outcome(paths: Paths) -> dict[str, object]:
     ledger = Ledger(paths.ledger)
     table = ledger.batches().drop(columns=["received_at", "decided_at"]).sort_values("batch")
     names = [str(path.relative_to(paths.root)) for path in paths.at("data").rglob(".*")]
+    links = [path for path in paths.at("data").rglob("*") if path.is_symlink()]
     return {
         **trees,
         "batches": table.astype("str").to_dict("records"),
         "pictures": ledger.pictures().sort_values("path").to_dict("records"),
         "untracked": ledger.untracked()["batch"].tolist(),
         "hidden": names,
+        "links": sorted(str(path.relative_to(paths.root)) for path in links),
     }
 
 
@@ -122,6 +126,7 @@ def test_a_killed_intake_is_finished_by_the_next_one(
     assert state_of(paths) == {
         "bad": "quarantined",
         "good": "accepted",
+        "linked": "quarantined",
         "packed": "accepted",
         "torn": "quarantined",
     }

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,7 +31,7 @@ class Found:
     Attributes
     ----------
     path
-        The folder or archive.
+        The folder or archive, or the link to one.
     mark
         Where its `_READY` is: in the folder, or beside the archive.
     kind
@@ -48,33 +48,49 @@ class Found:
     @property
     def sources(self) -> list[Path]:
         """Everything in the inbox that belongs to the batch, the batch itself first."""
-        return [self.path, self.mark] if self.kind == "archive" else [self.path]
+        return [self.path, self.mark] if self._marked_beside else [self.path]
 
     @property
     def name(self) -> str:
         """The name that the sender gave, without an archive's suffix."""
         name = self.path.name
-        if self.kind == "archive":
-            name = name[: -len(_suffix(name))]
-        return name
+        return name[: -len(_suffix(name))] if self._marked_beside else name
+
+    @property
+    def _marked_beside(self) -> bool:
+        """Whether it is an archive, or a link that was given as one."""
+        return self.kind != "other" and self.mark.parent == self.path.parent
 
 
 def found_at(path: Path) -> Found | None:
     """Look at one entry of the inbox; None where it is not there."""
     try:
-        mode = path.lstat().st_mode
+        return _found(path, path.lstat().st_mode)
     except FileNotFoundError:
         return None
+    except PermissionError as error:  # one folder that others may not read stops no other batch
+        return Found(path, path, "other", f"cannot be opened ({error.strerror})")
+
+
+def _found(path: Path, mode: int) -> Found:
+    inside = path / READY
+    beside = [path.with_name(path.name + end) for end in (f".{READY}", READY)]
+    if not _suffix(path.name):
+        beside = []
     if stat.S_ISDIR(mode):
-        mark = path / READY
-        return Found(path, mark, "folder", "" if mark.is_file() else f"no {READY} in it yet")
-    if stat.S_ISREG(mode) and _suffix(path.name):
-        beside = [path.with_name(path.name + end) for end in (f".{READY}", READY)]
-        mark = next((mark for mark in beside if mark.is_file()), beside[0])
+        return Found(path, inside, "folder", "" if inside.is_file() else f"no {READY} in it yet")
+    if stat.S_ISREG(mode) and beside:
+        mark = _one_there(beside)
         return Found(path, mark, "archive", "" if mark.is_file() else f"no {mark.name} beside it")
     if stat.S_ISLNK(mode):
-        return Found(path, path / READY, "link", "" if (path / READY).exists() else "is a link")
+        mark = _one_there([*beside, inside])
+        return Found(path, mark, "link", "" if mark.is_file() else "is a link")
     return Found(path, path, "other", f"is no folder and no archive ({', '.join(SUFFIXES)})")
+
+
+def _one_there(marks: Sequence[Path]) -> Path:
+    """Return the first of these marks that is there, or else the first: how it should be called."""
+    return next((mark for mark in marks if mark.is_file()), marks[0])
 
 
 def find_batches(inbox: Path) -> list[Found]:
@@ -160,7 +176,7 @@ def stamps_of(folder: Path, params: Params) -> dict[str, Stamp]:
 def stamp_of(found: Found) -> str:
     """Name this delivery for good: another one under the same name has another stamp."""
     try:
-        status = (found.path if found.kind == "archive" else found.mark).lstat()
+        status = (found.mark if found.kind == "folder" else found.path).lstat()
     except OSError:
         return ""
     return f"{status.st_ino}-{status.st_mtime_ns}"

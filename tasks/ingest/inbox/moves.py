@@ -6,25 +6,21 @@ target, which the one rename then makes the batch.
 
 import os
 import shutil
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tasks.core.errors import DataError
-from tasks.core.files import write_text
 from tasks.core.labels import EMOTION_WORDS
 from tasks.ingest.archives import Limits, unpack
 from tasks.ingest.inbox.faults import ChangedError, RefusedError
 from tasks.ingest.inbox.found import DONE, Found
-from tasks.ingest.inbox.reading import REASON
+from tasks.ingest.inbox.reasons import remove_reason
 from tasks.ingest.inbox.settings import Params
 from tasks.ingest.intake import INCOMING
 from tasks.ingest.label import shown
 from tasks.ingest.sources import READY
 
-_REASON_HEAD = "# Not part of the data: "
-_OF_SENDER = "REASON.sender.md"  # a file of the sender's that has the name of ours
 _RATIO = 100.0  # bytes out of an archive a byte of it; pictures hardly pack at all
 _MB = 1_000_000
 
@@ -66,6 +62,7 @@ def opened(found: Found, raw: Path, params: Params) -> Iterator[Path]:
             folder.mkdir()
             _unpack(found, folder, params)
             shutil.copyfile(found.mark, folder / READY)
+            remove_reason(folder)  # where a person packed what came out of the quarantine
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -92,18 +89,16 @@ def remove_sources(sources: Sequence[Path]) -> None:
             source.unlink(missing_ok=True)
 
 
-def quarantine(sources: Sequence[Path], place: Path, reason: str) -> None:
-    """Move a batch to quarantine and lay its reasons beside it; may be called again at any step.
+def quarantine(sources: Sequence[Path], place: Path) -> None:
+    """Move a batch to quarantine; may be called again at any step.
 
     Parameters
     ----------
     sources
         A batch's folder alone, or the files that belong to it; empty where all were moved before,
-        or none is there: then the reasons stand alone.
+        or none is there: then the folder is empty.
     place
         Its folder in the quarantine.
-    reason
-        The text of REASON.md.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     if not place.exists():
@@ -111,22 +106,11 @@ def quarantine(sources: Sequence[Path], place: Path, reason: str) -> None:
         _gather(sources, staged)
         staged.mkdir(exist_ok=True)
         move(staged, place)
-    for torn in place.glob(f".{Path(REASON).stem}.[0-9]*.md"):  # of one killed while writing
-        torn.unlink()
-    if os.path.lexists(place / REASON) and not _is_ours(place / REASON):
-        os.rename(place / REASON, _free(place / _OF_SENDER))
-    write_text(place / REASON, reason)
 
 
 def staged_for(place: Path) -> Path:
     """Return the folder where a batch is put together before it becomes `place`."""
     return place.with_name(f"{INCOMING}{place.name}")
-
-
-def remove_reason(folder: Path) -> None:
-    """Remove the reasons that we wrote, where a person puts a batch back into the inbox."""
-    if _is_ours(folder / REASON):
-        (folder / REASON).unlink()
 
 
 def remove_leftovers(inbox: Path) -> list[Path]:
@@ -135,42 +119,6 @@ def remove_leftovers(inbox: Path) -> list[Path]:
     for path in leftovers:
         shutil.rmtree(path, ignore_errors=True)
     return leftovers
-
-
-def reason_text(batch: str, facts: Sequence[str], reasons: Sequence[str], advice: str) -> str:
-    """Return the text of a REASON.md.
-
-    Parameters
-    ----------
-    batch
-        The batch's name.
-    facts
-        What was given, a line each.
-    reasons
-        Why it is here, a line each.
-    advice
-        What to do, a paragraph.
-    """
-    lines = [f"{_REASON_HEAD}{batch}", "", *(f"- {fact}" for fact in facts), "", "## Why", ""]
-    lines += [f"- {reason}" for reason in reasons]
-    return "\n".join([*lines, "", "## What to do", "", advice, ""])
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        if not stat.S_ISREG(path.lstat().st_mode):  # to open a pipe would never end
-            return False
-        with path.open(encoding="utf-8", errors="replace") as handle:
-            return handle.read(len(_REASON_HEAD)) == _REASON_HEAD
-    except OSError:
-        return False
-
-
-def _free(path: Path) -> Path:
-    number, free = 2, path
-    while os.path.lexists(free):
-        number, free = number + 1, path.with_stem(f"{path.stem}.{number}")
-    return free
 
 
 def _gather(sources: Sequence[Path], staged: Path) -> None:

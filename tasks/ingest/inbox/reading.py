@@ -26,8 +26,6 @@ from tasks.ingest.manifest import Bands, manifest_table
 from tasks.ingest.pictures import make_rows
 from tasks.ingest.sources import READY, Reject, read_folder
 
-REASON = "REASON.md"  # what a quarantined batch holds beside its own files
-
 _NOT_TAKEN = frozenset(
     ["outside_link", "linked_folder", "broken_link", "not_a_file", "not_utf8_name", "unreadable"]
 )
