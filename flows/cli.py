@@ -153,8 +153,8 @@ def intake(
     """Check new pictures and make them part of data/raw, tracked by DVC.
 
     Without SOURCE: every batch in data/inbox that is ready; one that cannot be taken in goes to
-    data/quarantine, with its reasons. With SOURCE: a whole data set, which is copied, all or
-    nothing.
+    data/quarantine, with its reasons, which is no failure of the command. With SOURCE: a whole
+    data set, which is copied, all or nothing.
 
     Example: affectgap intake
 

@@ -13,8 +13,7 @@ import pandas as pd
 
 from flows.inbox_steps import Taken, cache_of, finish, free_name, undo
 from tasks.check.params import Params as CheckParams
-from tasks.core.errors import AffectGapError, ParamsError
-from tasks.core.labels import DRAWN_DATASET
+from tasks.core.errors import AffectGapError
 from tasks.core.ledger import Arrival, Ledger
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
@@ -33,7 +32,7 @@ from tasks.ingest.inbox.moves import move, opened, remove_sources
 from tasks.ingest.inbox.reading import BatchReading, HowToRead, read_batch
 from tasks.ingest.inbox.reasons import remove_reason
 from tasks.ingest.inbox.repeats import Repeats, find_repeats
-from tasks.ingest.inbox.settings import Params
+from tasks.ingest.inbox.settings import Params, require_taker, takers_of
 from tasks.ingest.label import shown
 from tasks.ingest.manifest import manifest_table
 from tasks.ingest.stage import KEPT
@@ -49,12 +48,18 @@ class Inbox:
     ----------
     paths
         The project's paths.
+
+    Raises
+    ------
+    ParamsError
+        One line, where params.yaml would keep out batches that are not to blame.
     """
 
     def __init__(self, paths: Paths) -> None:
         self.paths = paths
         self.params = load_section(paths.params, "intake", Params)
         self.ingest = load_section(paths.params, "ingest", IngestParams)
+        require_taker(self.params, self.ingest.datasets, paths.params)
         self.check = load_section(paths.params, "check", CheckParams)
         self.ledger = Ledger(paths.ledger)
         self._waiting: dict[str, pd.DataFrame] = {}  # rows of batches that `ingest` has not read
@@ -110,15 +115,11 @@ class Inbox:
     def how_to_read(self, dataset: str) -> HowToRead:
         """Return how the files of a data set are read.
 
-        Raises RefusedError for one that takes no batches; ParamsError where it is params.yaml that
-        names it, for then no batch is to blame.
+        Raises RefusedError for one that takes no batches.
         """
-        # The drawn cohort is made by its stage.
-        takers = sorted(set(self.ingest.datasets) - {DRAWN_DATASET})
+        takers = takers_of(self.ingest.datasets)
         if dataset not in takers:
-            told = f"takes no batches (ingest.datasets has {', '.join(takers) or 'none that does'})"
-            if dataset == self.params.dataset:
-                raise ParamsError(f"{self.paths.params}: intake.dataset '{dataset}' {told}")
+            told = f"takes no batches (ingest.datasets has {', '.join(takers)})"
             raise RefusedError([f"data set '{dataset}' {told}"])
         ingest = self.ingest
         adapter = ingest.datasets[dataset].adapter

@@ -4,7 +4,8 @@ What is given becomes part of data/raw once, or goes to data/quarantine with its
 it, and the ledger knows of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,7 @@ from flows.inbox_steps import (
     track,
     what_is_there,
 )
-from tasks.core.errors import DataError, UserError
+from tasks.core.errors import AffectGapError, DataError, UserError
 from tasks.core.ledger import Arrival, Ledger
 from tasks.core.locks import alone
 from tasks.core.params import load_section
@@ -61,24 +62,40 @@ def take_in_inbox(paths: Paths, say: Callable[[str], None]) -> list[Taken]:
     ------
     UserError
         Where another command is at work here.
+    AffectGapError
+        Where a batch cannot be taken in and none is to blame (params.yaml, the ledger, DVC). What
+        was moved until then is tracked, now or by the next call.
     """
     from flows.inbox import Inbox
     from tasks.ingest.inbox.found import find_batches
 
     with alone(paths.at(_LOCK), f"{paths.root}: {_BUSY}"):
-        inbox = Inbox(paths)
-        before = set(_accepted(inbox.ledger)["batch"])
-        inbox_steps.mend(paths, say)
-        mended = _accepted(inbox.ledger)
+        ledger = Ledger(paths.ledger)
+        before = set(_accepted(ledger)["batch"])
+        inbox_steps.mend(paths, say)  # first: it needs nothing of params.yaml
+        mended = _accepted(ledger)
         taken = [
             Taken(row.batch, row.dataset, "accepted", "an intake was killed here", row.n_pictures)
             for row in mended[~mended["batch"].isin(before)].itertuples()
         ]
-        for found in find_batches(paths.inbox):
-            taken.append(inbox.take(found))
-            say(str(taken[-1]))
-        track(paths, inbox.ledger)
+        inbox = Inbox(paths)
+        with _tracked_at_the_end(paths, ledger):
+            for found in find_batches(paths.inbox):
+                taken.append(inbox.take(found))
+                say(str(taken[-1]))
     return taken
+
+
+@contextmanager
+def _tracked_at_the_end(paths: Paths, ledger: Ledger) -> Iterator[None]:
+    """Have DVC track what was moved, also where a later batch ended it all."""
+    try:
+        yield
+    except Exception:
+        with suppress(AffectGapError, OSError):  # what is told is the first failure
+            track(paths, ledger)
+        raise
+    track(paths, ledger)
 
 
 def mend(paths: Paths, say: Callable[[str], None]) -> list[str]:

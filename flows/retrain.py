@@ -73,11 +73,15 @@ def check_params(paths: Paths) -> None:
     from tasks.drift.settings import Params as DriftParams
     from tasks.gate.settings import Params as PromoteParams
     from tasks.ingest.inbox.settings import Params as IntakeParams
+    from tasks.ingest.inbox.settings import require_taker
+    from tasks.ingest.stage import Params as IngestParams
 
     load_section(paths.params, "retrain", policy.Params)
     load_section(paths.params, "promote", PromoteParams)
     load_section(paths.params, "drift", DriftParams)
-    load_section(paths.params, "intake", IntakeParams)
+    intake = load_section(paths.params, "intake", IntakeParams)
+    ingest = load_section(paths.params, "ingest", IngestParams)
+    require_taker(intake, ingest.datasets, paths.params)
 
 
 class _Pass:

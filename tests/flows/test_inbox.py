@@ -9,6 +9,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -32,7 +33,7 @@ from flows.doctor_state import half_taken_in
 from flows.intake import withdraw
 from tasks.check import batch as checks
 from tasks.core.errors import AffectGapError, DataError, ParamsError, UserError
-from tasks.core.ledger import Ledger
+from tasks.core.ledger import Arrival, Ledger
 from tasks.core.locks import alone
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
@@ -653,13 +654,51 @@ def test_an_inbox_that_is_not_there_and_one_at_work(paths: Paths) -> None:
 
 
 def test_params_that_would_refuse_every_batch_move_none(paths: Paths) -> None:
-    send(paths, "a", files_of(1))
+    send(paths, "a", {**files_of(1), "x.png": b"no picture"})
     send(paths, "named", files_of(2), mark="dataset: arrived")
-    text = paths.params.read_text().replace("  dataset: arrived", "  dataset: nowhere")
-    paths.params.write_text(text)
-    with pytest.raises(ParamsError, match=r"intake\.dataset 'nowhere' takes no batches"):
+    send(paths, "z", files_of(3))
+    text, before = paths.params.read_text(), tree(paths.inbox)
+    paths.params.write_text(text.replace("  dataset: arrived", "  dataset: nowhere"))
+    said = r"intake\.dataset 'nowhere' .* one of ingest\.datasets \(arrived\)"
+    with pytest.raises(ParamsError, match=said):
         take(paths)
-    assert (paths.inbox / "a/_READY").is_file() and not paths.quarantine.exists()
+    assert tree(paths.inbox) == before and not paths.quarantine.exists() and not paths.raw.exists()
+    assert not paths.ledger.exists()
+
+
+def test_what_was_moved_before_a_failure_is_tracked(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the same look; where DVC cannot either (a full disk), in the next, whatever params say."""
+    seen: list[str] = []
+    room = [True, False]
+    whole = Ledger.begin
+
+    def add(paths: Paths, dataset: str) -> None:
+        if not (room.pop(0) if room else True):
+            raise AffectGapError("DVC: no space left on device")
+        seen.append(dataset)
+
+    def begin(ledger: Ledger, arrival: Arrival, *more: Any) -> None:
+        if arrival.batch == "full":
+            raise DataError("the ledger: no space left on device")
+        whole(ledger, arrival, *more)
+
+    monkeypatch.setattr(inbox_steps, "add_to_dvc", add)
+    monkeypatch.setattr(Ledger, "begin", begin)
+    ledger = Ledger(paths.ledger)
+    for batch, left, tracked in (("a", [], 1), ("b", ["b"], 1)):
+        send(paths, batch, files_of(ord(batch)))
+        send(paths, "full", files_of(2))
+        with pytest.raises(DataError, match="the ledger: no space"):
+            take(paths)
+        assert state_of(paths)[batch] == "accepted" and (paths.inbox / "full/_READY").is_file()
+        assert ledger.untracked()["batch"].tolist() == left and len(seen) == tracked
+    text = paths.params.read_text()
+    paths.params.write_text(text.replace("  dataset: arrived", "  dataset: nowhere"))
+    with pytest.raises(ParamsError):
+        take(paths)
+    assert ledger.untracked().empty and seen == ["arrived", "arrived"]
 
 
 def test_a_ledger_that_cannot_be_read_stops_in_one_line(paths: Paths) -> None:

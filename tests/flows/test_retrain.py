@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -128,6 +129,16 @@ def test_what_only_the_end_of_a_pass_needs_is_read_before_it_begins(world, secti
     assert world.passes == [] and world.reasons == []
 
 
+@pytest.mark.parametrize("dataset", ["nowhere", "drawn"])
+def test_a_data_set_that_takes_no_batches_is_said_before_a_pass_begins(world, dataset):
+    text = world.paths.params.read_text()
+    world.paths.params.write_text(text.replace("  dataset: arrived", f"  dataset: {dataset}"))
+    said = f"intake.dataset '{dataset}' takes no batches; it must be one of ingest.datasets (arr"
+    with pytest.raises(ParamsError, match=re.escape(said)):
+        world.go(now=True)
+    assert world.passes == [] and world.reasons == []
+
+
 def test_asked_for_it_trains_whatever_the_policy_says(world):
     world.go()
     world.go(now=True)
@@ -167,7 +178,8 @@ def test_a_batch_that_comes_back_is_compared_anew(world, monkeypatch):
 
 def test_a_whole_data_set_that_came_twice_is_trained_once_and_not_compared(world):
     text = world.paths.params.read_text()
-    world.paths.params.write_text(text.replace("    arrived:", "    mine:", 1))
+    text = text.replace("    arrived:", "    mine:", 1)
+    world.paths.params.write_text(text.replace("  dataset: arrived", "  dataset: mine"))
     for name in ("mine", "mine.2"):
         world.arrive(name, people=20, each=20, dataset="mine", place="data/raw/mine")
         if name == "mine":
