@@ -14,14 +14,16 @@ from flows import policy
 from flows.dvc_graph import mend_after_a_crash
 from flows.failures import Failures
 from flows.mending import if_alone
+from flows.stores import told_as_away
 from flows.unfinished import finish_promotion
-from tasks.core.errors import AffectGapError, UserError
+from tasks.core.errors import AffectGapError, ParamsError, UserError
 from tasks.core.ledger import Ledger
 from tasks.core.locks import alone
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
 
 ASKED = "asked for (--now)"
+INBOX = "the inbox"  # trigger of a pass that ended before it trained
 TRAINED, WAITED = "trained", "waiting"  # states of a pass that trained
 NOTHING_TO_DO = "nothing_to_do"
 _AT_WORK = "at work here"  # what every command says that finds another one
@@ -60,12 +62,8 @@ def retrain(
     AffectGapError
         With the failing step's own line.
     """
-    check_params(paths)
     with alone_here(paths):
-        ledger = Ledger(paths.ledger)
-        for number in ledger.close_dead_passes(alone=True):
-            _say(console, [f"closed: pass {number}, which died"])
-        return _Pass(paths, ledger, console, quiet).carry_out(now, scheduled)
+        return _Pass(paths, Ledger(paths.ledger), console, quiet).carry_out(now, scheduled)
 
 
 def check_params(paths: Paths) -> None:
@@ -93,11 +91,23 @@ class _Pass:
         self.console = console
         self.quiet = quiet
         self.failures = Failures(paths)
+        self.failures_before = Failures(paths, before_training=True)
 
     def carry_out(self, now: bool, scheduled: bool) -> list[str]:
         """See `retrain`."""
+        if scheduled and (held := self.failures_before.held_back(datetime.now(UTC))):
+            return [held]
+        with self._failing_before_training(scheduled):
+            reason, lines = self._look(now, scheduled)
+        return self._train(reason, scheduled) if reason else lines
+
+    def _look(self, now: bool, scheduled: bool) -> tuple[str, list[str]]:
+        """Take in the inbox; return the reason to train, or "" and the lines that say why not."""
         from flows.intake import take_in_inbox
 
+        check_params(self.paths)
+        for number in self.ledger.close_dead_passes(alone=True):
+            _say(self.console, [f"closed: pass {number}, which died"])
         mended = self._mend()
         ended, asked = self._last_pass()
         taken = take_in_inbox(self.paths, lambda line: _say(self.console, [line]))
@@ -106,16 +116,33 @@ class _Pass:
         asked_again = ended == "died" and asked == ASKED
         reason = ASKED if now or asked_again else why_due(self.paths, self.ledger)
         if reason and scheduled and (held := self.failures.held_back(datetime.now(UTC))):
-            return [held]
+            return "", [held]
         if not reason:
             line = f"training: {what_is_missing(self.paths, self.ledger)}"
             if moved:
-                number = self.ledger.start_pass("the inbox")
-                self.ledger.end_pass(number, NOTHING_TO_DO, line, None)
-            return [line]
+                self.ledger.end_pass(self.ledger.start_pass(INBOX), NOTHING_TO_DO, line, None)
+            return "", [line]
         if not mended and not self._mend():
             raise BusyError(f"{self.paths.root}: a run or a study is {_AT_WORK}")
-        return self._train(reason, scheduled)
+        return reason, []
+
+    @contextmanager
+    def _failing_before_training(self, scheduled: bool) -> Iterator[None]:
+        """Write down what a pass failed of before it trained: once, however often it is tried."""
+        try:
+            yield
+        except Exception as error:
+            told = _in_a_line(error)
+            if _is_busy(error):
+                raise BusyError(told) from None
+            with self._told_where_it_fails("a pass that failed could not be written down"):
+                new = self.failures_before.remember(error, told, datetime.now(UTC))
+                if new and not isinstance(error, ParamsError):  # a mistake there begins no pass
+                    self.ledger.end_pass(self.ledger.start_pass(INBOX), "failed", told, None)
+            if scheduled and isinstance(error, OSError):  # the command line says it by itself
+                raise AffectGapError(told) from error
+            raise
+        self.failures_before.forget()
 
     def _mend(self) -> bool:
         """End what a crash left, before anything is judged against what is in use.
@@ -134,20 +161,21 @@ class _Pass:
 
         _say(self.console, [f"training: {reason}"])
         number = self.ledger.start_pass(reason)
+        not_closed = f"pass {number} could not be closed"
         try:
             done = train_and_judge(self.paths, number, reason, self.console, self.quiet)
         except Exception as error:
-            told, *_ = str(error).strip().splitlines() or [type(error).__name__]
+            told = _in_a_line(error)
             if _is_busy(error):  # it comes again by itself: no failure
-                with self._told_where_it_fails(number):
+                with self._told_where_it_fails(not_closed):
                     self.ledger.end_pass(number, NOTHING_TO_DO, told, None)
                 raise BusyError(told) from None
-            with self._told_where_it_fails(number):
+            with self._told_where_it_fails(not_closed):
                 self.ledger.end_pass(number, "failed", told, None)
                 self.failures.remember(error, told, datetime.now(UTC))
             raise
         except BaseException as error:  # Ctrl-C, SIGTERM
-            with self._told_where_it_fails(number):
+            with self._told_where_it_fails(not_closed):
                 self.ledger.end_pass(number, "died", "it was stopped", None)
             if scheduled or isinstance(error, KeyboardInterrupt):
                 raise  # Prefect, or the command line, knows what it is
@@ -158,17 +186,17 @@ class _Pass:
         return done.lines
 
     @contextmanager
-    def _told_where_it_fails(self, number: int) -> Iterator[None]:
+    def _told_where_it_fails(self, told: str) -> Iterator[None]:
         """Let how a pass ended be what is raised, also where it cannot be written (a full disk)."""
         try:
             yield
         except (AffectGapError, OSError) as also:
-            _say(self.console, [f"pass {number} could not be closed: {also}"])
+            _say(self.console, [f"{told}: {also}"])
 
     def _last_pass(self) -> tuple[str, str]:
         """Return state and trigger of the last pass that set about a training, "" without one."""
         passes = self.ledger.passes()
-        passes = passes[passes["state"] != NOTHING_TO_DO]
+        passes = passes[(passes["state"] != NOTHING_TO_DO) & (passes["trigger"] != INBOX)]
         if passes.empty:
             return "", ""
         return str(passes.iloc[-1]["state"]), str(passes.iloc[-1]["trigger"])
@@ -242,6 +270,16 @@ def alone_here(paths: Paths) -> Iterator[None]:
         if _is_busy(error):
             raise BusyError(str(error)) from None
         raise
+
+
+def _in_a_line(error: Exception) -> str:
+    """Say what went wrong in one line, for the ledger and `affectgap status`."""
+    if told := told_as_away(error):
+        return told
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    told, *_ = str(error).strip().splitlines() or [type(error).__name__]
+    return told
 
 
 def _is_busy(error: Exception) -> bool:

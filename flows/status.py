@@ -7,6 +7,7 @@ from textwrap import shorten
 
 import pandas as pd
 
+from flows.failures import Failures
 from flows.policy import datasets_read
 from flows.retrain import what_is_missing, why_due
 from flows.worst_group import not_judged_words, notices, worst_words
@@ -40,6 +41,7 @@ def status_lines(paths: Paths) -> tuple[list[str], bool]:
         _said(_model_in_use, paths),
         _said(_inbox, paths, ledger),
         _said(_untrained, paths, ledger),
+        _said(_failed, paths),
         _said(_passes, ledger),
         _said(_next, paths),
     ]
@@ -53,7 +55,8 @@ def _said(part, *arguments) -> tuple[list[str], bool]:  # type: ignore[no-untype
     except AffectGapError as error:
         return str(error).splitlines(), False
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in _STORES:
+        known = isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _STORES
+        if not known:
             raise
         told, *_ = str(error).strip().splitlines() or [""]
         name = part.__name__.strip("_").replace("_", " ").removeprefix("model ")
@@ -117,6 +120,16 @@ def _untrained(paths: Paths, ledger: Ledger) -> Iterator[str]:
         if (dataset := rows["dataset"].iloc[0]) not in read:
             told = f"; not read: ingest.datasets has no {dataset}"
         yield f"             {batch}: {len(rows)} pictures of {people} people{told}"
+
+
+def _failed(paths: Paths) -> Iterator[str]:
+    """Tell what the last pass failed of, until a pass gets past it."""
+    kept = [Failures(paths, before_training=before) for before in (False, True)]
+    known = [(last, failures) for failures in kept if (last := failures.last())]
+    for last, failures in sorted(known, key=lambda pair: pair[0].at)[-1:]:
+        times = f" ({last.tries} times)" if last.tries > 1 else ""
+        yield f"failed       {last.at:%Y-%m-%d %H:%M} UTC{times}: {last.told}"
+        yield f"             {failures.when_again(datetime.now(UTC))}"
 
 
 def _passes(ledger: Ledger) -> Iterator[str]:
