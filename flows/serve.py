@@ -206,7 +206,7 @@ def _cron(key: str, line: str | None) -> list[Schedule]:
         raise ParamsError(
             f"params.yaml: retrain.{key}: is no cron line (minute hour day month weekday): {line!r}"
         ) from None
-    return [Cron(line)]
+    return [Cron(line, timezone="UTC")]
 
 
 def _when(deployment: RunnerDeployment) -> str:

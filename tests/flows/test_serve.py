@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import time
 import uuid
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock, Mock
@@ -21,13 +22,14 @@ import requests
 from httpx import ConnectError
 from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound
+from prefect.server.schemas.schedules import CronSchedule
 from rich.console import Console
 from typer.testing import CliRunner
 from whole_way import environment
 
 from flows import look_after, policy, serve, server
 from flows.operations import operations_app
-from tasks.core.errors import AffectGapError, UserError
+from tasks.core.errors import AffectGapError, ParamsError, UserError
 from tasks.core.ledger import Ledger
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
@@ -199,6 +201,54 @@ def test_a_server_elsewhere_is_asked_whose_it_is_before_anything_is_put_there(
     assert serve._has_own_database(Mock())
 
 
+def deployed(root: Path, **changes):
+    """What `serve` makes of params, by name: the deployment and its active schedules."""
+    params = load_section(REPOSITORY / "params.yaml", "retrain", policy.Params)
+    made = serve._deployments(Paths(root), params.model_copy(update=changes))
+    return {
+        one.name: (one, [entry.schedule for entry in one.schedules if entry.active is not False])
+        for one in made
+    }
+
+
+def next_times(schedule, n=2):
+    """When Prefect's server would run a cron schedule, from a Saturday on."""
+    known = CronSchedule(**schedule.model_dump())
+    times = asyncio.run(known.get_dates(n, datetime(2026, 11, 28, 12, tzinfo=UTC)))
+    return [time.astimezone(UTC).isoformat(timespec="minutes") for time in times]
+
+
+def test_what_params_say_of_looks_and_audits_is_what_is_scheduled(tmp_path, monkeypatch):
+    monkeypatch.setenv("TZ", "America/New_York")  # of the machine: it decides nothing
+    time.tzset()
+    try:
+        made = deployed(tmp_path, poll_minutes=7.5, cron="30 */6 * * *")
+        inbox, (interval, cron) = made["inbox"]
+        audit, (weekly,) = made["full-audit"]
+        assert interval.interval == timedelta(minutes=7.5)
+        assert (cron.cron, cron.timezone) == ("30 */6 * * *", "UTC")
+        assert next_times(cron) == ["2026-11-28T12:30+00:00", "2026-11-28T18:30+00:00"]
+        assert (weekly.cron, weekly.timezone) == ("0 3 * * 0", "UTC")  # Sundays at three
+        assert next_times(weekly) == ["2026-11-29T03:00+00:00", "2026-12-06T03:00+00:00"]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert inbox.entrypoint == "flows.scheduled.look_into_inbox" and inbox.triggers
+    assert audit.entrypoint == "flows.scheduled.audit_everything" and not audit.triggers
+    assert inbox.parameters == audit.parameters == {"root": str(tmp_path)}
+    assert serve._when(inbox).startswith("every 7.5 minutes, at '30 */6 * * *' (cron, UTC), at the")
+    assert serve._when(audit) == "at '0 3 * * 0' (cron, UTC)"
+
+
+def test_without_an_interval_or_a_cron_line_nothing_is_scheduled(tmp_path):
+    made = deployed(tmp_path, poll_minutes=None, cron=None, full_audit_cron=None)
+    assert [schedules for _, schedules in made.values()] == [[], []]
+    assert serve._when(made["full-audit"][0]) == "never"
+    for key in ("cron", "full_audit_cron"):
+        with pytest.raises(ParamsError, match=rf"retrain\.{key}: is no cron line .*'at night'"):
+            deployed(tmp_path, **{key: "at night"})
+
+
 def test_the_reason_why_a_standing_server_died_stays_in_its_log(tmp_path, monkeypatch):
     monkeypatch.setattr(server, "answers", lambda url: True)
     monkeypatch.setattr(server, "_LARGEST_LOG_BYTES", 1000)
@@ -292,6 +342,12 @@ def test_it_looks_is_called_by_an_event_does_again_what_died_and_leaves_nothing(
         serving.wait_for(process="stage.py")
         shown = affectgap(project, "status").stdout
         assert "a pass is at work" in shown and "next look    2" in shown, shown
+        weekly = r"full audit \d{4}-\d\d-\d\d 03:00 UTC"  # Prefect's scheduler may need a moment
+        for _ in range(20):
+            if re.search(weekly, shown):
+                break
+            shown = affectgap(project, "status").stdout
+        assert re.search(weekly, shown), shown
 
         run = serving.wait_for(process="prefect.engine")
         below = [run, *run.children(recursive=True)]
