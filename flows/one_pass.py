@@ -164,7 +164,8 @@ class _Steps:
         if left := _was_left(self.paths, version):
             # Nothing but a person puts back what a person took out of use.
             return REFUSED, [f"version {number} is not put back into use: {left}"]
-        decision = judge(self.paths)
+        # Not whatever was registered last: that may be another clone's, meanwhile.
+        decision = judge(self.paths, version)
         action = record(self.paths, decision)
         rival = decision.champion.version if decision.champion else None
         self.compared = (rival, line_of(self.paths, decision, action))

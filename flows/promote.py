@@ -38,13 +38,15 @@ _LONGEST_TAG = 4000  # characters; MLflow's limit of a tag is 5,000
 _BUSY = "another command is at work here; wait for it, or look with `affectgap status`"
 
 
-def judge(paths: Paths) -> Decision:
+def judge(paths: Paths, challenger: Any = None) -> Decision:
     """Judge the challenger against the model in use.
 
     Parameters
     ----------
     paths
         The project's paths.
+    challenger
+        The version to judge; None: the one that was registered last, by any clone.
 
     Returns
     -------
@@ -60,7 +62,7 @@ def judge(paths: Paths) -> Decision:
     from flows.gate import decide_about
     from tasks.register import registry
 
-    challenger, champion = registry.challenger(paths), registry.champion(paths)
+    challenger, champion = challenger or registry.challenger(paths), registry.champion(paths)
     if challenger is None:
         raise UserError("there is no challenger to judge; `affectgap retrain` trains one")
     if champion is None:
@@ -163,7 +165,7 @@ def _judge(paths: Paths, by: str, why: str) -> list[str]:
         )
     if challenger is not None:
         _assert_data_stayed(paths, challenger)
-    decision = judge(paths)
+    decision = judge(paths, challenger)
     number = decision.challenger.version
     champion = registry.champion(paths)
     if champion and champion.number == number:

@@ -1,4 +1,10 @@
-"""Moves of the aliases, each written down before its first step, so that the next call ends it."""
+"""Moves of the aliases, each written down before its first step, so that the next call ends it.
+
+One clone moves at a time under its lock; two clones that share a store have no lock in common. The
+note of a move is therefore read again, with the aliases, right before they are moved: of two clones
+that move at the same moment, the one whose note was written over, or whose rival was replaced,
+gives up.
+"""
 
 import json
 import secrets
@@ -7,7 +13,7 @@ from datetime import UTC, datetime
 
 from mlflow import MlflowClient
 
-from tasks.core.errors import ModelError
+from tasks.core.errors import AffectGapError, ModelError
 from tasks.core.paths import Paths
 from tasks.register.records import (
     PROMOTED,
@@ -42,6 +48,24 @@ class Move:
     previous: int | None
     decision: str = ""  # decision_id of the line that explains it, where that is written already
     record: dict[str, str] = field(default_factory=dict)
+
+
+class OvertakenError(AffectGapError):
+    """Another clone changed what is in use, or is about to, while a move was made.
+
+    Attributes
+    ----------
+    by
+        The version that is in use instead, or comes into use; None for none.
+    """
+
+    def __init__(self, by: int | None) -> None:
+        now = "no version" if by is None else f"version {by}"
+        super().__init__(
+            f"another clone changed what is in use at the same moment, to {now}; look with "
+            "`affectgap models`, then run the command again"
+        )
+        self.by = by
 
 
 def way_back(paths: Paths, client: MlflowClient, why: str, by: str) -> Move:
@@ -87,30 +111,41 @@ def _further_back(paths: Paths, client: MlflowClient, target: Version, left: int
 
 
 def make(paths: Paths, client: MlflowClient, move: Move) -> None:
-    """Write a move down, make it, and take the note away."""
-    client.set_registered_model_tag(NAME, _MOVE, json.dumps(asdict(move)))
-    _carry_out(paths, client, move)
+    """Write a move down, make it, and take the note away; raises OvertakenError."""
+    note = json.dumps(asdict(move))
+    client.set_registered_model_tag(NAME, _MOVE, note)
+    _carry_out(paths, client, move, note)
 
 
 def finish(paths: Paths, client: MlflowClient) -> Move | None:
-    """Carry out a move that was begun and not ended; returns it."""
+    """Carry out a move that was begun and not ended; returns it, None where there is none."""
     model = registered_model(client)
     note = model.tags.get(_MOVE) if model else None
     if not note:
         return None
     move = Move(**json.loads(note))
-    _carry_out(paths, client, move)
+    try:
+        _carry_out(paths, client, move, note)
+    except OvertakenError:
+        return None
     return move
 
 
-def _carry_out(paths: Paths, client: MlflowClient, move: Move) -> None:
+def _carry_out(paths: Paths, client: MlflowClient, move: Move, note: str) -> None:
     """Take every step of a move; each may have been taken before."""
-    if move.action == PROMOTED and REPLACED not in find(client, move.champion).tags:
+    first = move.action == PROMOTED and REPLACED not in find(client, move.champion).tags
+    if first:
         # Only the first time: a version that came back would else lead back to what came after it.
         before = _NONE if move.left is None else str(move.left)
         client.set_model_version_tag(NAME, str(move.champion), REPLACED, before)
     if move.decision:
         client.set_model_version_tag(NAME, str(move.champion), PUT_BY, move.decision)
+    try:
+        _assert_not_overtaken(client, move, note)
+    except OvertakenError:
+        if first:
+            client.delete_model_version_tag(NAME, str(move.champion), REPLACED)
+        raise
     if move.previous is None:
         client.delete_registered_model_alias(NAME, PREVIOUS)
     else:
@@ -119,3 +154,15 @@ def _carry_out(paths: Paths, client: MlflowClient, move: Move) -> None:
     if move.record:
         append_record(paths, move.record)
     client.delete_registered_model_tag(NAME, _MOVE)
+
+
+def _assert_not_overtaken(client: MlflowClient, move: Move, note: str) -> None:
+    """Raise OvertakenError where the note is another clone's, or another version is in use."""
+    model = registered_model(client)
+    noted = model.tags.get(_MOVE) if model else None
+    in_use = int(model.aliases[CHAMPION]) if model and CHAMPION in model.aliases else None
+    if noted is not None and noted != note:
+        raise OvertakenError(json.loads(noted)["champion"])
+    if in_use not in (move.left, move.champion):
+        client.delete_registered_model_tag(NAME, _MOVE)
+        raise OvertakenError(in_use)

@@ -2,8 +2,8 @@
 
 Aliases of the registered model `affectgap`: `champion` is in use, `previous` is what `rollback`
 goes back to, `challenger` was registered last. MLflow has no compare-and-set, so moves are made one
-at a time under a lock, and each is written down (a tag of the registered model) before its first
-step: after a crash the next call finishes it. The alias `champion` moves last.
+at a time under a lock (of this clone), and each is written down (a tag of the registered model)
+before its first step: after a crash the next call finishes it. The alias `champion` moves last.
 """
 
 import secrets
@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from tasks.core.errors import AffectGapError
 from tasks.core.paths import Paths
 from tasks.core.tracking import open_store
-from tasks.register.moves import Move, finish, make, way_back
+from tasks.register.moves import Move, OvertakenError, finish, make, way_back
 from tasks.register.records import NOT_MADE, PROMOTED, ROLLED_BACK, append_record
 from tasks.register.versions import (
     CHALLENGER,
@@ -182,7 +182,10 @@ def promote(paths: Paths, number: int, instead_of: int | None, decision_id: str 
             return version
         if in_use != instead_of:
             _say_not_made(paths, client, number, instead_of, in_use)
-        make(paths, client, Move(PROMOTED, in_use, number, in_use, decision_id))
+        try:
+            make(paths, client, Move(PROMOTED, in_use, number, in_use, decision_id))
+        except OvertakenError as error:
+            _say_not_made(paths, client, number, instead_of, error.by)
         return find(client, number)
 
 
@@ -245,6 +248,8 @@ def rollback(paths: Paths, why: str = "", by: str = "") -> tuple[Version, Versio
     ------
     ModelError
         One line: nothing is in use, or there is nothing to go back to.
+    AffectGapError
+        One line: another clone changed what is in use at the same moment.
     """
     with alone_with_store(paths) as client:
         move = finish(paths, client)

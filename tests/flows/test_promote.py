@@ -8,6 +8,7 @@ import json
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -293,6 +294,18 @@ def test_where_no_group_can_be_judged_a_person_decides(shelf, networks):
     assert "<h1>Version 2 waits for a person</h1>" in page
     promote.promote_command(paths, 2, "A. Weber", "looked at the pictures")
     assert shelf.in_use == 2
+
+
+def test_a_pass_judges_its_own_version_not_what_another_clone_registered_since(shelf, networks):
+    paths = Paths(shelf.root)
+    promote.promote_command(paths, None, "", "")
+    own = shelf.add(networks["other"])
+    shelf.add(networks["alike"])  # by another clone with the same store: it has the alias now
+    said = SimpleNamespace(say=lambda line: None)
+    steps = one_pass._Steps(paths, 1, "a test", SimpleNamespace(), said)
+    action, lines = steps._judge(shelf.find(paths, own))
+    assert action == "refused" and lines[0] == f"version {own} is refused:"
+    assert actions(shelf)[-1] == (own, "refused")
 
 
 def test_an_approval_is_void_once_another_model_is_in_use(shelf, networks):

@@ -1,6 +1,7 @@
 """Where a rollback leads, with versions that came and went; the store is a stand-in."""
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,12 +19,14 @@ class Store:
     def __init__(self, paths: Paths) -> None:
         self.paths = paths
         self.tags: dict[int, dict[str, str]] = {}
+        self.notes: dict[str, str] = {}
         self.aliases: dict[str, int] = {}
 
-    def set_registered_model_tag(self, *_):
-        pass
+    def set_registered_model_tag(self, name, tag, text):
+        self.notes[tag] = text
 
-    delete_registered_model_tag = set_registered_model_tag
+    def delete_registered_model_tag(self, name, tag):
+        del self.notes[tag]
 
     def set_model_version_tag(self, name, number, tag, text):
         self.tags.setdefault(int(number), {})[tag] = text
@@ -53,6 +56,11 @@ def store(tmp_path, monkeypatch):
         return Version(number, f"digest-{number}", "", (), store.tags.get(number, {}), when)
 
     monkeypatch.setattr(moves, "find", find)
+    monkeypatch.setattr(
+        moves,
+        "registered_model",
+        lambda client: SimpleNamespace(tags=client.notes, aliases=client.aliases),
+    )
     monkeypatch.setattr(moves, "aliases_of", lambda client: dict(client.aliases))
     return store
 

@@ -1,6 +1,9 @@
 """The registry: a model is registered once, and moves survive a crash at any step."""
 
+import functools
+import json
 import shutil
+from dataclasses import asdict
 
 import pytest
 from mlflow import MlflowClient
@@ -8,8 +11,10 @@ from registered_project import write_small_model
 
 from tasks.core.errors import AffectGapError, ModelError
 from tasks.core.labels import DRAWN_NOTICE
+from tasks.core.paths import Paths
 from tasks.core.tracking import close_dead_runs, open_store
 from tasks.register import registry
+from tasks.register.moves import Move
 from tasks.register.records import in_use, read_records
 from tasks.register.registry import NAME
 
@@ -223,6 +228,83 @@ def test_a_version_is_not_put_in_the_place_of_one_that_it_was_not_compared_with(
     last = in_use(read_records(project))
     assert (last["action"], last["version"], last["previous"]) == ("not_made", "1", "2")
     assert last["why"] == told
+
+
+@pytest.fixture
+def clones(project, tmp_path, monkeypatch):
+    """Two clones that share one store, with versions 1 to 3 and version 1 in use."""
+    add_versions(project, 3)
+    put_into_use(project, 1)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project.mlruns / 'mlflow.db'}")
+    other = Paths(tmp_path / "other")
+    shutil.copytree(project.at("work"), other.at("work"), ignore=shutil.ignore_patterns("*lock"))
+    return project, other
+
+
+def meanwhile(monkeypatch, write, action):
+    """Do something once, right before a write of the store."""
+    real, left = getattr(MlflowClient, write), [action]
+
+    def call(self, *arguments, **named):
+        while left:
+            left.pop()()
+        return real(self, *arguments, **named)
+
+    monkeypatch.setattr(MlflowClient, write, call)
+
+
+def notes(client):
+    return client.get_registered_model(NAME).tags
+
+
+def refused_for(paths, number, other):
+    """A promotion gives up in favour of another clone's, and writes that down."""
+    with pytest.raises(AffectGapError) as error:
+        registry.promote(paths, number, 1)
+    told = f"version {number} was compared with version 1, and version {other} is in use since"
+    assert str(error.value).startswith(told)
+    last = read_records(paths).iloc[-1]
+    assert (last["action"], last["version"]) == ("not_made", str(other))
+    assert "replaced" not in registry.find_version(paths, number).tags
+    return True
+
+
+def test_of_two_clones_that_promote_at_once_one_gives_up(clones, monkeypatch):
+    """Both have asked what is in use; the other one is done before this one writes its note."""
+    here, there = clones
+    with monkeypatch.context() as during:
+        meanwhile(during, "set_registered_model_tag", lambda: registry.promote(there, 2, 1))
+        assert refused_for(here, 3, 2)
+    assert numbers(here) == numbers(there) == (2, 1)
+    assert notes(open_store(here)[0]) == {} and registry.finish_move(here) == ""
+    assert registry.promote(here, 3, 2).number == 3  # judged anew
+    assert numbers(there) == (3, 2)
+
+
+def test_a_clone_whose_note_was_written_over_gives_up_and_the_other_goes_on(clones, monkeypatch):
+    """The other one, too, asked before, and its note comes last: it is about to move."""
+    here, there = clones
+    client, _ = open_store(here)
+    note = json.dumps(asdict(Move("promoted", 1, 2, 1, "decision-2")))
+    with monkeypatch.context() as during:
+        write = functools.partial(client.set_registered_model_tag, NAME, "affectgap.move", note)
+        meanwhile(during, "set_model_version_tag", write)
+        assert refused_for(here, 3, 2)
+    assert numbers(here) == (1, None) and notes(client) == {"affectgap.move": note}
+    assert registry.promote(there, 2, 1).number == 2
+    assert numbers(here) == (2, 1) and notes(client) == {}
+
+
+def test_a_rollback_that_meets_another_clones_promotion_says_so(clones, monkeypatch):
+    here, there = clones
+    put_into_use(here, 2)
+    with monkeypatch.context() as during:
+        meanwhile(during, "set_registered_model_tag", lambda: registry.promote(there, 3, 2))
+        with pytest.raises(AffectGapError, match=r"another clone .* to version 3; look with"):
+            registry.rollback(here, "why", "who")
+    assert numbers(here) == (3, 2) and read_records(here).empty
+    left, now = registry.rollback(here)
+    assert (left.number, now.number) == (3, 2)
 
 
 def test_a_damaged_copy_is_fetched_again(project):
