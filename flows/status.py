@@ -66,12 +66,12 @@ def _said(part, *arguments) -> tuple[list[str], bool]:  # type: ignore[no-untype
 
 def _model_in_use(paths: Paths) -> Iterator[str]:
     from flows.registry import withdrawn_batches
-    from tasks.register.records import WAITING, last_record, read_records
-    from tasks.register.registry import champion, previous, versions
+    from tasks.register.registry import champion, previous
 
     version, before = champion(paths), previous(paths)
     if version is None:
         yield "in use       no model yet"
+        yield from _waiting(paths, 0)
         return
     back = f", before it version {before.number}" if before else ""
     yield f"in use       version {version.number} ({version.digest}){back}"
@@ -82,15 +82,23 @@ def _model_in_use(paths: Paths) -> Iterator[str]:
         yield from (f"             {notice}" for notice in notices([version.tags]))
     else:
         yield "worst group  not known: every group was too small to be judged (promote.min_n)"
+    yield from _waiting(paths, version.number)
+    if gone := withdrawn_batches(paths, version):
+        names = ", ".join(gone)
+        yield f"             was trained with what is withdrawn now: {names} (retrain --now)"
+
+
+def _waiting(paths: Paths, in_use: int) -> Iterator[str]:
+    """Name the versions, newer than the one in use, that wait for a person's approval."""
+    from tasks.register.records import WAITING, last_record, read_records
+    from tasks.register.registry import versions
+
     records = read_records(paths)
-    for newer in (one for one in versions(paths) if one.number > version.number):
+    for newer in (one for one in versions(paths) if one.number > in_use):
         row = last_record(records, newer.number, newer.digest)
         if row is not None and row["action"] == WAITING:
             how = f"affectgap promote --approve {newer.number} --by NAME --why REASON"
             yield f"waiting      version {newer.number} passed the gate: {how}"
-    if gone := withdrawn_batches(paths, version):
-        names = ", ".join(gone)
-        yield f"             was trained with what is withdrawn now: {names} (retrain --now)"
 
 
 def _inbox(paths: Paths, ledger: Ledger) -> Iterator[str]:

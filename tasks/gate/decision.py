@@ -114,8 +114,8 @@ class Decision:
 
     @property
     def needs_a_person(self) -> bool:
-        """Tell whether nothing is known about harm: a rival, and no group large enough to judge."""
-        return self.passed and self.champion is not None and not self.worst_group
+        """Tell whether nothing is known about harm: it passed, and no group could be judged."""
+        return self.passed and not self.worst_group
 
     def to_json(self) -> str:
         """Return the decision as JSON; the same decision gives the same bytes."""

@@ -19,7 +19,7 @@ from batches import draw_batch
 from gate_world import USUAL, pictures, rule
 from made_up_model import compact_spec
 
-from flows import gate, one_pass, promote
+from flows import gate, one_pass, promote, status
 from tasks.core.errors import AffectGapError, ModelError, UserError
 from tasks.core.ledger import Ledger
 from tasks.core.locks import alone
@@ -30,12 +30,14 @@ from tasks.core.paths import Paths
 from tasks.core.shards import encode_png, read_crops, write_shards
 from tasks.core.tables import write_table
 from tasks.crop.settings import CropSettings
+from tasks.draw.cohort import plan_sittings
 from tasks.gate.decision import read_decision
 from tasks.gate.score import Scores, score
 from tasks.register import registry
 from tasks.register.kept_files import TEST
 from tasks.register.records import append_record, read_records
 from tasks.register.registry import Version
+from tasks.split.by_hash import assign_splits
 
 REPOSITORY = Path(__file__).parents[2]
 PLACE = ["shard", "offset_bytes", "size_bytes"]
@@ -306,6 +308,40 @@ def test_a_pass_judges_its_own_version_not_what_another_clone_registered_since(s
     action, lines = steps._judge(shelf.find(paths, own))
     assert action == "refused" and lines[0] == f"version {own} is refused:"
     assert actions(shelf)[-1] == (own, "refused")
+def test_a_first_model_of_which_no_group_can_be_judged_waits_for_a_person_too(shelf, monkeypatch):
+    """Held to the floors alone, it would come into use with the worst group's left out."""
+    paths = Paths(shelf.root)
+    set_params(shelf, min_n=60)
+    lines = promote.promote_command(paths, None, "", "")
+    assert lines[0] == "version 1: waiting" and shelf.in_use is None
+    assert any("no group has enough test people" in line for line in lines)
+    page = (paths.decision(1) / "decision.html").read_text()
+    assert "<h1>Version 1 waits for a person</h1>" in page and "the first, may be used" not in page
+    monkeypatch.setattr(registry, "previous", lambda paths: None)
+    in_use, waiting = status._model_in_use(paths)
+    assert in_use == "in use       no model yet"
+    assert waiting.startswith("waiting      version 1 passed the gate: affectgap promote --approve")
+    promote.promote_command(paths, 1, "A. Weber", "looked at the pictures")
+    assert shelf.in_use == 1 and actions(shelf) == [(1, "waiting"), (1, "approved")]
+
+
+@pytest.mark.parametrize("preset", ["drawn", "quick", "study-quick"])
+def test_the_first_model_of_a_drawn_cohort_has_a_group_that_can_be_judged(preset):
+    content = yaml.safe_load((REPOSITORY / f"presets/{preset}.yaml").read_text())
+    draw, split, gate_params = (content[name] for name in ("draw", "split", "promote"))
+    sittings = plan_sittings(draw["subjects"], draw["emotions"], draw["pictures_per_emotion"])
+    people = [(f"drawn/{one.name.subject}", one.cohort, one.name.gender) for one in sittings]
+    table = pd.DataFrame(people, columns=["subject_id", "age_band", "gender"])
+    known = table.assign(image_id=table["subject_id"], subject_known=True)
+    test = table[assign_splits(known, split["seed"], True, split["parts"]) == "test"]
+    sizes = [
+        test.groupby(column)["subject_id"].agg(["size", "nunique"]) for column in gate_params["by"]
+    ]
+    sizes = pd.concat(sizes)
+    large = (sizes["size"] >= gate_params["min_n"]) & (
+        sizes["nunique"] >= gate_params["min_subjects"]
+    )
+    assert large.any(), sizes
 
 
 def test_an_approval_is_void_once_another_model_is_in_use(shelf, networks):
