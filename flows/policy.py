@@ -6,9 +6,11 @@ from typing import Annotated
 import pandas as pd
 from pydantic import Field
 
+from tasks.core.errors import DataError
 from tasks.core.ledger import Ledger
 from tasks.core.params import Section, load_section
 from tasks.core.paths import Paths
+from tasks.core.tables import read_table
 
 
 class Params(Section):
@@ -41,7 +43,7 @@ def due(
     ----------
     untrained
         Accepted pictures that no model has seen (`untrained_pictures`), one row each, with
-        `age_band` and `subject_id`.
+        `age_band`, `subject_id` and `known`.
     last_training
         When a pass last trained; None where none ever did. With a time zone, as `now`.
     now
@@ -82,9 +84,9 @@ def due(
 
 
 def count_children(untrained: pd.DataFrame, params: Params) -> int:
-    """Count the people of the bands that count as children."""
-    in_bands = untrained["age_band"].isin(params.children)
-    return int(untrained.loc[in_bands, "subject_id"].nunique())
+    """Count the new children: people of the bands of children, `known` to no earlier training."""
+    new = untrained["age_band"].isin(params.children) & ~untrained["known"]
+    return int(untrained.loc[new, "subject_id"].nunique())
 
 
 def datasets_read(paths: Paths) -> frozenset[str]:
@@ -108,7 +110,28 @@ def untrained_pictures(paths: Paths, ledger: Ledger) -> pd.DataFrame:
     -------
     pandas.DataFrame
         As `Ledger.untrained`, without the data sets that params do not name: no training reads
-        those, so that they make none due.
+        those, so that they make none due. `known` tells whether the person was in the pictures of
+        an earlier pass that trained, in whichever part of the split.
     """
     untrained = ledger.untrained()
-    return untrained[untrained["dataset"].isin(datasets_read(paths))]
+    untrained = untrained[untrained["dataset"].isin(datasets_read(paths))]
+    if untrained.empty:
+        return untrained.assign(known=False)
+    people = ledger.trained_people() | _people_of_no_batch(paths, ledger)
+    return untrained.assign(known=untrained["subject_id"].isin(people))
+
+
+def _people_of_no_batch(paths: Paths, ledger: Ledger) -> frozenset[str]:
+    """Return the people of the last split of whom the ledger cannot tell.
+
+    They came in no batch that it knows, as the drawn cohort. Of the batches that it knows it tells
+    better: a run or a pass that failed may have split what no pass trained with.
+    """
+    waiting, whole = ledger.not_trained(), ledger.whole()
+    datasets = {dataset for batch, dataset in whole.items() if batch in waiting}
+    try:
+        table = read_table(paths.split, ("subject_id", "dataset", "batch"))
+    except (DataError, OSError):  # none yet, or torn: it is the next run that writes it anew
+        return frozenset()
+    in_whole = (table["batch"] == "") & table["dataset"].isin(datasets)
+    return frozenset(table.loc[~(in_whole | table["batch"].isin(waiting)), "subject_id"])

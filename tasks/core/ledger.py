@@ -21,6 +21,7 @@ from tasks.core.ledger_file import (
     LedgerFile,
     add_event,
     add_pictures,
+    read_people,
     read_pictures,
 )
 from tasks.core.ledger_tables import (
@@ -120,6 +121,24 @@ class Ledger:
         rows = [row for row in batches_of(self._events()) if _waits(row)]
         # Asked at every look, so that what was trained on long ago is not read again.
         return _named(self._select("event", [row["event"] for row in rows]), rows)
+
+    def trained_people(self) -> frozenset[str]:
+        """Return the `subject_id` of all who were in a batch that a pass trained with.
+
+        Also of a batch that was withdrawn since, or came again as another delivery of its name.
+        """
+        rows = batches_of(self._events())
+        events = sorted(event for row in rows for event in row["trained_events"])
+        people: frozenset[str] = frozenset()
+        with self._file.reading() as database:
+            for at in range(0, len(events), _ASKED):
+                people |= read_people(database, events[at : at + _ASKED])
+        return people
+
+    def not_trained(self) -> frozenset[str]:
+        """Return the batches, in whatever state, that no pass trained with as they came last."""
+        rows = batches_of(self._events())
+        return frozenset(row["batch"] for row in rows if not row["trained"])
 
     def trainings(self) -> pd.DataFrame:
         """Return `batch`, `pass_id`, `digest` of the model and its `version` (NA: none)."""

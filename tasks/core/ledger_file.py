@@ -114,6 +114,13 @@ def add_pictures(database: sqlite3.Connection, event: int, rows: Iterable[tuple[
     database.executemany(statement, ((event, *row) for row in rows))
 
 
+def read_people(database: sqlite3.Connection, events: Sequence[int]) -> frozenset[str]:
+    """Read the `subject_id` of the people whose pictures these events brought."""
+    marks = ", ".join("?" * len(events))
+    query = f"SELECT DISTINCT subject_id FROM pictures WHERE event IN ({marks})"
+    return frozenset(name for (name,) in database.execute(query, tuple(events)))
+
+
 def _in_words(error: Exception) -> str:
     text = str(error)
     if "locked" in text:

@@ -61,17 +61,20 @@ def batches_of(events: Sequence[Event]) -> list[dict[str, Any]]:
     -------
     list of dict
         The columns `BATCHES`, and `event` (the one that brought the pictures), `open` (what was
-        begun and is not done, or None), `trained`, `untracked`, `place`, `source`, `whole` (it is
-        a data set and not a part of one) and `advised` (its drift was asked for since it came).
+        begun and is not done, or None), `trained`, `trained_events` (of each delivery under this
+        name that was trained with), `untracked`, `place`, `source`, `whole` (it is a data set and
+        not a part of one) and `advised` (its drift was asked for since it came).
     """
     rows: dict[str, dict[str, Any]] = {}
     before: dict[str, dict[str, Any]] = {}  # what an undone step goes back to
     for event in events:
         name = event.batch or ""
         if event.kind == "taking_in":
-            if name in rows:
-                before[name] = rows.pop(name)  # it comes again: to the end of the order
+            earlier = rows.pop(name, None)  # it comes again: to the end of the order
             rows[name] = _arrived(event)
+            if earlier is not None:
+                before[name] = earlier
+                rows[name]["trained_events"] = earlier["trained_events"]
         elif event.kind == "undone" and rows.get(name, {}).get("open"):
             _undo(rows, before, name)
         elif name in rows:
@@ -134,6 +137,7 @@ def _arrived(event: Event) -> dict[str, Any]:
         "event": event.id,
         "open": event,
         "trained": False,
+        "trained_events": frozenset(),
         "untracked": False,
         "place": told["place"],
         "source": told["source"],
@@ -164,7 +168,7 @@ def _change(row: dict[str, Any], event: Event) -> None:
         case "tracked":
             row["untracked"] = False
         case "trained":
-            row["trained"] = True
+            row |= {"trained": True, "trained_events": row["trained_events"] | {row["event"]}}
         case "drift":
             effect = event.detail["effect"]
             row |= {"drift": float("nan") if effect is None else effect, "advised": True}

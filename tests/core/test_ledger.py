@@ -137,6 +137,25 @@ def test_of_what_is_trained_no_picture_is_read(
     assert ledger.untrained()["batch"].tolist() == ["b"] * 3 + ["c"] * 2
 
 
+def test_whom_the_trainings_had_is_told_however_many_batches_there_were(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "_ASKED", 1)  # in more than one query
+    assert ledger.trained_people() == frozenset()
+    for batch, count in (("a", 2), ("b", 3), ("c", 9)):
+        arrive(ledger, batch, count=count)
+    ledger.mark_trained(["a", "b"], ledger.start_pass("x"), "model")
+    assert ledger.trained_people() == {"set/p0", "set/p1", "set/p2"}
+    assert ledger.not_trained() == {"c"}
+    # A delivery that was begun and undone leaves what was trained with before.
+    ledger.begin_withdrawal("b", "data/quarantine/b", [])
+    ledger.decide("b", "withdrawn")
+    ledger.begin(Arrival("b", "set", "d", "b", "", 1, pictures("b", 7)), "accepted", "place", [])
+    assert ledger.not_trained() == {"b", "c"} and len(ledger.trained_people()) == 3
+    ledger.undo("b", "killed")
+    assert ledger.not_trained() == {"c"} and len(ledger.trained_people()) == 3
+
+
 def test_a_whole_data_set_is_known_by_its_place(ledger: Ledger) -> None:
     for name, place in (("set", "data/raw/set/set"), ("set.2", "data/raw/set")):
         arrival = Arrival(name, "set", name, name, "", 4, pictures(name))

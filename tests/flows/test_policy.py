@@ -2,15 +2,16 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import yaml
 from pydantic import ValidationError
 
-from flows.policy import Params, due, untrained_pictures
+from flows.policy import Params, count_children, due, untrained_pictures
+from tasks.core.ledger import Arrival, Ledger
 from tasks.core.paths import Paths
+from tasks.core.tables import write_table
 
 SECTION = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())["retrain"]
 POLICY = Params(**{**SECTION, "new_pictures": 20, "new_children": 3, "days": 30})
@@ -19,7 +20,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 def pictures(people: int, each: int, band: str = "adult") -> pd.DataFrame:
     names = [f"arrived/{band}-{index}" for index in range(people) for _ in range(each)]
-    return pd.DataFrame({"subject_id": names, "age_band": [band] * len(names)})
+    return pd.DataFrame({"subject_id": names, "age_band": [band] * len(names), "known": False})
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,7 @@ def pictures(people: int, each: int, band: str = "adult") -> pd.DataFrame:
         (pictures(5, 3), 1, ""),
         (pictures(3, 1, "child"), 1, "3 new children (from 3 on)"),
         (pictures(2, 9, "child"), 1, ""),
+        (pictures(9, 1, "child").assign(known=True), 1, ""),
         (pictures(1, 1), 30, "30 days since the last training and 1 new pictures"),
         (pictures(1, 1), 29.9, ""),
         (pictures(0, 0), 400, ""),
@@ -72,14 +74,91 @@ def test_a_time_that_no_clock_can_hold_is_a_mistake_of_params(key, value):
         Params(**{**SECTION, key: value})
 
 
-def test_pictures_that_no_training_reads_make_none_due(tmp_path):
+@pytest.fixture
+def paths(tmp_path):
+    """A project that reads the data sets `clinic` and `drawn`."""
     paths = Paths(tmp_path)
     content = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
-    content["ingest"]["datasets"] = {"clinic": {"adapter": "folder"}}
+    content["ingest"]["datasets"] = {name: {"adapter": "folder"} for name in ("clinic", "drawn")}
     paths.params.write_text(yaml.safe_dump(content))
-    ledger = SimpleNamespace(
-        untrained=lambda: pd.concat(
-            [pictures(9, 9).assign(dataset="mine"), pictures(1, 2).assign(dataset="clinic")]
-        )
+    return paths
+
+
+def give(ledger: Ledger, batch: str, people: list[str], dataset="clinic", place="") -> None:
+    """Accept a batch: a picture that never came before of each of these children."""
+    number = len(ledger.events())
+    rows = [
+        [f"{name}/{number}", f"{name}{number}", name, name, "anger", "child", "female"]
+        for name in people
+    ]
+    columns = ["path", "sha256", "image_id", "subject_id", "emotion", "age_band", "gender"]
+    table = pd.DataFrame(rows, columns=columns)
+    arrival = Arrival(batch, dataset, batch, batch, "", len(rows), table)
+    ledger.begin(arrival, "accepted", place or f"data/raw/{dataset}/{batch}", [])
+    ledger.decide(batch, "accepted")
+
+
+def withdraw(ledger: Ledger, batch: str) -> None:
+    ledger.begin_withdrawal(batch, f"data/quarantine/{batch}", [])
+    ledger.decide(batch, "withdrawn")
+
+
+def split_of(paths: Paths, *rows: tuple[str, str, str]) -> None:
+    """Write the split table that a run would leave: `(subject_id, dataset, batch)` rows."""
+    write_table(pd.DataFrame(rows, columns=["subject_id", "dataset", "batch"]), paths.split)
+
+
+def new_children(paths: Paths, ledger: Ledger) -> int:
+    return count_children(untrained_pictures(paths, ledger), POLICY)
+
+
+def test_pictures_that_no_training_reads_make_none_due(paths):
+    ledger = Ledger(paths.ledger)
+    give(ledger, "of-mine", ["mine/a"], dataset="mine")
+    assert untrained_pictures(paths, ledger).empty and new_children(paths, ledger) == 0
+    give(ledger, "spring", ["clinic/a"])
+    assert list(untrained_pictures(paths, ledger)["batch"]) == ["spring"]
+
+
+def test_children_who_come_again_with_new_pictures_are_no_new_children(paths):
+    ledger = Ledger(paths.ledger)
+    known = [f"clinic/{number}" for number in range(10)]
+    give(ledger, "spring", known)
+    assert new_children(paths, ledger) == 10  # before any training
+    ledger.mark_trained(["spring"], ledger.start_pass("a test"), "model")
+    give(ledger, "summer", known)
+    assert len(untrained_pictures(paths, ledger)) == 10 and new_children(paths, ledger) == 0
+    give(ledger, "autumn", [*known, "clinic/new"])
+    give(ledger, "winter", ["clinic/new", "drawn/1"])  # twice, and once of another data set
+    assert new_children(paths, ledger) == 2
+
+
+def test_whom_a_training_had_stays_known_when_the_batch_is_withdrawn_or_comes_again(paths):
+    ledger = Ledger(paths.ledger)
+    give(ledger, "spring", ["clinic/a", "clinic/b"])
+    ledger.mark_trained(["spring"], ledger.start_pass("a test"), "model")
+    withdraw(ledger, "spring")
+    give(ledger, "spring", ["clinic/b", "clinic/c"])
+    assert new_children(paths, ledger) == 1
+    withdraw(ledger, "spring")  # never trained with, as it came then
+    give(ledger, "spring", ["clinic/a", "clinic/c", "clinic/d"])
+    assert new_children(paths, ledger) == 2
+
+
+def test_people_of_no_batch_are_known_from_the_split_and_those_of_a_waiting_one_are_not(paths):
+    """A run by hand, or a pass that failed, may have split what no pass trained with."""
+    ledger = Ledger(paths.ledger)
+    give(ledger, "spring", ["clinic/a", "clinic/b", "drawn/1"])
+    give(ledger, "drawn.2", ["drawn/2"], dataset="drawn", place="data/raw/drawn")
+    assert new_children(paths, ledger) == 4
+    split_of(
+        paths,
+        ("clinic/a", "clinic", "spring"),
+        ("clinic/b", "clinic", "by hand"),
+        ("drawn/1", "drawn", ""),
     )
-    assert list(untrained_pictures(paths, ledger)["dataset"]) == ["clinic", "clinic"]
+    assert new_children(paths, ledger) == 3  # the whole data set waits for a training too
+    ledger.mark_trained(["drawn.2"], ledger.start_pass("a test"), "model")
+    assert new_children(paths, ledger) == 1
+    paths.split.write_bytes(b"torn")
+    assert new_children(paths, ledger) == 3
