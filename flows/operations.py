@@ -103,14 +103,21 @@ def rollback(why: Why = "", by: By = "") -> None:
 
 
 @operations_app.command()
-def models() -> None:
-    """List the versions of the model: worst group, data, decision, which one is in use.
+def models(
+    version: Annotated[
+        int | None, typer.Option(help="Only name every data batch that this one was trained with.")
+    ] = None,
+) -> None:
+    """List the versions of the model: worst group, data batches, decision, which one is in use.
 
     Example: affectgap models
     """
-    from flows.registry import models_table
+    from flows.registry import batches_lines, models_table
 
-    _console().print(models_table(_project()))
+    if version is None:
+        _console().print(models_table(_project()))
+    else:
+        _say(batches_lines(_project(), version))
 
 
 @operations_app.command()

@@ -1,15 +1,16 @@
 """`affectgap models` and `affectgap rollback`: the registry for people."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import pandas as pd
 from rich.table import Table
 
+from flows.version_batches import batches_of, batches_words, changes_words, is_cut
 from flows.worst_group import notices, worst_words
 from tasks.core.ledger import Ledger
 from tasks.core.paths import Paths
 from tasks.register.records import TAKES_OUT, last_record, read_records, taken_out
-from tasks.register.registry import Version, rollback, versions
+from tasks.register.registry import Version, find_version, rollback, versions
 
 _HEADINGS = ("version", "alias", "registered", "weights", "worst group", "batches", "decision")
 
@@ -22,35 +23,56 @@ def models_table(paths: Paths) -> Table:
     Table
         Version, aliases, when it was registered, the weights' digest, the worst group's recall with
         its interval, pictures and people (by the gate, else held out in the model's own run), the
-        batches that came with it, and the last decision. Below it the data's notice.
+        batches it was trained with (of many: how many, and what is another than in the version
+        before), and the last decision. Below it the data's notice.
     """
     known, records = versions(paths), read_records(paths)
-    own = records[~records["action"].isin(TAKES_OUT)]
+    decided = records[~records["action"].isin(TAKES_OUT)]
     title = None if known else "no model is registered yet"
-    said = "\n".join(notices(version.tags for version in known)) or None
-    table = Table(box=None, pad_edge=False, title=title, caption=said, caption_justify="left")
+    batches = [batches_of(version.tags) for version in known]
+    said = "\n".join([*notices(version.tags for version in known), *_how_to_see_all(batches)])
+    table = Table(
+        box=None, pad_edge=False, title=title, caption=said or None, caption_justify="left"
+    )
     for heading in _HEADINGS:
         table.add_column(heading, overflow="fold")
-    before: dict[int, set[str]] = {}
-    batches: set[str] = set()
-    for version in known:
-        before[version.number] = batches
-        batches = batches | _batches(version.tags)
-    for version in reversed(known):
+    rows = zip(known, batches, [None, *batches], strict=False)
+    for version, own, before in reversed([*rows]):
         record = taken_out(records, version.number, version.digest)
         if record is None:  # what a rollback came back to keeps its own decision
-            record = last_record(own, version.number, version.digest)
-        new = sorted(_batches(version.tags) - before[version.number])
+            record = last_record(decided, version.number, version.digest)
         table.add_row(
             str(version.number),
             ", ".join(version.aliases),
             f"{version.created_at:%Y-%m-%d %H:%M}",
             version.digest,
             worst_words(version.tags),
-            ", ".join(f"+{name}" for name in new) or "–",
+            batches_words(own, before),
             _decision(version, record),
         )
     return table
+
+
+def batches_lines(paths: Paths, number: int) -> list[str]:
+    """Name every batch that a version was trained with, and what is another than before it.
+
+    Raises
+    ------
+    ModelError
+        One line where there is no such version.
+    """
+    version = find_version(paths, number)
+    named, own = f"version {number} ({version.digest})", batches_of(version.tags)
+    if own is None:
+        return [f"{named}: which batches it was trained with was not kept"]
+    gone = set(withdrawn_batches(paths, version))
+    told = f"{len(own)} {'batch' if len(own) == 1 else 'batches'}" if own else "no batch"
+    lines = [f"  {name}{' (withdrawn now)' if name in gone else ''}" for name in own]
+    earlier = [one for one in versions(paths) if one.number < number][-1:]
+    for before in earlier:
+        changed = changes_words(own, batches_of(before.tags) or [])
+        lines.append(f"against version {before.number}: {changed or 'the same batches'}")
+    return [f"{named} was trained with {told}", *lines]
 
 
 def rollback_command(paths: Paths, why: str, by: str) -> list[str]:
@@ -85,9 +107,9 @@ def withdrawn_batches(paths: Paths, version: Version) -> list[str]:
     return [str(name) for name in batches.loc[gone, "batch"]]
 
 
-def _batches(tags: Mapping[str, str]) -> set[str]:
-    text = tags.get("batches") or "none"
-    return set() if text == "none" else set(text.split(", "))
+def _how_to_see_all(batches: Sequence[list[str] | None]) -> list[str]:
+    cut = any(is_cut(own) for own in batches)
+    return ["every batch of a version: affectgap models --version N"] if cut else []
 
 
 def _decision(version: Version, record: pd.Series | None) -> str:

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 import pandas as pd
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
-from flows import registry, status
+from flows import operations, registry, status
+from flows.operations import operations_app
 from flows.worst_group import worst_words
 from tasks.core.ledger import Arrival, Ledger
 from tasks.core.paths import Paths
@@ -42,7 +44,7 @@ WORST = {"worst_n": "50", "worst_people": "9", "worst_low": "0.42", "worst_high"
 WORST |= {"worst_group": "adult male", "worst_recall": "0.5", "notice": "drawn cohort: a show"}
 
 
-def test_newest_first_with_worst_group_new_batches_and_the_last_decision(lines, tmp_path):
+def test_newest_first_with_worst_group_batches_and_the_last_decision(lines, tmp_path):
     paths = Paths(tmp_path)
     one, two, three = (f"{number:012x}" for number in (1, 2, 3))
     by = {"by": "A. Weber", "decision_id": "a"}
@@ -69,11 +71,63 @@ def test_newest_first_with_worst_group_new_batches_and_the_last_decision(lines, 
     fourth, third, second, first, notice = parts
     assert fourth.endswith(": complaints") and f"{four} – rolled back " in fourth
     assert third == f"3 challenger 2026-11-03 03:00 {three} – not judged yet"
-    assert "+autumn refused" in second and "child male: 61 % against" in second
+    assert " autumn, spring refused" in second and "child male: 61 % against" in second
     words = worst_words(WORST)
     assert words == "adult male 50.0\u202f% (42.0\u202f% to 58.0\u202f%; 50 pictures of 9 people)"
-    assert "50 pictures" in second and "+spring promoted" in first
+    assert "50 pictures" in second and " spring promoted" in first
     assert "n and interval" in first and notice == "drawn cohort: a show"
+
+
+def test_a_version_without_a_withdrawn_batch_and_one_that_got_it_back_are_told_apart(lines):
+    text = lines(
+        [
+            version(1, (), batches="spring, summer"),
+            version(2, (), batches="summer"),
+            version(3, (), batches="summer, spring"),
+            version(4, (), batches="none"),
+        ]
+    )
+    told = [
+        line.split(f"{number:012x} ")[1]
+        for number, line in zip((4, 3, 2, 1), text[1:], strict=True)
+    ]
+    assert told == [
+        f"{batches} not judged yet"
+        for batches in ("none", "summer, spring", "summer", "spring, summer")
+    ]
+
+
+MANY = [f"site-{number}" for number in range(1, 101)]
+
+
+def test_a_hundred_batches_stay_readable_and_are_all_named_for_one_version(
+    lines, tmp_path, monkeypatch
+):
+    sets = [MANY[:99], [*MANY[:99][1:], "autumn"], [*MANY[1:99], "autumn"], MANY]
+    known = [version(n, (), batches=", ".join(own)) for n, own in enumerate(sets, 1)]
+    text = " ".join(lines(known))
+    for told in (
+        "99 batches not judged",
+        "99 batches, +autumn −site-1 not judged",
+        "99 batches, as before not judged",
+        "100 batches, +site-1 +site-100 −autumn not judged",
+        "every batch of a version: affectgap models --version N",
+    ):
+        assert told in text
+    jump = lines([version(1, (), batches="spring"), version(2, (), batches=", ".join(MANY))])
+    assert "100 batches, +site-1 +site-2 +site-3 +site-4 (+96 more) −spring" in " ".join(jump)
+
+    monkeypatch.setattr(registry, "versions", lambda paths: known)
+    monkeypatch.setattr(registry, "find_version", lambda paths, number: known[number - 1])
+    monkeypatch.setattr(registry, "withdrawn_batches", lambda paths, version: ["site-7"])
+    monkeypatch.setattr(operations, "_project", lambda: Paths(tmp_path))
+    said = CliRunner().invoke(operations_app, ["models", "--version", "4"]).output.splitlines()
+    assert said[0] == f"version 4 ({4:012x}) was trained with 100 batches"
+    assert said[1:101] == [f"  {n} (withdrawn now)" if n == "site-7" else f"  {n}" for n in MANY]
+    assert said[101:] == ["against version 3: +site-1 +site-100 −autumn"]
+    known[0] = version(1, ())
+    (unknown,) = registry.batches_lines(Paths(tmp_path), 1)
+    assert unknown.endswith("which batches it was trained with was not kept")
 
 
 def test_a_rollback_says_the_figure_whole_and_what_was_withdrawn(tmp_path, monkeypatch):
