@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import flow
 from prefect.client.orchestration import get_client
@@ -26,19 +27,24 @@ EVENT = "affectgap.data.arrived"  # other systems fire it when they have put a b
 SERVER_VARIABLE = "AFFECTGAP_SERVE_PID"  # the process that starts these runs
 PROCESS_TAG = "process: "
 _WIDTH = 120  # characters a line of the log
-_AUDIT_WAITS_S = 12 * 3600  # for a pass that a person started: the next audit is a week away
+# For what a person started: the next audit is a week away, and no event may ever come again.
+_WAITS_S = 12 * 3600
 _LOOK_S = 60
 
 
 @flow(name=INBOX, persist_result=False, retries=0)
 def look_into_inbox(root: str) -> Any:
-    """Do one pass over the inbox of the project in `root`."""
+    """Do one pass over the inbox of the project in `root`, as soon as no other one is at work."""
     paths = _begin(root)
+    until = time.monotonic() + _WAITS_S
     try:
         with in_one_line():
-            lines = retrain(paths, _console(), quiet=True, scheduled=True)
+            lines = _when_free(
+                lambda: retrain(paths, _console(), quiet=True, scheduled=True), until
+            )
     except BusyError as error:
-        return Completed(message=str(error), name="Busy")
+        _look_again()
+        return Completed(message=f"{error}; another look follows", name="Busy")
     except AffectGapError as error:
         print_line(f"error: {error}")
         return Failed(message=str(error))
@@ -53,7 +59,7 @@ def audit_everything(root: str) -> Any:
     from flows.full_audit import full_audit
 
     paths = _begin(root)
-    until = time.monotonic() + _AUDIT_WAITS_S
+    until = time.monotonic() + _WAITS_S
     try:
         with in_one_line():
             lines = _when_free(lambda: full_audit(paths), until)
@@ -65,15 +71,27 @@ def audit_everything(root: str) -> Any:
     return Completed(message="\n".join(lines))
 
 
-def _when_free(audit: Callable[[], list[str]], until: float) -> list[str]:
-    """Audit as soon as no pass is at work here; raises BusyError where one still is at `until`."""
+def _when_free(work: Callable[[], list[str]], until: float) -> list[str]:
+    """Do this as soon as nothing else is at work; raises BusyError where it still is at `until`."""
+    told = ""
     while True:
         try:
-            return audit()
-        except BusyError:
+            return work()
+        except BusyError as error:
             if time.monotonic() >= until:
                 raise
+            if told != str(error):  # not at every look
+                told = str(error)
+                print_line(f"waits: {told}")
             time.sleep(_LOOK_S)
+
+
+def _look_again() -> None:
+    """Have the inbox looked into once more: what an event announced may still lie there."""
+    from flows.look_after import look_at_once
+
+    if deployment := flow_run.deployment_id:
+        look_at_once(UUID(str(deployment)))
 
 
 def print_line(line: str) -> None:

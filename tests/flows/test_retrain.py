@@ -8,6 +8,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from uuid import UUID
 
 import pandas as pd
 import pytest
@@ -434,6 +435,47 @@ def test_a_full_audit_waits_for_a_pass_and_no_pass_begins_meanwhile(world, monke
         scheduled._when_free(lambda: full_audit.full_audit(world.paths), -math.inf)
     with alone(world.paths.at("work/retrain.lock"), ""), pytest.raises(retrain.BusyError):
         scheduled._when_free(lambda: full_audit.full_audit(world.paths), -math.inf)
+
+
+@pytest.mark.parametrize("lock", ["retrain.lock", "run.lock"])
+def test_a_look_that_meets_another_command_waits_for_it_and_takes_in_what_came_since(
+    world, monkeypatch, capsys, lock
+):
+    """An event comes once: with no schedule nobody would look for its batch again."""
+    held = [alone(world.paths.at(f"work/{lock}"), "")]
+    held[0].__enter__()
+
+    def wait(seconds):
+        assert world.reasons == [] and 1 <= seconds <= 60
+        if len(held) == 1:
+            held.append(None)  # it is still at work at the next look
+        else:
+            held[0].__exit__(None, None, None)
+
+    def take_in(paths, say):
+        with alone(paths.at("work/run.lock"), "another affectgap command is at work here"):
+            return []
+
+    monkeypatch.setattr("flows.intake.take_in_inbox", take_in)
+    monkeypatch.setattr(scheduled, "_begin", lambda root: world.paths)
+    monkeypatch.setattr(scheduled.time, "sleep", wait)
+    state = scheduled.look_into_inbox.fn(str(world.paths.root))
+    assert state.is_completed() and state.message == "version 7 is put into use"
+    assert world.reasons == ["no pass has trained yet"]
+    assert capsys.readouterr().out.count("waits: ") == 1
+
+
+def test_a_look_that_waited_in_vain_has_another_one_follow(world, monkeypatch):
+    asked = []
+    number = "12345678-1234-5678-1234-567812345678"
+    monkeypatch.setattr(scheduled, "_begin", lambda root: world.paths)
+    monkeypatch.setattr(scheduled, "_WAITS_S", -1)
+    monkeypatch.setattr(scheduled, "flow_run", SimpleNamespace(deployment_id=number))
+    monkeypatch.setattr("flows.look_after.look_at_once", asked.append)
+    with alone(world.paths.at("work/retrain.lock"), ""):
+        state = scheduled.look_into_inbox.fn(str(world.paths.root))
+    assert state.name == "Busy" and state.message.endswith("another look follows")
+    assert asked == [UUID(number)] and world.reasons == []
 
 
 @pytest.mark.parametrize(
