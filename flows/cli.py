@@ -153,13 +153,15 @@ def intake(
     """Check new pictures and make them part of data/raw, tracked by DVC.
 
     Without SOURCE: every batch in data/inbox that is ready; one that cannot be taken in goes to
-    data/quarantine, with its reasons, which is no failure of the command. With SOURCE: a whole
-    data set, which is copied, all or nothing.
+    data/quarantine, with its reasons, which is no failure of the command. How one that was taken in
+    differs from what the model in use saw is told in reports/drift. With SOURCE: a whole data set,
+    which is copied, all or nothing.
 
     Example: affectgap intake
 
     Example: affectgap intake ~/pictures --dataset mine
     """
+    from flows.advice import advise_on_waiting
     from flows.intake import take_in, take_in_inbox
 
     paths = _project()
@@ -169,6 +171,7 @@ def intake(
     elif source is None and dataset is None:
         if not take_in_inbox(paths, print):
             print(f"{paths.inbox}: holds no batch")
+        advise_on_waiting(paths, print, needs_model=True)
     else:
         raise UserError("give SOURCE and --dataset (a whole data set), or neither (the inbox)")
 

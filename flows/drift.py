@@ -5,7 +5,7 @@ crop would read them. Works without a model, and without any data but the batch.
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -75,6 +75,11 @@ def advise(paths: Paths, batch: str) -> float | None:
     return largest_effect(compared)
 
 
+def name_of(version: Any) -> str:
+    """Return what a version of the model is called in a report."""
+    return f"version {version.number} ({version.digest})"
+
+
 def _batch_rows(paths: Paths, batch: str) -> pd.DataFrame:
     """Read a batch as ingest does: a row a usable picture, in an order that says nothing."""
     from tasks.core.execution import process_pool
@@ -110,7 +115,7 @@ def _model_in_use(paths: Paths) -> _InUse | None:
     version = champion(paths)
     if version is None:
         return None
-    return _InUse(fetch(paths, version.number), f"version {version.number} ({version.digest})")
+    return _InUse(fetch(paths, version.number), name_of(version))
 
 
 def _training(paths: Paths, batch: str, model: _InUse | None) -> tuple[pd.DataFrame, str]:

@@ -103,6 +103,7 @@ class _Pass:
 
     def _look(self, now: bool, scheduled: bool) -> tuple[str, list[str]]:
         """Take in the inbox; return the reason to train, or "" and the lines that say why not."""
+        from flows.advice import advise_on_waiting
         from flows.intake import take_in_inbox
 
         check_params(self.paths)
@@ -110,9 +111,9 @@ class _Pass:
             _say(self.console, [f"closed: pass {number}, which died"])
         mended = self._mend()
         ended, asked = self._last_pass()
-        taken = take_in_inbox(self.paths, lambda line: _say(self.console, [line]))
+        taken = take_in_inbox(self.paths, self._say_line)
         moved = [one for one in taken if one.state != "not_ready"]
-        self._advise()
+        advise_on_waiting(self.paths, self._say_line)
         asked_again = ended == "died" and asked == ASKED
         reason = ASKED if now or asked_again else why_due(self.paths, self.ledger)
         if reason and scheduled and (held := self.failures.held_back(datetime.now(UTC))):
@@ -143,6 +144,9 @@ class _Pass:
                 raise AffectGapError(told) from error
             raise
         self.failures_before.forget()
+
+    def _say_line(self, line: str) -> None:
+        _say(self.console, [line])
 
     def _mend(self) -> bool:
         """End what a crash left, before anything is judged against what is in use.
@@ -200,27 +204,6 @@ class _Pass:
         if passes.empty:
             return "", ""
         return str(passes.iloc[-1]["state"]), str(passes.iloc[-1]["trigger"])
-
-    def _advise(self) -> None:
-        """Say how new batches differ from the training data; advice never stops a pass."""
-        from flows.drift import advise
-
-        batches = self.ledger.batches()
-        untrained = policy.untrained_pictures(self.paths, self.ledger)
-        # Not those with a page: it may be of an earlier delivery under that name. A whole data set
-        # is not compared.
-        done = self.ledger.advised() | set(self.ledger.whole())
-        new = batches["batch"].isin(untrained["batch"]) & ~batches["batch"].isin(done)
-        for batch in batches.loc[new, "batch"]:
-            page = self.paths.at(f"reports/drift/{batch}.md")
-            try:
-                effect = advise(self.paths, batch)
-            except AffectGapError as error:
-                _say(self.console, [f"drift of {batch}: not compared ({error})"])
-                continue
-            self.ledger.set_drift(batch, effect)
-            told = "not compared" if effect is None else f"largest effect {effect:.2f}"
-            _say(self.console, [f"drift of {batch}: {told}; {page}"])
 
 
 def why_due(paths: Paths, ledger: Ledger) -> str:

@@ -175,9 +175,13 @@ class Ledger:
         """
         return {row["batch"]: row["dataset"] for row in batches_of(self._events()) if row["whole"]}
 
-    def advised(self) -> frozenset[str]:
-        """Return the batches whose drift was asked for since they came, measured or not."""
-        return frozenset(row["batch"] for row in batches_of(self._events()) if row["advised"])
+    def advised(self) -> dict[str, str]:
+        """Return the batches whose drift was asked for since they came, measured or not.
+
+        By name what the model in use was called then, "" where there was none.
+        """
+        rows = batches_of(self._events())
+        return {row["batch"]: row["advised"] for row in rows if row["advised"] is not None}
 
     def begin(self, arrival: Arrival, target: State, place: str, reasons: Sequence[str]) -> None:
         """Write down what is about to be done with a batch, before anything is moved.
@@ -261,10 +265,20 @@ class Ledger:
         """Write down the registry's version of a model that is not in use; again: nothing."""
         self._mark_version("registered", digest, version)
 
-    def set_drift(self, batch: str, effect: float | None) -> None:
-        """Keep the largest effect by which a batch differs from the training data."""
+    def set_drift(self, batch: str, effect: float | None, model: str) -> None:
+        """Keep the largest effect by which a batch differs from what a model was trained on.
+
+        Parameters
+        ----------
+        batch
+            Its name.
+        effect
+            None where nothing could be compared.
+        model
+            What the model in use is called, "" where there is none.
+        """
         with self._file.writing() as database:
-            add_event(database, "drift", {"effect": effect}, batch)
+            add_event(database, "drift", {"effect": effect, "model": model}, batch)
 
     def start_pass(self, trigger: str) -> int:
         """Write down that this process begins a pass; returns its number, from 1 on."""

@@ -63,7 +63,8 @@ def batches_of(events: Sequence[Event]) -> list[dict[str, Any]]:
         The columns `BATCHES`, and `event` (the one that brought the pictures), `open` (what was
         begun and is not done, or None), `trained`, `trained_events` (of each delivery under this
         name that was trained with), `untracked`, `place`, `source`, `whole` (it is a data set and
-        not a part of one) and `advised` (its drift was asked for since it came).
+        not a part of one) and `advised` (the model in use, "" for none, when its drift was asked
+        for since it came; None where it was not).
     """
     rows: dict[str, dict[str, Any]] = {}
     before: dict[str, dict[str, Any]] = {}  # what an undone step goes back to
@@ -142,7 +143,7 @@ def _arrived(event: Event) -> dict[str, Any]:
         "place": told["place"],
         "source": told["source"],
         "whole": told["place"] == f"data/raw/{told['dataset']}",
-        "advised": False,
+        "advised": None,
     }
 
 
@@ -171,4 +172,5 @@ def _change(row: dict[str, Any], event: Event) -> None:
             row |= {"trained": True, "trained_events": row["trained_events"] | {row["event"]}}
         case "drift":
             effect = event.detail["effect"]
-            row |= {"drift": float("nan") if effect is None else effect, "advised": True}
+            row["drift"] = float("nan") if effect is None else effect
+            row["advised"] = event.detail.get("model", "")  # not kept in ledgers of before

@@ -21,6 +21,11 @@ NAMES = {
 _HEAD = "| what | batch | training | effect | interval | pictures | people |"
 
 
+def not_compared_page(batch: str, why: str) -> list[str]:
+    """Write the lines of `reports/drift/<batch>.md` where no advice could be given."""
+    return [_title(batch), "", f"It was not compared: {why}."]
+
+
 def drift_page(
     batch: str, compared: pd.DataFrame, params: Params, facts: Sequence[str]
 ) -> list[str]:
@@ -38,7 +43,7 @@ def drift_page(
         Sentences on what was compared with what, and notices that must be shown.
     """
     large = compared[compared["large"]] if len(compared) else compared
-    lines = [f"# Batch {batch}: how it differs from the training data", ""]
+    lines = [_title(batch), ""]
     lines += [
         *facts,
         "",
@@ -64,6 +69,10 @@ def drift_page(
         "interval does not hold 0.",
     ]
     return lines
+
+
+def _title(batch: str) -> str:
+    return f"# Batch {batch}: how it differs from the training data"
 
 
 def _summary(large: pd.DataFrame, params: Params) -> str:

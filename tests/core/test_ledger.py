@@ -66,7 +66,7 @@ def test_a_batch_from_arrival_to_withdrawal(ledger: Ledger) -> None:
     row = ledger.batches().iloc[0]
     assert (row["n_files"], row["n_pictures"], row["n_subjects"]) == (4, 3, 3)
     assert row["received_at"] <= row["decided_at"] and pd.isna(row["drift"])
-    ledger.set_drift("a", 0.7)
+    ledger.set_drift("a", 0.7, "")
     assert ledger.batches()["drift"].tolist() == [0.7]
     assert ledger.where(["a-1", "other"])["path"].tolist() == ["set/a/1.png"]
     ledger.begin_withdrawal("a", "data/quarantine/a", ["mixed up"])
@@ -168,13 +168,15 @@ def test_a_whole_data_set_is_known_by_its_place(ledger: Ledger) -> None:
 
 def test_a_batch_that_comes_again_is_new_to_the_advice(ledger: Ledger) -> None:
     arrive(ledger, "a")
-    assert ledger.advised() == frozenset()
-    ledger.set_drift("a", None)
-    assert ledger.advised() == {"a"}
+    assert ledger.advised() == {}
+    ledger.set_drift("a", None, "")
+    assert ledger.advised() == {"a": ""}
+    ledger.set_drift("a", 0.3, "version 2")
+    assert ledger.advised() == {"a": "version 2"}
     ledger.begin_withdrawal("a", "data/quarantine/a", [])
     ledger.decide("a", "withdrawn")
     arrive(ledger, "a")
-    assert ledger.advised() == frozenset()
+    assert ledger.advised() == {}
 
 
 def test_a_clock_that_is_set_back_changes_no_order(
@@ -268,7 +270,7 @@ def test_a_newer_ledger_and_a_locked_one_are_refused(
 def _write(path: Path, name: str) -> None:
     ledger = Ledger(path)
     for number in range(5):
-        ledger.set_drift(f"{name}{number}", 0.1)
+        ledger.set_drift(f"{name}{number}", 0.1, "")
         ledger.start_pass(name)
 
 

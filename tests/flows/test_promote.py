@@ -308,6 +308,8 @@ def test_a_pass_judges_its_own_version_not_what_another_clone_registered_since(s
     action, lines = steps._judge(shelf.find(paths, own))
     assert action == "refused" and lines[0] == f"version {own} is refused:"
     assert actions(shelf)[-1] == (own, "refused")
+
+
 def test_a_first_model_of_which_no_group_can_be_judged_waits_for_a_person_too(shelf, monkeypatch):
     """Held to the floors alone, it would come into use with the worst group's left out."""
     paths = Paths(shelf.root)

@@ -4,6 +4,7 @@ import io
 import math
 import re
 import sqlite3
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +26,7 @@ from flows.mending import mend
 from flows.unfinished import finish_promotion
 from tasks.core import ledger_file
 from tasks.core.errors import AffectGapError, DataError, ModelError, ParamsError, UserError
+from tasks.core.files import write_text
 from tasks.core.ledger import Arrival, Ledger
 from tasks.core.locks import alone
 from tasks.core.paths import Paths
@@ -93,6 +95,8 @@ def world(tmp_path, monkeypatch):
 
     def advise(paths, batch):
         world.advised.append(batch)
+        for kind in ("md", "csv"):
+            write_text(paths.at(f"reports/drift/{batch}.{kind}"), "what was found")
         return -0.7
 
     monkeypatch.setattr("flows.one_pass.train_and_judge", world.train)
@@ -146,14 +150,42 @@ def test_asked_for_it_trains_whatever_the_policy_says(world):
     assert world.reasons[1] == retrain.ASKED
 
 
-def test_drift_that_cannot_be_told_stops_nothing(world, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (DataError("no training data\nat all"), "no training data at all"),
+        (
+            OSError(5, "Input/output error", "a.png"),
+            "OSError: [Errno 5] Input/output error: 'a.png'",
+        ),
+        (BrokenProcessPool("a process was killed"), "BrokenProcessPool: a process was killed"),
+        (MlflowException("no such run"), "MlflowException: no such run"),
+        (ZeroDivisionError(), "ZeroDivisionError"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_drift_that_cannot_be_told_stops_nothing(world, monkeypatch, error, told):
     def fail(paths, batch):
-        raise DataError("no training data")
+        raise error
 
     monkeypatch.setattr("flows.drift.advise", fail)
     world.arrive("site-3", people=1, each=1)
     assert world.go() == ["version 7 is put into use"]
-    assert "drift of site-3: not compared (no training data)" in world.console.file.getvalue()
+    assert f"drift of site-3: not compared ({told})\n" in world.console.file.getvalue()
+    page = world.paths.at("reports/drift/site-3.md").read_text()
+    assert page.splitlines()[-1] == f"It was not compared: {told}."
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_who_stops_a_pass_stops_its_advice(world, monkeypatch, stop):
+    def stopped(paths, batch):
+        raise stop
+
+    monkeypatch.setattr("flows.drift.advise", stopped)
+    world.arrive("site-3", people=1, each=1)
+    with pytest.raises(stop):
+        world.go()
+    assert world.reasons == []
 
 
 def test_a_batch_that_comes_back_is_compared_anew(world, monkeypatch):
@@ -161,9 +193,8 @@ def test_a_batch_that_comes_back_is_compared_anew(world, monkeypatch):
 
     def advise(paths, batch):
         world.advised.append(batch)
-        page = paths.at(f"reports/drift/{batch}.md")
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text("what was given first")
+        for kind in ("md", "csv"):
+            write_text(paths.at(f"reports/drift/{batch}.{kind}"), "what was given first")
 
     monkeypatch.setattr("flows.drift.advise", advise)
     world.go()
