@@ -21,8 +21,8 @@ from tasks.drift.words import not_compared_page
 _WIDTH = 300  # characters of what went wrong
 
 
-def advise_on_waiting(paths: Paths, say: Callable[[str], None], needs_model: bool = False) -> None:
-    """Say how each batch differs that no training has had and no report tells of.
+def advise_on_waiting(paths: Paths, say: Callable[[str], None], at_intake: bool = False) -> None:
+    """Say how each batch differs that no training has had, unless a report tells it already.
 
     Parameters
     ----------
@@ -30,13 +30,15 @@ def advise_on_waiting(paths: Paths, say: Callable[[str], None], needs_model: boo
         The project's paths.
     say
         Told one line a batch.
-    needs_model
-        True: compare with the model in use or not at all; False: before the first one, with the
-        training split.
+    at_intake
+        True: compare what no report tells of with the model in use, or not at all. False: also
+        what was compared with another model, and before the first one with the training split.
     """
     ledger = Ledger(paths.ledger)
     try:
         waiting, advised = _waiting(paths, ledger), ledger.advised()
+        if at_intake:  # which model is in use is not asked for nothing: that takes seconds
+            waiting = [one for one in waiting if not _is_there(paths, one, one in advised)]
     except Exception as error:  # noqa: BLE001 - see the module
         say(f"drift: not compared ({_in_words(error)})")
         return
@@ -48,7 +50,7 @@ def advise_on_waiting(paths: Paths, say: Callable[[str], None], needs_model: boo
                 _give_none(paths, batch, error, say)
         return
     missing = [one for one in waiting if not _is_there(paths, one, advised.get(one) == model)]
-    if missing and needs_model and not model:
+    if missing and at_intake and not model:
         say("drift: not compared, no model is in use yet")
         return
     for batch in missing:

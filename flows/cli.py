@@ -171,7 +171,7 @@ def intake(
     elif source is None and dataset is None:
         if not take_in_inbox(paths, print):
             print(f"{paths.inbox}: holds no batch")
-        advise_on_waiting(paths, print, needs_model=True)
+        advise_on_waiting(paths, print, at_intake=True)
     else:
         raise UserError("give SOURCE and --dataset (a whole data set), or neither (the inbox)")
 

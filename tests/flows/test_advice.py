@@ -54,7 +54,7 @@ class Project:
         return self.paths.at(f"reports/drift/{batch}.{kind}")
 
     def at_intake(self) -> list[str]:
-        return self._lines(needs_model=True)
+        return self._lines(at_intake=True)
 
     def at_pass(self) -> list[str]:
         return self._lines()
@@ -91,6 +91,7 @@ def test_another_model_in_use_or_a_report_that_is_gone_is_compared_anew(project)
     project.accept("site-3")
     project.at_intake()
     project.in_use = 5
+    project.at_intake()  # it has a report
     project.at_pass()
     assert project.report("site-3").read_text() == "with version 5"
     project.report("site-3").unlink()
