@@ -69,9 +69,10 @@ def batches_lines(paths: Paths, number: int) -> list[str]:
     told = f"{len(own)} {'batch' if len(own) == 1 else 'batches'}" if own else "no batch"
     lines = [f"  {name}{' (withdrawn now)' if name in gone else ''}" for name in own]
     earlier = [one for one in versions(paths) if one.number < number][-1:]
-    for before in earlier:
-        changed = changes_words(own, batches_of(before.tags) or [])
-        lines.append(f"against version {before.number}: {changed or 'the same batches'}")
+    for last in earlier:
+        if (before := batches_of(last.tags)) is not None:
+            changed = changes_words(own, before) or "the same batches"
+            lines.append(f"against version {last.number}: {changed}")
     return [f"{named} was trained with {told}", *lines]
 
 

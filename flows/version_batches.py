@@ -51,8 +51,9 @@ def is_cut(own: Sequence[str] | None) -> bool:
 
 def changes_words(own: Sequence[str], before: Sequence[str], most: int | None = None) -> str:
     """Say which batches came and went, at most so many of each by name; "" where none did."""
-    came = [name for name in own if name not in set(before)]
-    went = [name for name in before if name not in set(own)]
+    now, then = set(own), set(before)
+    came = [name for name in own if name not in then]
+    went = [name for name in before if name not in now]
     return " ".join([*_signed("+", came, most), *_signed("−", went, most)])
 
 

@@ -126,6 +126,7 @@ def test_a_hundred_batches_stay_readable_and_are_all_named_for_one_version(
     assert said[1:101] == [f"  {n} (withdrawn now)" if n == "site-7" else f"  {n}" for n in MANY]
     assert said[101:] == ["against version 3: +site-1 +site-100 −autumn"]
     known[0] = version(1, ())
+    assert registry.batches_lines(Paths(tmp_path), 2)[-1] == "  autumn"  # against nothing known
     (unknown,) = registry.batches_lines(Paths(tmp_path), 1)
     assert unknown.endswith("which batches it was trained with was not kept")
 
