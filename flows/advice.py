@@ -113,8 +113,8 @@ def _give_none(paths: Paths, batch: str, error: Exception, say: Callable[[str], 
 
 
 def _in_words(error: Exception) -> str:
-    """Say in one line what went wrong."""
+    """Say in one line what went wrong, in characters that a file can hold."""
     told = " ".join(str(error).split())
     if not isinstance(error, AffectGapError):
         told = told_as_away(error) or f"{type(error).__name__}: {told}".removesuffix(": ")
-    return told[:_WIDTH]
+    return told.encode("utf-8", "backslashreplace").decode()[:_WIDTH]

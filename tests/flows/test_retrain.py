@@ -161,6 +161,7 @@ def test_asked_for_it_trains_whatever_the_policy_says(world):
         (BrokenProcessPool("a process was killed"), "BrokenProcessPool: a process was killed"),
         (MlflowException("no such run"), "MlflowException: no such run"),
         (ZeroDivisionError(), "ZeroDivisionError"),
+        (DataError("\udcff.png: is gone"), "\\udcff.png: is gone"),  # no text that a file can hold
     ],
     ids=lambda value: type(value).__name__,
 )
