@@ -76,6 +76,15 @@ def examine(paths: Paths) -> list[Finding]:
                 with in_one_line():
                     found.extend(check(paths))
             except (AffectGapError, OSError) as error:  # the other checks are made all the same
-                what = " ".join(str(error).split())
-                found.append(Finding(what, str(paths.root), "see the message", mended=False))
+                lines = str(error).splitlines() or [type(error).__name__]
+                told = [_finding(line, paths) for line in lines]
+                found.extend(finding for finding in told if finding not in found)
     return found
+
+
+def _finding(line: str, paths: Paths) -> Finding:
+    """Take an error's line apart: `where: what; what to do`, the last as far as it says so."""
+    where, colon, rest = line.partition(": ")
+    what, _, remedy = (rest if colon else line).partition("; ")
+    advice = remedy or "mend it, then run `affectgap doctor` again"
+    return Finding(what, where if colon else str(paths.root), advice, mended=False)

@@ -12,7 +12,8 @@ from typing import Any
 
 import psutil
 
-from flows.dvc_graph import dvc_command, mend_after_a_crash
+from flows.dvc_files import mend_after_a_crash, torn_data_sets
+from flows.dvc_graph import data_status
 from flows.finding import Finding
 from tasks.core.paths import Paths
 
@@ -39,7 +40,7 @@ def disk(paths: Paths) -> Iterator[Finding]:
 
 
 def torn_dvc_files(paths: Paths) -> Iterator[Finding]:
-    """Mend a torn dvc.lock or rwlock, and an rwlock that names processes that are gone."""
+    """Mend DVC's own files where they are torn, and an rwlock of processes that are gone."""
     for line in mend_after_a_crash(paths.root):
         name, _, what = line.partition(" was torn")
         yield Finding("was torn", name, what.removeprefix(" and").strip(" ;") or "removed", True)
@@ -115,19 +116,8 @@ def missing_in_cache(paths: Paths) -> Iterator[Finding]:
     """Say which data or results DVC could not bring back, since its cache lacks them."""
     if not paths.at(".dvc").is_dir():
         return
-    done = subprocess.run(
-        dvc_command("data", "status", "--json"),
-        cwd=paths.root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        line = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        said = f"DVC cannot read the project: {line.removeprefix('ERROR: ')}"
-        yield Finding(said, str(paths.root), "see the message", mended=False)
-        return
-    for name in json.loads(done.stdout.strip().splitlines()[-1]).get("not_in_cache", []):
+    torn_data_sets(paths)  # says what to do, where DVC would only say that it cannot read
+    for name in data_status(paths.root).get("not_in_cache", []):
         yield Finding(
             "DVC's cache lacks it, so that no checkout brings it back",
             str(name),

@@ -20,6 +20,7 @@ from tasks.core.process import STARTER_VARIABLE, die_with_parent
 
 MAIN = "dvc.yaml"
 _DVC_ERROR = "ERROR: "
+_DVC_HELP = "Having any troubles?"  # what DVC adds to an error; nobody there knows this project
 
 
 def stage_graph(root: Path, target: str | None) -> dict[str, list[str]]:
@@ -81,15 +82,27 @@ def changed_stages(root: Path, target: str | None, file: str = MAIN) -> dict[str
     file
         Which dvc.yaml; stages of another one than the main one are named `<file>:<stage>`.
     """
-    arguments = ["status", "--json", *(["--with-deps", target] if target else [file])]
-    done = subprocess.run(
-        dvc_command(*arguments), cwd=root, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        line = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"{root}: DVC cannot read the project: {line.removeprefix('ERROR: ')}")
-    changed: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    changed = _ask(root, "status", *(["--with-deps", target] if target else [file]))
     return {name: what for name, what in changed.items() if not name.endswith(".dvc")}
+
+
+def data_status(root: Path, granular: bool = False) -> dict[str, Any]:
+    """Ask DVC how data and results differ from what its files say.
+
+    Parameters
+    ----------
+    root
+        The project's folder.
+    granular
+        True: file by file; else a folder that differs is named alone.
+
+    Returns
+    -------
+    dict
+        As `dvc data status --json` writes it: `not_in_cache` (paths below the root) and, under
+        `uncommitted`, lists of paths that were `added`, `deleted` or `modified`.
+    """
+    return _ask(root, "data", "status", *(["--granular"] if granular else []))
 
 
 def run_dvc(
@@ -119,6 +132,7 @@ def run_dvc(
 
 def what_dvc_said(lines: list[str], whole: bool = False) -> str:
     """Return DVC's own errors; without one, or where the `whole` is asked, the last lines."""
+    lines = [line for line in lines if not line.startswith(_DVC_HELP)]
     errors = [line.removeprefix(_DVC_ERROR) for line in lines if line.startswith(_DVC_ERROR)]
     return "\n".join(errors if errors and not whole else lines[-20:])
 
@@ -139,24 +153,15 @@ def main_of_dvc(arguments: list[str], parent_pid: int) -> None:
     sys.exit(main(arguments))
 
 
-def mend_after_a_crash(root: Path) -> list[str]:
-    """Remove what a killed DVC left torn and every later command would stumble over.
-
-    A lock file that is no JSON belongs to nobody, and an empty or torn dvc.lock is made again from
-    DVC's run-cache. Returns a line for each thing that was mended.
-    """
-    mended = []
-    rwlock = root / ".dvc" / "tmp" / "rwlock"
-    if rwlock.is_file() and not _is_json(rwlock):
-        rwlock.unlink()
-        mended.append(".dvc/tmp/rwlock was torn and is removed")
-    for name in ("dvc.lock", "study/dvc.lock"):
-        lock = root / name
-        if lock.is_file() and not _is_mapping(lock):
-            kept = lock.with_name("dvc.lock.torn")
-            lock.replace(kept)
-            mended.append(f"{name} was torn; it is kept as {kept.name} and made again")
-    return mended
+def _ask(root: Path, *arguments: str) -> dict[str, Any]:
+    """Return what DVC answers in JSON; raises UserError with its own words where it cannot."""
+    command = dvc_command(*arguments, "--json")
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = " ".join(what_dvc_said(done.stderr.splitlines()).split()) or "no message"
+        raise UserError(f"{root}: DVC cannot read the project: {said}")
+    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return answer
 
 
 def _with_ancestors(order: Any, target: str) -> set[str]:
@@ -166,20 +171,3 @@ def _with_ancestors(order: Any, target: str) -> set[str]:
     if not chosen:
         raise UserError(f"no stage '{target}' in dvc.yaml; there are {', '.join(sorted(order))}")
     return chosen.union(*(networkx.descendants(order, name) for name in chosen))
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return True
-
-
-def _is_mapping(path: Path) -> bool:
-    import yaml
-
-    try:
-        return isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict)
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return False

@@ -2,13 +2,12 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from flows.dvc_graph import run_dvc, what_dvc_said
-from tasks.core.errors import AffectGapError
+from flows.dvc_files import add_to_dvc, mend_after_a_crash
 from tasks.core.ledger import Ledger
 from tasks.core.ledger_tables import Event
 from tasks.core.paths import Paths
@@ -97,18 +96,29 @@ def mend(paths: Paths, say: Callable[[str], None]) -> list[str]:
     Returns
     -------
     list of str
-        A line for each thing that was finished, undone or removed.
+        A line for each thing that was finished, undone, mended or removed.
+
+    Raises
+    ------
+    AffectGapError
+        As `mend_after_a_crash` and `track`.
     """
     ledger = Ledger(paths.ledger)
-    lines = [_try_to_mend(paths, ledger, step) for step in ledger.under_way()]
-    leftovers = [*remove_leftovers(paths.inbox), *remove_incoming(paths)]
-    lines += [
-        f"{path.relative_to(paths.root)}: removed, an intake was killed" for path in leftovers
-    ]
-    lines += track(paths, ledger)
-    for line in lines:
+    lines = []
+    for line in _mend_all(paths, ledger):
         say(line)
+        lines.append(line)
     return lines
+
+
+def _mend_all(paths: Paths, ledger: Ledger) -> Iterator[str]:
+    for step in ledger.under_way():
+        yield _try_to_mend(paths, ledger, step)
+    for path in [*remove_leftovers(paths.inbox), *remove_incoming(paths)]:
+        yield f"{path.relative_to(paths.root)}: removed, an intake was killed"
+    # Here, for a torn file of a data set is made again from what lies in its folder then.
+    yield from mend_after_a_crash(paths.root)
+    yield from track(paths, ledger)
 
 
 def _try_to_mend(paths: Paths, ledger: Ledger, step: Event) -> str:
@@ -177,16 +187,6 @@ def what_is_there(paths: Paths, dataset: str) -> list[str]:
     """Return a data set's folder and DVC's file beside it, as far as they exist."""
     known = [paths.raw / dataset, paths.raw / f"{dataset}.dvc"]
     return [path.relative_to(paths.root).as_posix() for path in known if path.exists()]
-
-
-def add_to_dvc(paths: Paths, dataset: str) -> None:
-    """Have DVC track a data set as it is; again without a change it does nothing."""
-    (paths.raw / dataset).mkdir(parents=True, exist_ok=True)
-    # Not with --quiet: DVC would keep what went wrong to itself.
-    *lines, code = run_dvc(paths.root, "--wait-for-lock", "add", f"data/raw/{dataset}")
-    if code != "exit 0":
-        said = " ".join(what_dvc_said(lines).split())
-        raise AffectGapError(f"data/raw/{dataset}: DVC could not track it: {said}")
 
 
 def _mend(paths: Paths, ledger: Ledger, step: Event) -> str:

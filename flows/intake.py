@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from flows import inbox_steps
+from flows.dvc_files import add_to_dvc, mend_after_a_crash
 from flows.inbox_steps import (
     Taken,
-    add_to_dvc,
     cache_of,
     finish,
     free_name,
@@ -216,11 +216,12 @@ def take_in(paths: Paths, source: Path, dataset: str) -> str:
     """
     params = load_section(paths.params, "ingest", Params)
     with alone(paths.at(_LOCK), f"{paths.root}: {_BUSY}"):
+        mended = [f"; mended: {line}" for line in mend_after_a_crash(paths.root)]
         summary = intake(source, dataset, paths, params.max_pixels)
         # Again after a crash between these steps: what was done is not done twice.
         add_to_dvc(paths, dataset)
         told = _tell_ledger(paths, source, dataset, params)
-    return f"{summary}{told}{_not_read_yet(dataset, params)}"
+    return f"{summary}{told}{_not_read_yet(dataset, params)}{''.join(mended)}"
 
 
 def _tell_ledger(paths: Paths, source: Path, dataset: str, params: Params) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from flows.dvc_graph import mend_after_a_crash
+from flows.dvc_files import mend_after_a_crash
 from tasks.core.errors import UserError
 from tasks.core.locks import alone
 from tasks.core.paths import Paths
@@ -25,7 +25,11 @@ def if_alone(paths: Paths) -> Iterator[bool]:
         yield free
 
 
-def mend(paths: Paths) -> list[str]:
-    """Mend what a killed DVC left, a line each; a command at work here mends for itself."""
+def mend(paths: Paths) -> Iterator[str]:
+    """Mend what a killed DVC left, a line each; a command at work here mends for itself.
+
+    Raises as `mend_after_a_crash`.
+    """
     with if_alone(paths) as free:
-        return mend_after_a_crash(paths.root) if free else []
+        if free:
+            yield from mend_after_a_crash(paths.root)

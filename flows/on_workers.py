@@ -19,6 +19,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.flows import EntrypointType
 from prefect.states import Crashed
 
+from flows.dvc_files import is_whole_lock
 from flows.dvc_graph import run_dvc, stage_graph, what_dvc_said
 from flows.worker_stage import WORKER_TAG, exit_of, stage_on_worker
 from tasks.core.errors import AffectGapError, UserError
@@ -147,12 +148,10 @@ def _files(root: Path) -> dict[str, str]:
 def _whole_lock(path: Path) -> str:
     """Read dvc.lock, which DVC does not write atomically, until it is whole."""
     for _ in range(_LOCK_READS):
-        text = path.read_text(encoding="utf-8") if path.is_file() else "schema: '2.0'\n"
-        try:
-            if isinstance(yaml.safe_load(text), dict):
-                return text
-        except yaml.YAMLError:
-            pass
+        there = path.is_file()
+        text = path.read_text(encoding="utf-8", errors="replace") if there else "schema: '2.0'\n"
+        if is_whole_lock(text):
+            return text
         time.sleep(0.1)
     raise UserError(f"{path}: is torn; `affectgap doctor` mends it")
 

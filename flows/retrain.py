@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 
 from flows import policy
-from flows.dvc_graph import mend_after_a_crash
+from flows.dvc_files import mend_after_a_crash
 from flows.failures import Failures
 from flows.mending import if_alone
 from flows.stores import told_as_away
@@ -155,8 +155,9 @@ class _Pass:
         """
         with if_alone(self.paths) as free:
             if free:
-                lines = [f"mended: {line}" for line in mend_after_a_crash(self.paths.root)]
-                _say(self.console, lines + finish_promotion(self.paths))
+                for line in mend_after_a_crash(self.paths.root):
+                    _say(self.console, [f"mended: {line}"])
+                _say(self.console, finish_promotion(self.paths))
         return free
 
     def _train(self, reason: str, scheduled: bool) -> list[str]:

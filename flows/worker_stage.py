@@ -15,7 +15,8 @@ from prefect.client.schemas import State
 from prefect.runtime import flow_run
 from prefect.states import Failed
 
-from flows.dvc_graph import mend_after_a_crash, run_dvc, what_dvc_said
+from flows.dvc_files import mend_after_a_crash
+from flows.dvc_graph import run_dvc, what_dvc_said
 from flows.environment import prepare_environment
 from flows.starter import mark_as_command
 from tasks.core.errors import AffectGapError, UserError
@@ -90,7 +91,7 @@ def _say_who_works() -> None:
 
 def _mend(root: Path) -> None:
     """Put right what an earlier stage of this worker left when it was killed."""
-    mend_after_a_crash(root)
+    list(mend_after_a_crash(root))
     if os.environ.get("MLFLOW_TRACKING_URI"):  # elsewhere the clone's runs are nobody's
         close_dead_runs(Paths(root))
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.dvc_graph import changed_stages, mend_after_a_crash, stage_graph
+from flows.dvc_files import mend_after_a_crash
+from flows.dvc_graph import changed_stages, stage_graph
 from tasks.core import tracking
 from tasks.core.errors import UserError
 from tasks.core.paths import Paths
@@ -149,7 +150,6 @@ def test_what_a_crash_tore_is_mended(toy):
     (toy / ".dvc" / "tmp").mkdir(exist_ok=True)
     (toy / ".dvc" / "tmp" / "rwlock").write_text('{"write": {"/a')
     (toy / "dvc.lock").write_text("")
-    mended = mend_after_a_crash(toy)
-    assert len(mended) == 2
+    assert len(list(mend_after_a_crash(toy))) == 2
     assert set(changed_stages(toy, None)) == {"a", "b@x", "b@y", "c"}
-    assert mend_after_a_crash(toy) == []
+    assert list(mend_after_a_crash(toy)) == []

@@ -196,6 +196,19 @@ def test_code_that_is_not_committed_is_said_before_anything_is_sent(toy):
     assert asked.mock_calls == []
 
 
+def test_a_cut_lock_is_read_again_until_it_is_whole(tmp_path, monkeypatch):
+    lock = tmp_path / "dvc.lock"
+    lock.write_text("schema: '2.0'\nstages:\n")  # a mapping, which DVC refuses
+    whole = "schema: '2.0'\nstages:\n  a:\n    cmd: ls\n"
+    slept = []
+    monkeypatch.setattr(on_workers.time, "sleep", lambda s: slept.append(lock.write_text(whole)))
+    assert on_workers._whole_lock(lock) == whole and len(slept) == 1
+    lock.write_text("schema: '2.0'\nstages:\n")
+    monkeypatch.setattr(on_workers.time, "sleep", slept.append)
+    with pytest.raises(UserError, match="is torn; `affectgap doctor` mends it"):
+        on_workers._whole_lock(lock)
+
+
 def test_why_dvc_could_not_push_or_pull_is_told(toy, monkeypatch):
     """With `--quiet` DVC says nothing at all."""
     said = ["Collecting", "ERROR: failed to push data to the cloud - no room", "", "Having any"]

@@ -9,7 +9,8 @@ import grimp
 import pytest
 import yaml
 
-from flows.dvc_graph import changed_stages, mend_after_a_crash, stage_graph
+from flows.dvc_files import mend_after_a_crash
+from flows.dvc_graph import changed_stages, stage_graph
 from flows.study_stages import FILE, known_runs, remove_leftovers, stages_text, write_stages
 from tasks.core.digests import input_digests
 from tasks.core.errors import UserError
@@ -92,7 +93,7 @@ def test_a_torn_lock_of_a_study_is_mended(toy):
     (toy / "study" / "dvc.lock").write_text("schema: '2.0'\nstag")
     (mended,) = mend_after_a_crash(toy)
     assert mended.startswith("study/dvc.lock was torn")
-    assert mend_after_a_crash(toy) == []
+    assert list(mend_after_a_crash(toy)) == []
 
 
 def test_until_the_plan_is_finished_nothing_is_chosen_or_tested(tmp_path):
