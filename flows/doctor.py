@@ -14,11 +14,11 @@ from flows.doctor_files import (
     old_progress,
     torn_dvc_files,
 )
+from flows.doctor_pictures import ledger_against_disk
 from flows.doctor_state import (
     dead_passes,
     dead_runs,
     half_taken_in,
-    ledger_against_disk,
     model_in_use,
     orphans,
     serving_note,

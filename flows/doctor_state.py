@@ -1,8 +1,7 @@
-"""The doctor's look at what is written down: runs, passes, batches, models, and processes."""
+"""The doctor's look at what is written down: runs, passes, steps of batches, models; processes."""
 
 import json
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from tasks.core.ledger import Ledger
 from tasks.core.paths import Paths
 from tasks.core.process import is_dead
 
-_READY = "_READY"
-_SHOWN = 3  # files named of a batch
 _CHILDREN = (  # what commands of ours start, by what stands in their command line
     "-m tasks ",
     "main_of_dvc(",
@@ -88,28 +85,6 @@ def half_taken_in(paths: Paths) -> Iterator[Finding]:
         yield Finding(what, where, remedy or "done", mended=not lost)
 
 
-def ledger_against_disk(paths: Paths) -> Iterator[Finding]:
-    """Compare what the ledger says of every batch with what lies in data/raw and quarantine."""
-    ledger = Ledger(paths.ledger)
-    batches, pictures, places = ledger.batches(), ledger.pictures(), ledger.places()
-    for batch, state in batches[["batch", "state"]].itertuples(index=False):
-        place = paths.at(places[batch])
-        if state != "accepted":
-            continue  # nothing needs its folder, which a person may have moved or removed
-        if not place.exists():
-            remedy = f"`dvc checkout` brings it back, or `affectgap withdraw {batch} --why …`"
-            yield Finding("accepted, and its folder is not there", str(place), remedy, False)
-        else:
-            own = pictures.loc[pictures["batch"] == batch, "path"]
-            yield from _missing(paths, batch, own)
-    known = {paths.at(place) for place in places.values()}
-    for mark in sorted(paths.raw.glob(f"*/*/{_READY}")):
-        if mark.parent not in known:
-            remedy = "move it into data/inbox, so that it is taken in, or restore data/ledger.db"
-            told = "the ledger does not know this batch"
-            yield Finding(told, str(mark.parent), remedy, mended=False)
-
-
 def unfinished_promotion(paths: Paths) -> Iterator[Finding]:
     """Put into use what was decided, where a pass was killed before it could."""
     for line in finish_promotion(paths):
@@ -142,16 +117,6 @@ def model_in_use(paths: Paths) -> Iterator[Finding]:
     except AffectGapError as error:
         remedy = "`affectgap rollback`, or bring back mlruns/ from a copy"
         yield Finding(str(error), f"version {version.number}, in use", remedy, mended=False)
-
-
-def _missing(paths: Paths, batch: str, pictures: Iterable[str]) -> Iterator[Finding]:
-    gone = [path for path in pictures if not os.path.lexists(paths.raw / path)]
-    if gone:
-        some = ", ".join(gone[:_SHOWN]) + (" …" if len(gone) > _SHOWN else "")
-        remedy = "`dvc checkout data/raw` brings back what DVC tracked"
-        yield Finding(
-            f"{len(gone)} pictures are not there ({some})", f"batch {batch}", remedy, False
-        )
 
 
 def _is_orphan(process: psutil.Process, root: Path) -> bool:

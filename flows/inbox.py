@@ -166,7 +166,7 @@ class Inbox:
             if row.state == "accepted":
                 told = f"the same as batch {row.batch}, which is in the data"
                 if not self.paths.at(places[row.batch]).exists():
-                    told += ", but whose folder is missing: `dvc checkout` brings it back"
+                    told += ", but whose folder is missing: `affectgap doctor` says what to do"
                 raise RepeatedError([told], reading)
             if row.state == "withdrawn" and self.paths.at(places[row.batch]).exists():
                 told = f"the same as batch {row.batch}, which was withdrawn ({row.reason})"

@@ -17,11 +17,14 @@ from flows.doctor import examine
 from flows.starter import COMMAND_VARIABLE
 from tasks.core import tracking
 from tasks.core.errors import UserError
+from tasks.core.files import sha256_of
 from tasks.core.ledger import Arrival, Ledger
 from tasks.core.ledger_file import PICTURE_COLUMNS
 from tasks.core.locks import alone
 from tasks.core.paths import Paths
 from tasks.core.process import process_name
+from tasks.ingest.inbox.reading import digest_of
+from tasks.ingest.listing import list_files
 from tasks.register.records import append_record
 
 REPOSITORY = Path(__file__).parents[2]
@@ -52,13 +55,14 @@ def accepted(paths, batch="monday", people=1):
     """A batch that was taken in as intake does it, by the ledger's own steps."""
     place = paths.raw / "arrived" / batch
     mark_ready(draw_batch(place, 1, people, emotions=["anger", "fear"], size_px=128))
-    names = sorted(path.name for path in place.glob("*.jpg"))
     rows = [
-        [f"arrived/{batch}/{name}", name, name, "s", "anger", "child", "male"] for name in names
+        [f"arrived/{batch}/{path.name}", sha256_of(path), path.name, "s", "anger", "child", "male"]
+        for path in sorted(place.glob("*.jpg"))
     ]
     pictures = pd.DataFrame(rows, columns=list(PICTURE_COLUMNS))
     ledger = Ledger(paths.ledger)
-    arrival = Arrival(batch, "arrived", "digest", batch, "", len(names) + 2, pictures)
+    n_files = len(list_files(place).files) - 1  # without the mark
+    arrival = Arrival(batch, "arrived", digest_of(place), batch, "", n_files, pictures)
     ledger.begin(arrival, "accepted", f"data/raw/arrived/{batch}", [])
     ledger.decide(batch, "accepted")
     ledger.mark_tracked([batch])
@@ -159,7 +163,7 @@ def test_what_lies_elsewhere_than_the_ledger_says_is_left_to_a_person(paths):
     place = accepted(paths)
     next(iter(place.glob("*.jpg"))).unlink()
     (missing,) = examine(paths)
-    assert not missing.mended and "1 pictures are not there" in missing.what
+    assert not missing.mended and "1 of 2 pictures are not there" in missing.what
     place.rename(paths.raw / "arrived" / "renamed")
     gone, extra = examine(paths)
     assert not gone.mended and "its folder is not there" in gone.what

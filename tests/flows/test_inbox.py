@@ -27,8 +27,8 @@ from inbox_world import (
     tree,
 )
 
+from flows import dvc_files
 from flows import inbox as module
-from flows import inbox_steps
 from flows.doctor_state import half_taken_in
 from flows.intake import withdraw
 from tasks.check import batch as checks
@@ -318,7 +318,7 @@ def test_a_batch_whose_folder_is_missing_keeps_its_name(paths: Paths) -> None:
     shutil.rmtree(paths.raw / "arrived/a")
     send(paths, "a", files_of(1, people=1))
     told = take(paths)["a.2"]
-    assert told.state == "repeated" and "`dvc checkout` brings it back" in told.detail
+    assert told.state == "repeated" and "`affectgap doctor` says what to do" in told.detail
     assert state_of(paths) == {"a": "accepted", "a.2": "quarantined"}
 
 
@@ -721,8 +721,8 @@ def test_why_dvc_could_not_track_a_data_set_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = ["adding", "ERROR: unexpected error - No space left on device", "", "Having troubles?"]
-    monkeypatch.setattr(inbox_steps, "run_dvc", lambda *_: iter([*said, "exit 255"]))
+    monkeypatch.setattr(dvc_files, "run_dvc", lambda *_: iter([*said, "exit 255"]))
     with pytest.raises(AffectGapError) as error:
-        inbox_steps.add_to_dvc(Paths(tmp_path), "mine")
+        dvc_files.add_to_dvc(Paths(tmp_path), "mine")
     told = "data/raw/mine: DVC could not track it: unexpected error - No space left on device"
     assert str(error.value) == told

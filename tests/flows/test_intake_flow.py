@@ -1,5 +1,7 @@
 """`affectgap intake` and `withdraw` as commands, with DVC, git and the checks for real."""
 
+import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -12,13 +14,14 @@ from inbox_world import files_of, new_project, send, tree
 from PIL import Image
 
 from flows import inbox_steps, intake
-from flows.doctor_state import ledger_against_disk
+from flows.doctor_pictures import ledger_against_disk
 from flows.intake import withdraw
 from tasks.core.errors import UserError
 from tasks.core.ledger import Ledger
 from tasks.core.paths import Paths
 
 REPOSITORY = Path(__file__).parents[2]
+MODULE = f"{sys.executable} -c 'from flows.cli import main; main()'"
 
 
 @pytest.fixture
@@ -146,3 +149,136 @@ def test_the_commands_with_dvc_and_the_checks(
         "broken": "quarantined",
         "good": "withdrawn",
     }
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with DVC and git in which the batch `good` was taken in, and committed."""
+    root = tmp_path_factory.mktemp("ready") / "project"
+    paths = new_project(root)
+    (root / "tasks").mkdir()
+    (root / "dvc.yaml").write_text("stages: {}\n")
+    for name in (".dvcignore", ".gitignore"):
+        shutil.copyfile(REPOSITORY / name, root / name)
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        subprocess.run(command, cwd=root, check=True)
+    send(paths, "good", files_of(1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(REPOSITORY))
+        assert run(root, "intake").returncode == 0
+    who = ["-c", "user.name=x", "-c", "user.email=x@localhost"]
+    for command in (["add", "-A"], [*who, "commit", "-qm", "x"]):
+        subprocess.run(["git", *command], cwd=root, check=True)
+    return root
+
+
+@pytest.fixture
+def arrived(ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
+    """A copy of that project."""
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    shutil.copytree(ready, tmp_path / "project")
+    return Paths(tmp_path / "project")
+
+
+@pytest.mark.slow
+def test_a_torn_file_of_a_data_set_is_made_again_by_intake_and_by_the_doctor(
+    arrived: Paths,
+) -> None:
+    file = arrived.raw / "arrived.dvc"
+    file.write_text("outs:\n- md5: 2ab")
+    arrived.at("dvc.lock").write_text("schema: '2.0'\nstages:\n")
+    send(arrived, "more", files_of(2))
+    done = run(arrived.root, "intake")
+    assert done.returncode == 0, done.stderr
+    assert "data/raw/arrived.dvc was torn; it is kept as work/torn/arrived.dvc.torn" in done.stdout
+    assert "more: accepted" in done.stdout and tracked(arrived) == 16
+    whole = file.read_bytes()
+    file.write_bytes(b"")
+    done = run(arrived.root, "doctor")
+    assert "mended  data/raw/arrived.dvc: was torn; it is kept as" in done.stdout
+    assert file.read_bytes() == whole
+    file.write_bytes(whole[:50])
+    given = arrived.root / "given"
+    shutil.copytree(arrived.raw / "arrived/good", given)
+    done = run(arrived.root, "intake", str(given), "--dataset", "mine")
+    assert "; mended: data/raw/arrived.dvc was torn" in done.stdout and file.read_bytes() == whole
+    for path in (arrived.raw / "arrived", file):
+        shutil.rmtree(path) if path.is_dir() else path.write_bytes(whole[:50])
+    done = run(arrived.root, "intake")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "data/raw/arrived.dvc: is torn, and data/raw/arrived holds nothing; `git" in done.stderr
+
+
+def told(paths: Paths) -> dict[str, str]:
+    """What the doctor finds of the pictures, with what to do."""
+    return {finding.what: finding.remedy for finding in ledger_against_disk(paths)}
+
+
+def do(paths: Paths, remedy: str) -> str:
+    """Carry out the command that a remedy begins with."""
+    command = remedy.split("`")[1]
+    subprocess.run(command, shell=True, cwd=paths.root, check=True, capture_output=True)
+    return command
+
+
+@pytest.mark.slow
+def test_what_the_doctor_says_of_lost_pictures_brings_them_back(arrived: Paths) -> None:
+    good = arrived.raw / "arrived/good"
+    before = tree(good)
+    pictures = sorted(good.glob("*.png"))
+    assert told(arrived) == {}
+    pictures[0].write_bytes(b"other")
+    pictures[1].unlink()
+    (good / "late.png").write_bytes(b"late")
+    found = told(arrived)
+    assert [what.split(" (")[0] for what in found] == [
+        "1 of 6 pictures are not there",
+        "1 of 6 pictures are not what was accepted",
+        "1 more files than were accepted",
+    ]
+    missing, changed, late = found.values()
+    assert do(arrived, missing) == f"dvc checkout data/raw/arrived/good/{pictures[1].name}"
+    assert do(arrived, changed) == f"dvc checkout --force data/raw/arrived/good/{pictures[0].name}"
+    assert "data/inbox" in late and (good / "late.png").read_bytes() == b"late"
+    (good / "late.png").unlink()
+    assert tree(good) == before and told(arrived) == {}
+    for path in pictures[:4]:
+        path.write_bytes(b"other")
+    (remedy,) = told(arrived).values()
+    assert do(arrived, remedy) == "dvc checkout --force data/raw/arrived/good"
+    assert "removes what else was changed or added: copy away what is to stay" in remedy
+    shutil.rmtree(good)
+    (remedy,) = told(arrived).values()
+    assert do(arrived, remedy) == "dvc checkout data/raw/arrived/good"
+    assert tree(good) == before and told(arrived) == {}
+
+
+@pytest.mark.slow
+def test_no_checkout_is_advised_that_would_remove_what_is_there(arrived: Paths) -> None:
+    good = arrived.raw / "arrived/good"
+    pictures = sorted(good.glob("*.png"))
+    lost = hashlib.md5(pictures[0].read_bytes()).hexdigest()
+    kept = arrived.at(f".dvc/cache/files/md5/{lost[:2]}/{lost[2:]}")
+    kept.chmod(0o644)
+    kept.unlink()
+    for path in pictures[:2]:
+        path.unlink()
+    (remedy,) = told(arrived).values()
+    assert "`dvc fetch data/raw/arrived.dvc`" in remedy and "no `dvc checkout` before" in remedy
+    inbox_steps.add_to_dvc(arrived, "arrived")  # as the next intake does
+    (remedy,) = told(arrived).values()
+    assert remedy.startswith("data/raw/arrived.dvc as it is now does not have them")
+    assert "`affectgap withdraw good --why …`" in remedy
+
+
+@pytest.mark.slow
+def test_a_data_set_that_the_ledger_lacks_is_taken_in_as_it_lies_there(arrived: Paths) -> None:
+    mine = arrived.raw / "mine"
+    shutil.copytree(arrived.raw / "arrived/good", mine)
+    (mine / "_READY").unlink()
+    before = tree(mine)
+    ((what, remedy),) = told(arrived).items()
+    assert what == "the ledger does not know this data set"
+    assert do(arrived, remedy.replace("affectgap", MODULE)).endswith("mine --dataset mine")
+    assert told(arrived) == {} and tree(mine) == before

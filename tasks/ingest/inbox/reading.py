@@ -124,12 +124,12 @@ def read_batch(
     rows, rejects = make_rows(source.entries, scans, how.age_bands)
     known = {path: scan.sha256 for path, scan in zip(inner, scans, strict=True)}
     left_out = [left for left in (*source.refused, *rejects) if left.reason != "hidden"]
-    files = sorted([*listing.files, *listing.faults])
+    files = [*listing.files, *listing.faults]
     return BatchReading(
         how.dataset,
         manifest_table(rows),
         tuple(sorted(left_out, key=Reject.order)),
-        _digest(folder, files, known),
+        digest_from(_contents(folder, files, known)),
         len(files),
     )
 
@@ -142,7 +142,15 @@ def digest_of(folder: Path, linked_from: Sequence[Path] = ()) -> str:
     """
     listing = _without_marks(list_files(folder, linked_from))
     _refuse(_odd_entries(folder, listing, linked_from, but=frozenset()))
-    return _digest(folder, sorted([*listing.files, *listing.faults]), {})
+    return digest_from(_contents(folder, [*listing.files, *listing.faults], {}))
+
+
+def digest_from(contents: Mapping[str, str]) -> str:
+    """Return the digest of a batch of which the sha256 of each file is known, by path below it."""
+    digest = hashlib.sha256()
+    for path in sorted(contents):
+        digest.update(f"{shown(path)}\0{contents[path]}\n".encode())
+    return digest.hexdigest()
 
 
 def _scan(files: Sequence[Path], how: HowToRead) -> list[Scan]:
@@ -193,18 +201,14 @@ def _is_plain(path: Path, cached: Sequence[Path]) -> bool:
     return stat.S_ISREG(mode)
 
 
-def _digest(folder: Path, files: Sequence[str], known: Mapping[str, str]) -> str:
-    digest = hashlib.sha256()
+def _contents(folder: Path, files: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
     try:
-        for path in files:
-            content = known.get(path) or sha256_of(folder / path)
-            digest.update(f"{shown(path)}\0{content}\n".encode())
+        return {path: known.get(path) or sha256_of(folder / path) for path in files}
     except FileNotFoundError as error:
         raise ChangedError(f"'{shown(Path(error.filename).name)}' went away") from None
     except OSError as error:
         told = f"'{shown(Path(error.filename or folder).name)}' cannot be read ({error.strerror})"
         raise RefusedError([told]) from None
-    return digest.hexdigest()
 
 
 def _more(lines: Sequence[str]) -> list[str]:
