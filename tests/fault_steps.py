@@ -34,6 +34,7 @@ _PASS = ("retrain", "--quiet")
 _ROOM_BYTES = 8 * 10**9  # of which tmpfs takes only what is written
 _GRACE_S = 20  # in which processes of a command that ended must end too
 _BALLAST = "ballast"
+_TORN_SHARE = 0.5  # of kills, after which files of DVC's are torn as well
 _PASS_S = 1800  # more than any pass here takes
 _CLOCK = """
 #define _GNU_SOURCE
@@ -87,10 +88,12 @@ def killed(
                 code = process.wait(timeout=moments.uniform(0.2, longest_s))
             except subprocess.TimeoutExpired:
                 done += kill(process)
+                if moments.random() < _TORN_SHARE:
+                    tear(paths, moments)
                 continue
             assert code == 0, paths.at("work/said.txt").read_text()[-3000:]
             break
-        tear(paths)
+        tear(paths, moments)
         run(paths, *_PASS)
         assert_whole(paths, expected, given)
         rounds += 1
@@ -98,11 +101,11 @@ def killed(
     return f"{done} kills in {rounds} rounds"
 
 
-def tear(paths: Paths) -> None:
-    """Cut dvc.lock and DVC's rwlock short, as a crash of the machine does."""
-    lock = paths.at("dvc.lock")
-    if lock.is_file():
-        lock.write_bytes(lock.read_bytes()[: lock.stat().st_size // 2])
+def tear(paths: Paths, moments: random.Random) -> None:
+    """Cut the files that DVC writes in place at any byte, as a crash of the machine does."""
+    for path in (paths.at("dvc.lock"), *sorted(paths.raw.glob("*.dvc"))):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: moments.randrange(path.stat().st_size + 1)])
     paths.at(".dvc/tmp/rwlock").write_text('{"write": {"data/ra')
 
 
