@@ -27,7 +27,7 @@ from inbox_world import (
     tree,
 )
 
-from flows import dvc_files
+from flows import dvc_files, inbox_steps
 from flows import inbox as module
 from flows.doctor_state import half_taken_in
 from flows.intake import withdraw
