@@ -226,6 +226,8 @@ def test_why_dvc_could_not_push_or_pull_is_told(toy, monkeypatch):
     with pytest.raises(AffectGapError, match=f"dvc pull failed:\n{told}$"):
         worker_stage._pull(toy, ["a"], {})
     assert worker_stage.what_dvc_said(said, whole=True) == "\n".join(said)
+    help_elsewhere = "Having any troubles? Hit us up at https://dvc.org/support"
+    assert worker_stage.what_dvc_said([*said, help_elsewhere], whole=True) == "\n".join(said)
 
 
 def test_what_a_stage_said_on_a_worker_keeps_its_exit_code():
