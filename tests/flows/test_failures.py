@@ -101,7 +101,7 @@ def test_it_is_tried_at_three_looks_then_once_a_day_or_when_data_change(world):
     now = datetime.now(UTC)
     assert failures.held_back(now + timedelta(hours=23))
     assert failures.held_back(now + timedelta(hours=25)) == ""
-    (world.paths.raw / "arrived.dvc").write_text("mended")
+    (world.paths.raw / "arrived.dvc").write_text("outs:\n- path: arrived\n")
     world.fails()
     assert world.looks == 5
 
