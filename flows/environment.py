@@ -19,6 +19,9 @@ def prepare_environment(root: Path) -> None:
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # a server's client tells of every run
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # it would stand among the lines of a log
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # 14 s of a server that is away; else 4 minutes
+        # Files go through MLflow's server: clients may not know the S3 server, or not by that name.
+        "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+        "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_HOME": str(root / ".prefect"),
         "PREFECT_LOGGING_LEVEL": "CRITICAL",

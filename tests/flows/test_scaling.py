@@ -13,11 +13,17 @@ from unittest.mock import Mock
 import boto3
 import psutil
 import pytest
+from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
+from mlflow.utils.server_info import (
+    SERVER_INFO_MULTIPART_DOWNLOADS_ENABLED,
+    SERVER_INFO_MULTIPART_UPLOADS_ENABLED,
+)
 from moto.server import ThreadedMotoServer
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 
 from flows import on_workers, worker_stage
+from flows.environment import prepare_environment
 from flows.on_workers import run_on_worker
 from flows.server import prefect_server
 from flows.worker_stage import exit_of
@@ -228,6 +234,19 @@ def test_why_dvc_could_not_push_or_pull_is_told(toy, monkeypatch):
     assert worker_stage.what_dvc_said(said, whole=True) == "\n".join(said)
     help_elsewhere = "Having any troubles? Hit us up at https://dvc.org/support"
     assert worker_stage.what_dvc_said([*said, help_elsewhere], whole=True) == "\n".join(said)
+
+
+def test_files_come_through_mlflows_server_and_not_from_s3_itself(monkeypatch):
+    """The server offers addresses in S3, by the name that it has for it; clients may have none."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    store = MlflowArtifactsRepository("mlflow-artifacts:/1", tracking_uri="http://127.0.0.1:9")
+    store._server_capabilities = {
+        SERVER_INFO_MULTIPART_DOWNLOADS_ENABLED: True,
+        SERVER_INFO_MULTIPART_UPLOADS_ENABLED: True,
+    }
+    assert store._is_multipart_download_enabled() and store._is_multipart_upload_enabled()
+    prepare_environment(Path("anywhere"))
+    assert not store._is_multipart_download_enabled() and not store._is_multipart_upload_enabled()
 
 
 def test_what_a_stage_said_on_a_worker_keeps_its_exit_code():
