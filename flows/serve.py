@@ -23,6 +23,7 @@ from prefect.events import DeploymentEventTrigger
 from prefect.exceptions import PrefectException
 from prefect.runner import Runner
 from prefect.schedules import Cron, Interval, Schedule
+from prefect.settings import Settings
 from rich.console import Console
 
 from flows.look_after import assert_not_anothers, drop_schedules, look_after, look_at_once
@@ -192,7 +193,13 @@ def _deployments(paths: Paths, params: Params) -> list[RunnerDeployment]:
 
 def _has_own_database(server: Server | None) -> bool:
     """Tell whether Prefect's database lies in the project, and so moves with it."""
-    return server is not None and not os.environ.get("PREFECT_API_DATABASE_CONNECTION_URL")
+    if server is None:
+        return False
+    settings = (
+        Settings()
+    )  # made anew, as the server makes its own; it has several names to set it by
+    url = settings.server.database.connection_url
+    return url is not None and str(settings.home) in url.get_secret_value()
 
 
 def _cron(key: str, line: str | None) -> list[Schedule]:

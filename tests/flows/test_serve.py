@@ -195,9 +195,10 @@ def test_a_server_elsewhere_is_asked_whose_it_is_before_anything_is_put_there(
     monkeypatch.setattr(serve, "assert_not_anothers", refuse)
     with pytest.raises(UserError, match="of another project"):
         asyncio.run(serve._stand_by(deployments, None, Console()))
-    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "postgresql://site")
-    assert not serve._has_own_database(Mock())  # its own server, and a database that others share
-    monkeypatch.delenv("PREFECT_API_DATABASE_CONNECTION_URL")
+    for name in ("API", "SERVER"):  # Prefect's older name and its newer one
+        monkeypatch.setenv(f"PREFECT_{name}_DATABASE_CONNECTION_URL", "postgresql+asyncpg://site/x")
+        assert not serve._has_own_database(Mock())  # its own server, a database that others share
+        monkeypatch.delenv(f"PREFECT_{name}_DATABASE_CONNECTION_URL")
     assert serve._has_own_database(Mock())
 
 
