@@ -1,7 +1,6 @@
 """The `affectgap` command. Heavy libraries are imported by the commands that need them."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.table import Table
 from flows.environment import prepare_environment
 from flows.operations import operations_app
 from flows.starter import mark_as_command
-from flows.stores import told_as_away
+from flows.stores import told_as_away, where_runs_are
 from tasks.core.errors import AffectGapError, UserError
 from tasks.core.no_room import FULL, is_full
 from tasks.core.paths import EVALUATED, Paths, find_root
@@ -330,9 +329,8 @@ def _print_headline(paths: Paths, console: Console) -> None:
     for line in notices(paths):
         console.print(line, style="bold", highlight=False, markup=False, soft_wrap=True)
     console.print(f"report: {paths.report}", highlight=False, markup=False, soft_wrap=True)
-    here = f"{paths.mlruns / 'mlflow.db'} (`make ui` shows them)"
-    runs = os.environ.get("MLFLOW_TRACKING_URI") or here
-    console.print(f"runs:   {runs}", highlight=False, markup=False, soft_wrap=True)
+    runs = f"runs:   {where_runs_are(paths)}"
+    console.print(runs, highlight=False, markup=False, soft_wrap=True)
 
 
 def _list_datasets() -> None:

@@ -1,4 +1,4 @@
-"""Stores and servers that are away (MLflow's, its database, Prefect's), told in one line.
+"""Where runs are kept, and in one line what is away: MLflow's store or server, or Prefect's.
 
 They are known by the names of their errors' types, and no library is imported for it: `main` asks
 this of every error that it meets.
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tasks.core.errors import AffectGapError
+from tasks.core.paths import Paths
 
 # How MLflow, its database and Prefect say that they cannot be reached, each wrapped by others.
 _LIBRARIES = ("mlflow", "requests", "sqlalchemy", "httpx", "prefect")
@@ -63,6 +64,12 @@ def in_one_line() -> Iterator[None]:
         if told := told_as_away(error):
             raise AffectGapError(told) from error
         raise
+
+
+def where_runs_are(paths: Paths) -> str:
+    """Say where MLflow's runs are kept: the server's address, or the file and what shows it."""
+    here = f"{paths.mlruns / 'mlflow.db'} (`make ui` shows them)"
+    return _without_password(os.environ.get("MLFLOW_TRACKING_URI", "")) or here
 
 
 def _line(what: str, variable: str, else_at: str, error: BaseException) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from flows.headline import notices
+from flows.stores import where_runs_are
 from flows.study_state import StudyState
 from tasks.core.labels import ALL
 from tasks.core.paths import Paths
@@ -31,4 +32,4 @@ def study_lines(paths: Paths, state: StudyState) -> Iterator[str]:
     yield from notices(paths)
     yield "the winner as params: affectgap use study/chosen.yaml"
     yield f"report: {paths.at('reports/study.html')}"
-    yield f"runs:   {paths.mlruns / 'mlflow.db'} (`make ui` shows them)"
+    yield f"runs:   {where_runs_are(paths)}"

@@ -3,13 +3,16 @@ import os
 import re
 from dataclasses import asdict
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from httpx import ConnectError
 
-from flows import cli
+from flows import cli, headline, study_headline
 from flows.presets import preset_names, use_preset
+from flows.stores import where_runs_are
 from tasks.core.errors import UserError
+from tasks.core.paths import Paths
 
 REPOSITORY = Path(__file__).parents[2]
 COMMANDS = ["run", "study", "use", "intake", "predict", "audit", "datasets"]
@@ -64,6 +67,25 @@ def test_a_store_that_is_away_is_one_line_whatever_wraps_it(monkeypatch, capsys)
         "is MLFLOW_TRACKING_URI what it should be? then run the same command again"
     )
     assert "secret" not in line
+
+
+def test_where_runs_are_is_told_without_a_password(monkeypatch, tmp_path, capsys):
+    paths = Paths(tmp_path)
+    paths.report.parent.mkdir(parents=True)
+    paths.report.touch()
+    monkeypatch.setattr(headline, "headline_table", lambda paths: "")
+    for module in (headline, study_headline):
+        monkeypatch.setattr(module, "notices", lambda paths: [])
+    paths.at("study").mkdir()
+    paths.at("study/test.csv").write_text("dimension,measure\n")
+    state = Mock(progress=lambda: Mock(decisions=[]))
+    for uri in ("http://someone:secret@127.0.0.1:5000", "http://127.0.0.1:5000"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        cli._print_headline(paths, cli.Console())
+        assert "runs:   http://127.0.0.1:5000\n" in capsys.readouterr().out
+        assert "runs:   http://127.0.0.1:5000" in list(study_headline.study_lines(paths, state))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert where_runs_are(paths) == f"{tmp_path}/mlruns/mlflow.db (`make ui` shows them)"
 
 
 def test_prefects_server_that_is_away_is_one_line_and_a_defect_is_seen_whole(monkeypatch, capsys):
