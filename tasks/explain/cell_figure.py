@@ -32,6 +32,7 @@ from tasks.explain.overlay import Overlay, Panels
 Cell = tuple[str, ...]  # emotion, then the group's values
 
 _INK, _FAINT, _FEW, _EMPTY = "#1f2328", "#6a737d", "#b31d28", 0.93
+_PNG_LEVEL = 3  # half the time of the usual 6 for a tenth more bytes
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,8 @@ def draw_cells(
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically; the same figure gives the same bytes."""
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+        options = {"compress_level": _PNG_LEVEL}
+        figure.savefig(temporary, format="png", metadata={"Software": None}, pil_kwargs=options)
 
 
 def _draw_cell(

@@ -12,7 +12,7 @@ from pass_world import run, small_project, three_batches
 
 from tasks.core.ledger import Ledger
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +36,14 @@ def expected(ready, tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_torn_and_begun_twice_a_plain_restart_ends_it(
     ready, expected, tmp_path
 ):
     killed(ready, expected, tmp_path, kills=5, longest_s=14, seed=11)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("mount") is None, reason="needs the right to mount a tmpfs"
 )
@@ -50,5 +52,6 @@ def test_a_full_disk_stops_with_a_line_and_more_room_ends_the_pass(ready, expect
     full_disk(ready, expected, tmp_path / "disk", free_mb=0.2, at=at)
 
 
+@pytest.mark.slow
 def test_nothing_of_all_that_reached_the_project_it_was_copied_from(ready, expected):
     assert len(Ledger(ready.ledger).batches()) == 0
