@@ -68,7 +68,10 @@ def main() -> None:
             "clock set back": lambda: faults.clock_set_back(ready, expected, folder),
             "_READY too early": lambda: faults.ready_while_read(ready, folder),
             "disk full while moving": lambda: faults.full_disk(
-                ready, expected, folder / "disk-1", 0.2
+                ready, expected, folder / "disk-1", at=faults.MOVING
+            ),
+            "disk nearly full from the start": lambda: faults.full_disk(
+                ready, expected, folder / "disk-3", free_mb=0.2
             ),
             "disk full while writing weights": lambda: faults.full_disk(
                 ready, expected, folder / "disk-2", at="small_train.py"

@@ -36,6 +36,16 @@ _GRACE_S = 20  # in which processes of a command that ended must end too
 _BALLAST = "ballast"
 _TORN_SHARE = 0.5  # of kills, after which files of DVC's are torn as well
 _PASS_S = 1800  # more than any pass here takes
+MOVING = "a move"  # when the disk is full: see `full_disk`
+_BATCH = "good"  # whose move it is
+_SLOW_SYNC = """
+import os, time
+real = os.sync
+def sync():
+    time.sleep(3)
+    real()
+os.sync = sync
+"""
 _CLOCK = """
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -155,27 +165,31 @@ def full_disk(ready: Paths, expected: Outcome, disk: Path, free_mb: float = 0, a
     """The disk fills up at some point; with more room the same command ends the pass.
 
     `disk` becomes the mount point of a small tmpfs; needs the right to mount. `at`: it is full
-    to the last byte from when a process with these words begins; else `free_mb` are left.
+    to the last byte from when a process with these words begins, or, for `MOVING`, from when a
+    batch's move is in the ledger and not made yet; else `free_mb` are left from the start.
     """
     disk.mkdir(parents=True, exist_ok=True)
     used = sum(path.lstat().st_blocks * 512 for path in ready.root.rglob("*"))
-    size = int(used * 1.02 + free_mb * 1e6)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={4 * size}", "affectgap-test", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={4 * used}", "affectgap-test", str(disk)]
     subprocess.run(mount, check=True, capture_output=True)
     try:
         paths = copy_project(ready, disk / "clone")
         given = pictures_in_inbox(paths)
         if not at:
-            _resize(disk, size)
-        done = start(paths, *_PASS)
+            _resize(disk, shutil.disk_usage(disk).used + int(free_mb * 1e6))
+        slowly = _slow_to_sync(paths, disk.with_name(f"{disk.name}-slow")) if at == MOVING else {}
+        done = start(paths, *_PASS, **slowly)
         if at:
-            assert wait_until(lambda: _child(done, at), _PASS_S)
+            assert wait_until(lambda: _is_at(at, done, paths), _PASS_S)
             _fill(disk)
         code = done.wait(timeout=_PASS_S)
         said = _said(paths)
         assert code != 0, "there was room for everything"
         assert "Traceback" not in said, said[-3000:]
         assert wait_until(lambda: not our_processes(paths), _GRACE_S), our_processes(paths)
+        if at == MOVING:  # it is there and not written down, and nothing after it was tried
+            assert _on_its_way(paths) == [_BATCH] and "disk is full" in said, said[-3000:]
+            assert (paths.raw / "arrived" / _BATCH).is_dir() and (paths.inbox / "other").is_dir()
         (disk / _BALLAST).unlink(missing_ok=True)
         _resize(disk, _ROOM_BYTES)
         run(paths, *_PASS)
@@ -239,6 +253,23 @@ def assert_whole(paths: Paths, expected: Outcome, given: dict[str, bytes]) -> No
     for part in ("batches", "pictures", "untrained", "decisions", "in_use", "versions"):
         assert getattr(found, part) == getattr(expected, part), part
     assert run(paths, "doctor").strip().splitlines()[-1].startswith(("nothing", "mended"))
+
+
+def _is_at(at: str, process: subprocess.Popen[str], paths: Paths) -> bool:
+    if at == MOVING:
+        return _on_its_way(paths) == [_BATCH]
+    return _child(process, at) is not None
+
+
+def _on_its_way(paths: Paths) -> list[str | None]:
+    return [step.batch for step in Ledger(paths.ledger).under_way()]
+
+
+def _slow_to_sync(paths: Paths, folder: Path) -> dict[str, str]:
+    """Have Python take a while for `os.sync`, which is called right before a batch moves."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(_SLOW_SYNC)
+    return {"PYTHONPATH": f"{folder}:{paths.root}"}
 
 
 def _said(paths: Paths) -> str:

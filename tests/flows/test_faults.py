@@ -7,7 +7,7 @@ import os
 import shutil
 
 import pytest
-from fault_steps import full_disk, killed, undisturbed
+from fault_steps import MOVING, full_disk, killed, undisturbed
 from pass_world import run, small_project, three_batches
 
 from tasks.core.ledger import Ledger
@@ -47,9 +47,9 @@ def test_killed_at_random_moments_torn_and_begun_twice_a_plain_restart_ends_it(
 @pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("mount") is None, reason="needs the right to mount a tmpfs"
 )
-@pytest.mark.parametrize("at", ["", "small_train.py"], ids=["moving", "writing weights"])
+@pytest.mark.parametrize("at", [MOVING, "small_train.py"], ids=["moving", "writing weights"])
 def test_a_full_disk_stops_with_a_line_and_more_room_ends_the_pass(ready, expected, tmp_path, at):
-    full_disk(ready, expected, tmp_path / "disk", free_mb=0.2, at=at)
+    full_disk(ready, expected, tmp_path / "disk", at=at)
 
 
 @pytest.mark.slow

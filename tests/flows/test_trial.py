@@ -58,6 +58,8 @@ def test_the_good_batch_is_taken_in_and_its_model_comes_into_use(trial):
     assert "site-1: accepted" in trial.said["good"]
     assert "version 2 passed every rule and is put into use" in trial.said["good"]
     assert trial.in_use["good"].startswith("2 ")
+    first, second = (trial.in_use[step].split()[1] for step in ("adults", "good"))
+    assert first != second  # it was trained on: these are not the first model's weights once more
     assert git(trial.paths.root, "tag").split() == ["affectgap-1", "affectgap-2"]
 
 
