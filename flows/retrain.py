@@ -114,6 +114,8 @@ class _Pass:
         taken = take_in_inbox(self.paths, self._say_line)
         moved = [one for one in taken if one.state != "not_ready"]
         advise_on_waiting(self.paths, self._say_line)
+        if ended == "died":  # killed at its very end, it left a run open, and nothing to train
+            self._close_dead_runs()
         asked_again = ended == "died" and asked == ASKED
         reason = ASKED if now or asked_again else why_due(self.paths, self.ledger)
         if reason and scheduled and (held := self.failures.held_back(datetime.now(UTC))):
@@ -147,6 +149,12 @@ class _Pass:
 
     def _say_line(self, line: str) -> None:
         _say(self.console, [line])
+
+    def _close_dead_runs(self) -> None:
+        from tasks.core.tracking import close_dead_runs  # imports MLflow, which takes seconds
+
+        if closed := close_dead_runs(self.paths):
+            _say(self.console, [f"closed: {closed} runs in MLflow of processes that are gone"])
 
     def _mend(self) -> bool:
         """End what a crash left, before anything is judged against what is in use.

@@ -4,6 +4,8 @@ import io
 import math
 import re
 import sqlite3
+import subprocess
+import sys
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -24,7 +26,7 @@ from flows import doctor_state, full_audit, one_pass, operations, retrain, sched
 from flows.failures import Failures
 from flows.mending import mend
 from flows.unfinished import finish_promotion
-from tasks.core import ledger_file
+from tasks.core import ledger_file, tracking
 from tasks.core.errors import AffectGapError, DataError, ModelError, ParamsError, UserError
 from tasks.core.files import write_text
 from tasks.core.ledger import Arrival, Ledger
@@ -414,6 +416,27 @@ def test_a_pass_whose_process_is_gone_is_closed_and_said(world, monkeypatch):
     world.go()
     assert "closed: pass 1, which died" in world.console.file.getvalue()
     assert world.passes == [("died", retrain.ASKED), ("trained", retrain.ASKED)]
+
+
+KILLED_IN_A_RUN = """
+import os, sys
+from pathlib import Path
+from tasks.core import tracking
+from tasks.core.paths import Paths
+with tracking.open_run(Paths(Path(sys.argv[1])), "retrain", {}, "pipeline"):
+    os._exit(9)
+"""
+
+
+def test_the_run_of_a_pass_that_died_at_its_very_end_is_closed_though_nothing_is_due(world):
+    world.go()
+    died = world.ledger.start_pass("200 new pictures")
+    command = [sys.executable, "-c", KILLED_IN_A_RUN, str(world.paths.root)]
+    assert subprocess.run(command, cwd=REPOSITORY, check=False).returncode == 9
+    world.ledger.end_pass(died, "died", "", None)
+    assert world.go()[0].startswith("training: not due")
+    client, experiment = tracking.open_store(world.paths)
+    assert [run.info.status for run in client.search_runs([experiment])] == ["KILLED"]
 
 
 def test_a_half_written_lock_of_a_run_at_work_is_left_alone(world, monkeypatch):
