@@ -183,4 +183,5 @@ def test_it_is_told_all_the_same_where_it_cannot_be_written_down(world, monkeypa
 
     world.inbox_error = AffectGapError(DVC)
     monkeypatch.setattr("flows.failures.write_text", full)
-    world.fails()
+    with pytest.raises(AffectGapError, match=r"^data/raw/arrived: DVC could not track it"):
+        world.go()  # its own words, not those of the full disk
