@@ -1,0 +1,78 @@
+"""Text that comes from outside: cleaned at the door, recognised as missing, made safe to print.
+
+Cleaning decides identity: an id, a label or a group is compared only after `clean`, so that the
+spellings which look alike are one value. Printing decides nothing: `printable` and `csv_cell`
+change what a terminal or a spreadsheet would act upon, never what is stored.
+"""
+
+import re
+import unicodedata
+
+# Characters that nobody sees: zero-width ones, marks of writing direction, soft hyphens.
+_INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+# Spaces that only look like one: non-breaking, figure and ideographic spaces.
+_SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+# What a terminal, a log or a Markdown table would act upon, and halves of surrogate pairs.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+# A spreadsheet takes a cell for a formula by its first character.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+_PLAIN_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?%?")
+
+# Words for a value that is not there, in lower case, in any column of any table.
+MISSING_WORDS: frozenset[str] = frozenset(
+    [
+        *("", "na", "n/a", "n.a.", "#n/a", "#na", "<na>", "#nv", "nan", "-nan", "nat", "none"),
+        *("null", "nil", "unknown", "unk", "missing", "not available", "not applicable"),
+        *("not recorded", "-", "--", "---", "–", "—", "?", "??", "."),
+        *("없음", "미상", "모름", "불명", "불상", "무응답", "해당없음", "해당 없음", "알수없음"),
+        *("알 수 없음", "결측"),
+    ]
+)
+
+
+def clean(text: str) -> str:
+    """Return the one spelling under which a text is compared and stored.
+
+    Unicode NFC, without invisible characters, every kind of space as a plain one, trimmed. Case is
+    kept: `S01` and `s01` may be two people.
+    """
+    if text.isascii():
+        return text.strip()
+    composed = unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
+    return _SPACES.sub(" ", composed).strip()
+
+
+def is_missing(text: str) -> bool:
+    """Whether a cell says that there is no value: empty, or one of `MISSING_WORDS` in any case."""
+    return clean(text).casefold() in MISSING_WORDS
+
+
+def clean_or_none(text: str | None) -> str | None:
+    """Return the cleaned text, or None where it is missing (see `is_missing`)."""
+    cleaned = "" if text is None else clean(text)
+    return None if cleaned.casefold() in MISSING_WORDS else cleaned
+
+
+def printable(text: str) -> str:
+    r"""Return one line without control characters: a newline becomes `\n`, an escape `\x1b`."""
+    return _UNPRINTABLE.sub(_escape, text)
+
+
+def csv_cell(text: str) -> str:
+    """Return a text cell that no spreadsheet takes for a formula; see `csv_text`.
+
+    An apostrophe goes before a text that begins with `= + - @`, a tab or a line break, unless it
+    is a plain number; a text that would be mistaken for such a cell gets one more.
+    """
+    return f"'{text}" if _FORMULA.match(text) and not _PLAIN_NUMBER.fullmatch(text) else text
+
+
+def csv_text(cell: str) -> str:
+    """Return the text that `csv_cell` made a cell of."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match.group().encode("unicode_escape").decode("ascii")
