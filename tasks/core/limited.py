@@ -158,7 +158,7 @@ def _main(target: str, memory_mb: int, pipe: int, parent_pid: int) -> None:
         content = json.dumps(answer)
     except MemoryError:
         content = json.dumps({"error": "MemoryError", "text": ""})
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever failed travels to the caller
         text = " ".join(str(error).split())[:2000]
         content = json.dumps({"error": type(error).__name__, "text": text})
     with os.fdopen(pipe, "wb") as out:
