@@ -67,7 +67,7 @@ def call_limited(target: str, *arguments: Any, seconds: float, memory_mb: int) -
     """
     reading, writing = os.pipe()
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__, target, str(memory_mb), str(writing), str(os.getpid())],
+        [sys.executable, "-c", f"from {__name__} import run_child; run_child()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -79,7 +79,7 @@ def call_limited(target: str, *arguments: Any, seconds: float, memory_mb: int) -
     alarm = _Alarm(process, seconds)
     try:
         with alarm:
-            _send(process, arguments)
+            _send(process, [target, arguments, memory_mb, writing, os.getpid()])
             with os.fdopen(reading, "rb") as pipe:
                 answer = pipe.read(_MAX_RESULT_BYTES + 1)
             if len(answer) > _MAX_RESULT_BYTES:
@@ -115,10 +115,10 @@ class _Alarm:
         self._timer.cancel()
 
 
-def _send(process: "subprocess.Popen[bytes]", arguments: tuple[Any, ...]) -> None:
+def _send(process: "subprocess.Popen[bytes]", call: list[Any]) -> None:
     assert process.stdin is not None
     try:
-        process.stdin.write(json.dumps(arguments).encode())
+        process.stdin.write(json.dumps(call).encode())
         process.stdin.close()
     except BrokenPipeError:
         pass  # it ended already, and its exit code says how
@@ -145,17 +145,16 @@ def _unpacked(answer: dict[str, Any], memory_mb: int) -> Any:
     raise LimitError("crash", f"ended its reader ({name}: {text})")
 
 
-def _main(target: str, memory_mb: int, pipe: int, parent_pid: int) -> None:
-    """Run one call in this process, which is the child."""
+def run_child() -> None:
+    """Run the call that stands on the standard input (called in a process of its own)."""
+    target, arguments, memory_mb, pipe, parent_pid = json.loads(sys.stdin.buffer.read())
     die_with_parent(parent_pid)
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb * _MIB, memory_mb * _MIB))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    arguments = json.loads(sys.stdin.buffer.read())
     module, _, function = target.partition(":")
-    answer: dict[str, Any]
     try:
-        answer = {"result": getattr(importlib.import_module(module), function)(*arguments)}
-        content = json.dumps(answer)
+        result = getattr(importlib.import_module(module), function)(*arguments)
+        content = json.dumps({"result": result})
     except MemoryError:
         content = json.dumps({"error": "MemoryError", "text": ""})
     except Exception as error:  # noqa: BLE001  whatever failed travels to the caller
@@ -163,7 +162,3 @@ def _main(target: str, memory_mb: int, pipe: int, parent_pid: int) -> None:
         content = json.dumps({"error": type(error).__name__, "text": text})
     with os.fdopen(pipe, "wb") as out:
         out.write(content.encode())
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
