@@ -198,7 +198,8 @@ def test_module_opens_with_its_purpose_and_does_nothing_on_import(path):
 def test_no_pickle_and_no_command_line_outside_its_homes(path):
     text = path.read_text(encoding="utf-8")
     for word in ("import pickle", "torch.load(", "allow_pickle=True", "yaml.load(", "extractall("):
-        assert word not in text, f"{path}: {word}"
+        # `safe_yaml.load` is the project's own, under limits
+        assert not re.search(rf"\b{re.escape(word)}", text), f"{path}: {word}"
     if dotted(path) not in COMMAND_LINES:
         assert "sys.argv" not in text and "argparse" not in text, path
 
