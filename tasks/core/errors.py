@@ -4,11 +4,34 @@ Everything that a user can mend is a `UserError`; `tasks/__main__.py` and `flows
 text after "error:" and leave with its exit code, without a traceback.
 """
 
+from tasks.core.text import printable
+
+# Of a longer fault the middle is left out: it quotes a cell or a name, and the advice stands last.
+_MAX_START, _MAX_END = 1000, 400  # characters
+
 
 class AffectGapError(Exception):
-    """Root of the project's own errors; the text says what, where and what to do."""
+    """Root of the project's own errors; the text says what, where and what to do.
+
+    Parameters
+    ----------
+    faults
+        One line per fault. What a fault quotes, such as a file's name, is shown without control
+        characters: a line break in it does not begin another line.
+    """
 
     exit_code = 1
+
+    def __init__(self, *faults: object) -> None:
+        super().__init__(*faults)
+
+    def __str__(self) -> str:
+        return "\n".join(_shortened(printable(str(fault))) for fault in self.args)
+
+
+def _shortened(line: str) -> str:
+    too_long = len(line) > _MAX_START + _MAX_END
+    return f"{line[:_MAX_START]} … {line[-_MAX_END:]}" if too_long else line
 
 
 class UserError(AffectGapError):
@@ -22,7 +45,7 @@ class ParamsError(UserError):
 
 
 class DataError(UserError):
-    """A table or a set of pictures cannot be used as it is; one line a fault."""
+    """A table or a set of pictures cannot be used as it is; one line per fault."""
 
 
 class DownloadError(UserError):

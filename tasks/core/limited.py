@@ -33,7 +33,7 @@ class LimitError(errors.DataError):
         `time`, `memory` or `crash`.
     """
 
-    def __init__(self, kind: str, text: str) -> None:
+    def __init__(self, text: str, kind: str = "crash") -> None:
         super().__init__(text)
         self.kind = kind
 
@@ -89,9 +89,9 @@ def call_limited(target: str, *arguments: Any, seconds: float, memory_mb: int) -
         process.kill()
         process.wait()
     if alarm.rang:
-        raise LimitError("time", f"took longer than {seconds:g} s")
+        raise LimitError(f"took longer than {seconds:g} s", "time")
     if code or not answer or len(answer) > _MAX_RESULT_BYTES:
-        raise LimitError("crash", f"ended its reader ({_end_of(code)})")
+        raise LimitError(f"ended its reader ({_end_of(code)})")
     return _unpacked(json.loads(answer), memory_mb)
 
 
@@ -138,11 +138,11 @@ def _unpacked(answer: dict[str, Any], memory_mb: int) -> Any:
         return answer["result"]
     name, text = answer["error"], answer["text"]
     if name == "MemoryError":
-        raise LimitError("memory", f"took more than {memory_mb} MiB of memory")
+        raise LimitError(f"took more than {memory_mb} MiB of memory", "memory")
     kind = getattr(errors, name, None)
     if isinstance(kind, type) and issubclass(kind, errors.AffectGapError):
         raise kind(text)
-    raise LimitError("crash", f"ended its reader ({name}: {text})")
+    raise LimitError(f"ended its reader ({name}: {text})")
 
 
 def run_child() -> None:

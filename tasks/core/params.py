@@ -4,6 +4,8 @@ No defaults in code: the values live in YAML, each with a comment, so that what 
 the file says. A misspelt, missing or impossible value stops the stage and names its key.
 """
 
+import os
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +13,15 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tasks.core import safe_yaml
 from tasks.core.errors import ParamsError
+from tasks.core.text import clean
+
+_MAX_FAULTS = 10  # that one message names
+_MAX_CHARACTERS = 300  # of what a message quotes from the file
+_QUOTE = reprlib.Repr()  # never writes out what aliases make of a value
+_QUOTE.maxlevel, _QUOTE.maxlist, _QUOTE.maxdict = 2, 4, 4
+_QUOTE.maxstring = _QUOTE.maxother = 100
 
 
 class Section(BaseModel):
@@ -24,19 +34,24 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping; raises ParamsError with one line where it is missing or torn."""
+    """Read a YAML mapping; raises ParamsError with one line where it is missing or torn.
+
+    Texts in it, which name groups, people's columns and data sets, are cleaned as these are in the
+    data (see `tasks.core.text`); a text that is the path of a file is left as it is.
+    """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = safe_yaml.load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(
             f"{path}: no such file; `affectgap use PRESET` writes one (see presets/)"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         line = " ".join(str(error).split())
-        raise ParamsError(f"{path}: is not valid YAML ({line})") from None
+        raise ParamsError(f"{path}: is not valid YAML ({_brief(line)})") from None
     if not isinstance(content, dict):
         raise ParamsError(f"{path}: must hold one section a stage, but holds no mapping")
-    return content
+    cleaned: dict[str, Any] = _cleaned(content, path)
+    return cleaned
 
 
 def parse_section(
@@ -65,8 +80,10 @@ def parse_section(
     try:
         return section.model_validate(content[name])
     except ValidationError as error:
-        faults = "; ".join(_fault(name, fault) for fault in error.errors())
-        raise ParamsError(f"{where}: {faults}") from None
+        faults = [_fault(name, fault) for fault in error.errors()[:_MAX_FAULTS]]
+        if error.error_count() > _MAX_FAULTS:
+            faults.append(f"and {error.error_count() - _MAX_FAULTS} more")
+        raise ParamsError(f"{where}: {'; '.join(faults)}") from None
 
 
 def load_section(path: Path, name: str, section: type[SectionT]) -> SectionT:
@@ -74,10 +91,29 @@ def load_section(path: Path, name: str, section: type[SectionT]) -> SectionT:
     return parse_section(name, load_yaml(path), section, path)
 
 
+def _cleaned(value: Any, where: Path) -> Any:
+    """Clean the texts of a YAML value, keys among them; paths begin beside the file `where`."""
+    if isinstance(value, dict):
+        cleaned = {_cleaned(key, where): _cleaned(part, where) for key, part in value.items()}
+        if len(cleaned) < len(value):
+            keys = ", ".join(map(str, cleaned))
+            raise ParamsError(f"{where}: one of the keys {keys} is there twice, in two spellings")
+        return cleaned
+    if isinstance(value, list):
+        return [_cleaned(part, where) for part in value]
+    if not isinstance(value, str) or (text := clean(value)) == value:
+        return value
+    return value if os.path.exists(where.parent / value) else text
+
+
 def _fault(name: str, fault: Any) -> str:
-    key = ".".join([name, *(str(part) for part in fault["loc"])])
+    key = _brief(".".join([name, *(str(part) for part in fault["loc"])]))
     if fault["type"] == "extra_forbidden":
         return f"{key} is no parameter of this stage (misspelt?)"
     if fault["type"] == "missing":
         return f"{key} is missing"
-    return f"{key}: {fault['msg'].lower()}, got {fault['input']!r}"
+    return f"{key}: {_brief(fault['msg'].lower())}, got {_brief(_QUOTE.repr(fault['input']))}"
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}…"

@@ -11,6 +11,9 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 MAX_CHARACTERS = 1 << 20
 MAX_NODES = 100_000  # with every alias written out
+MAX_DEPTH = 64  # of brackets in brackets; the time for each character grows with it
+_MAX_DIGITS = 100  # to read a number of base 60, such as 1:30:00, takes quadratic time
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -59,6 +62,10 @@ def _count(node: Node, known: dict[int, int]) -> int:
         raise yaml.YAMLError(f"refers to itself (line {node.start_mark.line + 1})")
     if size is not None:
         return size
+    if node.tag in _NUMBERS and len(node.value) > _MAX_DIGITS:
+        raise yaml.YAMLError(
+            f"line {node.start_mark.line + 1}: a number of {len(node.value):,} characters"
+        )
     known[id(node)] = 0  # at work
     total = 1
     for child in _children(node):
@@ -79,6 +86,12 @@ def _children(node: Node) -> list[Node]:
 
 class _Loader(yaml.SafeLoader):
     """The safe loader, which refuses a key that occurs twice."""
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        """Refuse brackets that are nested too deeply, before they are scanned further."""
+        if self.flow_level >= MAX_DEPTH:
+            raise yaml.YAMLError("is nested too deeply")
+        super().fetch_flow_collection_start(token)
 
     def flatten_mapping(self, node: MappingNode) -> None:
         """Check the keys once, as they are written: merged ones join them here."""

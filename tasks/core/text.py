@@ -2,7 +2,7 @@
 
 Cleaning decides identity: an id, a label or a group is compared only after `clean`, so that the
 spellings which look alike are one value. Printing decides nothing: `printable` and `csv_cell`
-change what a terminal or a spreadsheet would act upon, never what is stored.
+change what a terminal or a spreadsheet would act upon, never what is stored. So does `markdown`.
 """
 
 import re
@@ -13,17 +13,21 @@ _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u20
 # Spaces that only look like one: non-breaking, figure and ideographic spaces.
 _SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 # What a terminal, a log or a Markdown table would act upon, and halves of surrogate pairs.
-_UNPRINTABLE = re.compile(
+UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 # A spreadsheet takes a cell for a formula by its first character.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+# What Markdown, and HTML within it, would act upon.
+_MARKDOWN = re.compile(r"[\\`*\[\]<>|&$~]")
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?%?")
 
-# Words for a value that is not there, in lower case, in any column of any table.
+# Words for a value that is not there, in lower case, in any column of any table. All that pandas
+# takes for NaN are among them, so that no text of ours is lost where pandas reads a table.
 MISSING_WORDS: frozenset[str] = frozenset(
     [
         *("", "na", "n/a", "n.a.", "#n/a", "#na", "<na>", "#nv", "nan", "-nan", "nat", "none"),
+        *("#n/a n/a", "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"),
         *("null", "nil", "unknown", "unk", "missing", "not available", "not applicable"),
         *("not recorded", "-", "--", "---", "–", "—", "?", "??", "."),
         *("없음", "미상", "모름", "불명", "불상", "무응답", "해당없음", "해당 없음", "알수없음"),
@@ -57,7 +61,24 @@ def clean_or_none(text: str | None) -> str | None:
 
 def printable(text: str) -> str:
     r"""Return one line without control characters: a newline becomes `\n`, an escape `\x1b`."""
-    return _UNPRINTABLE.sub(_escape, text)
+    return UNPRINTABLE.sub(_escape, text)
+
+
+def markdown(text: object) -> str:
+    """Return one line that Markdown shows as it is, also in a cell of a table."""
+    return _MARKDOWN.sub(r"\\\g<0>", printable(str(text)))
+
+
+def one_line(value: object, max_length: int = 160) -> str:
+    """Return an error's text (or another value's) as part of a message: one printable line."""
+    line = printable(" ".join(str(value).split()))
+    return line if len(line) <= max_length else f"{line[: max_length - 1]}…"
+
+
+def markdown_code(name: str) -> str:
+    """Return a name as code in Markdown; as plain text where it would end that or a cell."""
+    plain = printable(name)
+    return markdown(plain) if "`" in plain or "|" in plain else f"`{plain}`"
 
 
 def csv_cell(text: str) -> str:

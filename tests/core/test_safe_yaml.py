@@ -23,9 +23,14 @@ _MERGES = "a: &a {k: 1}\n" + "".join(
         (_ALIASES, "larger than"),
         (_MERGES, "larger than"),
         ("a: &a [*a]", "refers to itself"),
+        ("[" * 70, "nested too deeply"),
         ("[" * 5000, "nested too deeply"),
+        ("- " * 5000, "nested too deeply"),
         ("a: 2020-99-99", "month"),
-        ("a: " + "9" * 5000, "limit"),
+        ("a: " + "9" * 5000, "line 1: a number of 5,000 characters"),
+        ("b: 1\na: 1" + ":59" * 300_000, "line 2: a number of 900,001 characters"),
+        ("a: 0x" + "f" * 500_000, "a number of"),
+        ("a: 1" + ":59" * 300_000 + ".5", "a number of"),
         ("# " + "x" * 2_000_000, "characters"),
     ],
 )
@@ -36,4 +41,9 @@ def test_hostile_documents_are_refused(text, message):
 
 def test_merge_keys_and_aliases_of_ordinary_size_work():
     text = "a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: *a\n"
+    assert load(text) == yaml.safe_load(text)
+
+
+def test_brackets_of_ordinary_depth_work():
+    text = "[" * 60 + "]" * 60
     assert load(text) == yaml.safe_load(text)

@@ -3,13 +3,17 @@
 import unicodedata
 
 import pytest
+from nasty_names import NASTY, cells, has_controls, short
+from pandas._libs.parsers import STR_NA_VALUES
 
 from tasks.core.text import (
+    MISSING_WORDS,
     clean,
     clean_or_none,
     csv_cell,
     csv_text,
     is_missing,
+    markdown,
     printable,
 )
 
@@ -56,3 +60,16 @@ def test_formulas_are_neutralised_reversibly(text):
 
 def test_one_line_without_control_characters():
     assert printable("a\x1b]0;b\x07\nc\u202ed\ud800") == r"a\x1b]0;b\x07\nc\u202ed\ud800"
+
+
+def test_every_word_that_pandas_takes_for_nan_is_missing() -> None:
+    assert {word.casefold() for word in STR_NA_VALUES} <= MISSING_WORDS
+
+
+@pytest.mark.parametrize("name", NASTY, ids=short)
+def test_a_name_is_one_cell_of_a_markdown_table_and_no_markup(name):
+    text = markdown(name)
+    assert "\n" not in text and not has_controls(text)
+    assert cells(f"| {text} | next |") == 2
+    for sign in "`*<[$":
+        assert text.count(sign) == text.count(f"\\{sign}")
