@@ -1,12 +1,14 @@
 """What finding and cutting a face need to know; light, because it travels to every worker."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from tasks.core.errors import ModelError
 from tasks.core.paths import CROP_SETTINGS
+from tasks.core.text import one_line
 
 Resample = Literal["bilinear", "lanczos"]
 
@@ -54,8 +56,26 @@ def settings_of_model(folder: Path) -> CropSettings:
     """
     path = folder / CROP_SETTINGS
     try:
-        return CropSettings(**json.loads(path.read_text(encoding="utf-8")))
+        settings = CropSettings(**json.loads(path.read_text(encoding="utf-8")))
+        _assert_usable(settings)
     except FileNotFoundError:
         raise ModelError(f"{path}: missing; how faces are to be cut for it is unknown") from None
-    except (ValueError, TypeError) as error:
-        raise ModelError(f"{path}: does not say how faces are cut ({error})") from None
+    except (ValueError, TypeError, RecursionError, OSError) as error:
+        reason = one_line(error)
+        raise ModelError(f"{path}: does not say how faces are cut ({reason})") from None
+    return settings
+
+
+def _assert_usable(settings: CropSettings) -> None:
+    """Raise ValueError for settings that the stage `crop` does not allow; its bounds are these."""
+    bounds = {"size_px": (16, 1024), "detect_side_px": (80, 4096), "upsample": (0, 3)}
+    for name, (least, most) in bounds.items():
+        value = getattr(settings, name)
+        if type(value) is not int or not least <= value <= most:
+            raise ValueError(f"{name} must be a whole number from {least} to {most}")
+    for name, most in (("margin", 2.0), ("min_score", math.inf)):
+        value = getattr(settings, name)
+        if type(value) not in (int, float) or not math.isfinite(value) or value > most:
+            raise ValueError(f"{name} must be a number of at most {most:g}")
+    if settings.margin < 0 or settings.resample not in get_args(Resample):
+        raise ValueError(f"margin must not be negative, resample one of {get_args(Resample)}")

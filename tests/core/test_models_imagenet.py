@@ -128,7 +128,7 @@ def test_a_file_of_another_network_or_a_torn_one_is_one_line(weights: Path) -> N
         imagenet_start("resnet18", 7, 3, 224, weights)
     (weights / f"{file.name}.sha256").unlink()
     file.write_bytes(b"torn")
-    with pytest.raises(ModelError, match="is no whole safetensors file"):
+    with pytest.raises(ModelError, match="the weights file is damaged, or no safetensors file"):
         imagenet_start("resnet18", 7, 3, 224, weights)
 
 

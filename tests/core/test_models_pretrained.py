@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from in_process import read_models_here
 
 from tasks.core.errors import ModelError
 from tasks.core.files import sha256_of
@@ -24,6 +25,11 @@ needs_assets = pytest.mark.skipif(
     not ASSETS, reason="AFFECTGAP_ASSETS does not name a folder with weights/"
 )
 RECORDED = Path(__file__).parent / "data" / "mini_xception_keras_outputs.json"
+
+
+@pytest.fixture(autouse=True)
+def without_a_child_process(monkeypatch):
+    read_models_here(monkeypatch)
 
 
 def formula_pictures() -> np.ndarray:
@@ -54,14 +60,14 @@ def test_a_damaged_copy_is_one_line(tmp_path):
     content = (Path(ASSETS) / "weights" / NAME).read_bytes()
     torn = tmp_path / NAME
     torn.write_bytes(content[:50_000])
-    with pytest.raises(ModelError, match="no whole Keras model file") as error:
+    with pytest.raises(ModelError, match="no complete Keras model file") as error:
         read_mini_xception(torn)
     assert "\n" not in str(error.value)
 
 
 def test_other_files_are_one_line(tmp_path):
     (tmp_path / "text.hdf5").write_text("not hdf5")
-    with pytest.raises(ModelError, match="no whole Keras model file"):
+    with pytest.raises(ModelError, match="no complete Keras model file"):
         read_mini_xception(tmp_path / "text.hdf5")
     with pytest.raises(ModelError, match="no such weights file"):
         read_mini_xception(tmp_path / "none.hdf5")

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from PIL import Image
 from tasks.core.errors import ModelError
 from tasks.core.models.backbones import build_module
 from tasks.core.models.device import choose_device
-from tasks.core.models.recogniser import Normalisation, Recogniser, prepare
+from tasks.core.models.recogniser import Normalisation, Recogniser, prepare, probe
 from tasks.core.models.spec import ModelSpec
 
 SPEC = ModelSpec(
@@ -53,6 +55,13 @@ def test_a_picture_does_not_feel_its_neighbours(recogniser, crops):
     assert np.array_equal(turned, together[[3, 0, 1, 2]])
 
 
+def test_threads_get_the_same_bits(recogniser, crops):
+    alone = [recogniser.predict(crops[:n]) for n in range(1, 10)]
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(lambda n: recogniser.predict(crops[:n]), [*range(1, 10)] * 8))
+    assert all(np.array_equal(one, alone[at % 9]) for at, one in enumerate(together))
+
+
 def test_prepare_then_predict_is_predict(recogniser, crops):
     prepared = recogniser.prepare(crops)
     assert prepared.shape == (9, 48, 48, 3)
@@ -92,3 +101,37 @@ def test_a_device_that_is_not_there_is_one_line(name):
     with pytest.raises(ModelError, match=f"device '{name}' cannot be used here") as error:
         choose_device(name)
     assert "\n" not in str(error.value)
+
+
+class Constant(torch.nn.Module):
+    """Gives the same row for every picture."""
+
+    def __init__(self, row: list[float]) -> None:
+        super().__init__()
+        self.row = torch.tensor(row)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.row.expand(len(x), -1)
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        ([float("nan"), 1, 2], "gives NaN or infinite numbers for 4 of 4 pictures"),
+        ([float("inf"), 1, 2], "gives NaN or infinite numbers"),
+        ([1, 2], r"gives \(4, 2\) numbers for 4 pictures, but has 3 labels"),
+    ],
+)
+def test_an_answer_without_numbers_names_the_model(crops, row, named):
+    recogniser = Recogniser(SPEC, Constant(row), CPU, 4, origin="models/base")
+    with pytest.raises(ModelError, match=f"models/base: {named}") as error:
+        recogniser.predict(crops)
+    assert "\n" not in str(error.value)
+
+
+def test_a_network_is_probed_when_it_is_given():
+    probe(Constant([1, 2, 3]), SPEC, "given/m.h5")
+    with pytest.raises(ModelError, match=r"given/m\.h5: gives NaN"):
+        probe(Constant([1, 2, float("nan")]), SPEC, "given/m.h5")
+    with pytest.raises(ModelError, match=r"given/m\.h5: cannot be asked about pictures of 48 px"):
+        probe(torch.nn.Linear(5, 3), SPEC, "given/m.h5")

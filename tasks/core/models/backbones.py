@@ -15,6 +15,7 @@ from tasks.core.models.lenet import LeNet5
 from tasks.core.models.mini_xception import MiniXception
 from tasks.core.models.mobilenet_v1 import MobileNetV1, build_mobilenet, is_mobilenet
 from tasks.core.models.timm_network import PREFIX, build_timm
+from tasks.core.text import one_line
 
 # Names of ours for networks of timm; the tag chooses the weights of `train.start: imagenet`.
 TIMM_NAMES: Mapping[str, str] = {
@@ -63,7 +64,9 @@ def build_module(
         return build_mobilenet(architecture, n_classes, channels)
     if architecture not in ARCHITECTURES:
         known = ", ".join([*ARCHITECTURES, *TIMM_NAMES, f"{PREFIX}<name>"])
-        raise ModelError(f"there is no network '{architecture}'; the networks are {known}")
+        raise ModelError(
+            f"there is no network '{one_line(architecture, 80)}'; the networks are {known}"
+        )
     return ARCHITECTURES[architecture](n_classes, channels)
 
 

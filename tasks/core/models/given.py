@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +18,12 @@ from tasks.core.models.keras_mobilenet import read_mobilenet
 from tasks.core.models.mobilenet_v1 import is_mobilenet
 from tasks.core.models.onnx_network import read_description, read_onnx
 from tasks.core.models.pretrained import PRETRAINED, load_pretrained
+from tasks.core.models.recogniser import probe
 from tasks.core.models.spec import ModelSpec, can_train
 from tasks.core.models.start import with_body
+from tasks.core.models.tensors_file import assert_finite
 from tasks.core.paths import CROP_SETTINGS
+from tasks.core.text import one_line
 
 _WEIGHTS, _START = "train.weights", "train.start"
 _KERAS = (".h5", ".hdf5")
@@ -105,6 +109,7 @@ def load_given(weights: str, root: Path, key: str = _WEIGHTS) -> Given:
     """
     if weights in PRETRAINED:
         module, spec = load_pretrained(weights, root)
+        probe(module, spec, weights)
         tight = BoxMargin(PRETRAINED[weights].box_margin, f"that of {weights}", binding=False)
         return Given(module, spec, no_pictures_seen(), tight)
     path = root / weights  # an absolute path stays as it is
@@ -112,9 +117,12 @@ def load_given(weights: str, root: Path, key: str = _WEIGHTS) -> Given:
         network, spec = read_onnx(path)
         return Given(network, spec, no_pictures_seen(), _described_margin(path))
     if path.suffix in _KERAS:
-        return Given(*_from_keras(path), no_pictures_seen(), _described_margin(path))
+        module, spec = _from_keras(path)
+        probe(module, spec, path)
+        return Given(module, spec, no_pictures_seen(), _described_margin(path))
     if (path / SPEC).is_file():
         module, spec = load_model(path)
+        probe(module, spec, path)
         cut = path / CROP_SETTINGS
         margin = BoxMargin(crop_margin(cut), f"margin of {cut}", binding=True)
         return Given(module, spec, load_seen(path), margin)
@@ -200,6 +208,7 @@ def _from_keras(path: Path) -> tuple[nn.Module, ModelSpec]:
         version="",
         source=description.source,
     )
+    assert_finite(state, path)
     module = build_module(architecture, len(labels), channels(spec))
     try:
         module.load_state_dict(state)
@@ -225,8 +234,12 @@ def crop_margin(crop_settings: Path) -> float | None:
     """
     try:
         margin = json.loads(crop_settings.read_text(encoding="utf-8")).get("margin")
-        return None if margin is None else float(margin)
+        share = None if margin is None else float(margin)
+        if share is not None and not math.isfinite(share):
+            raise ValueError(f"margin: {share}")
+        return share
     except FileNotFoundError:
         raise ModelError(f"{crop_settings}: missing; how faces were cut is unknown") from None
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ModelError(f"{crop_settings}: does not say how faces are cut ({error})") from None
+    except (ValueError, TypeError, AttributeError, RecursionError, OSError) as error:
+        reason = one_line(error)
+        raise ModelError(f"{crop_settings}: does not say how faces are cut ({reason})") from None

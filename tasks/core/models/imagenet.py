@@ -8,14 +8,12 @@ with the same names, so that they fit torchvision's modules as they are.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
 from tasks.core.errors import ModelError
 from tasks.core.files import sha256_of
 from tasks.core.models.backbones import TIMM_NAMES, build_module
 from tasks.core.models.start import Start, with_body
-from tasks.core.models.timm_network import PREFIX, State, build_timm, timm_config
+from tasks.core.models.tensors_file import assert_finite, read_tensors
+from tasks.core.models.timm_network import PREFIX, build_timm, timm_config
 from tasks.core.weights import WeightsFile, find_weights
 
 _TORCHVISION: Mapping[str, str] = {  # backbone to the name of the same weights in timm
@@ -58,7 +56,8 @@ def imagenet_start(
     """
     file, normal = _published(backbone)
     path = find_weights(file, root)
-    state = _read(path)
+    state = read_tensors(path)
+    assert_finite(state, path)
     if backbone in _TORCHVISION:
         network = build_module(backbone, n_classes, channels, input_size_px)
         module = with_body(network, state, path)
@@ -96,12 +95,3 @@ def _published(backbone: str) -> tuple[WeightsFile, tuple[Sequence[float], Seque
 
 def _for_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
     return (sum(values) / len(values),) if channels == 1 else tuple(values)
-
-
-def _read(path: Path) -> State:
-    try:
-        state: State = load_file(path)
-    except (OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise ModelError(f"{path}: is no whole safetensors file ({reason})") from None
-    return state

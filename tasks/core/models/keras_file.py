@@ -1,4 +1,4 @@
-"""Keras model files (`.h5`, `.hdf5`) as lists of layers, through h5py alone: no Keras, no pickle.
+"""Keras model files (`.h5`, `.hdf5`) as lists of layers: no Keras, no pickle.
 
 The file's own `model_config` (JSON) lists the layers, and each one's arrays are found by its name.
 Read are the files of Keras 2 and tf.keras, and those that Keras 3 calls legacy: they differ in how
@@ -9,17 +9,21 @@ networks are written out.
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 
 from tasks.core.errors import ModelError
+from tasks.core.models.hdf5_arrays import read_hdf5
+from tasks.core.text import one_line
 
 State = dict[str, torch.Tensor]
+Arrays = dict[str, np.ndarray]
+_MAX_LAYERS, _MAX_NAME = 2000, 200
 
 
 @dataclass(frozen=True)
@@ -60,15 +64,23 @@ def read_layers(path: Path) -> list[KerasLayer]:
     ModelError
         For a missing or damaged file, or one that holds weights alone.
     """
+    config, arrays = read_hdf5(path)
+    with one_line_errors(path):
+        return list(_layers(json.loads(config)["config"], arrays, None))
+
+
+@contextmanager
+def one_line_errors(path: Path) -> Iterator[None]:
+    """Turn what goes wrong in layers with settings that no Keras wrote into a ModelError."""
     try:
-        with h5py.File(path, "r") as file:
-            config = json.loads(file.attrs["model_config"])["config"]
-            return list(_layers(config, file["model_weights"], None))
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such weights file") from None
-    except (OSError, LookupError, ValueError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise ModelError(f"{path}: is no whole Keras model file ({reason})") from None
+        yield
+    except ModelError:
+        raise
+    except Exception as error:  # noqa: BLE001 - any setting may be missing or of any type
+        kind = type(error).__name__
+        raise ModelError(
+            f"{path}: is no complete Keras model file ({kind}: {one_line(error)})"
+        ) from None
 
 
 def torch_state(layer: KerasLayer, path: Path) -> State:
@@ -105,28 +117,36 @@ def torch_state(layer: KerasLayer, path: Path) -> State:
     return state
 
 
-def _layers(
-    config: Any, weights: h5py.Group, inside: dict[str, np.ndarray] | None
-) -> Iterator[KerasLayer]:
+def _layers(config: Any, weights: Arrays, inside: Arrays | None) -> Iterator[KerasLayer]:
     """Yield a network's layers; `inside` are all arrays of the network that this one is part of."""
     entries = config["layers"] if isinstance(config, dict) else config
+    if len(entries) > _MAX_LAYERS:
+        raise ValueError(f"it has more than {_MAX_LAYERS:,} layers")
     in_a_row = not any(entry.get("inbound_nodes") for entry in entries)  # a Sequential
     before: tuple[str, ...] = ()
     for entry in entries:
         settings = entry["config"]
-        name = str(settings["name"])
+        name = _plain(settings["name"])
         follows = before if in_a_row else tuple(dict.fromkeys(_follows(entry["inbound_nodes"])))
         before = (name,)
         if inside is None:
-            arrays = _arrays(weights[name]) if name in weights else {}
+            arrays = {k: v for k, v in weights.items() if k.startswith(f"{name}/")}
         else:
             arrays = {k: v for k, v in inside.items() if name in k.split("/")[:-1]}
         if "layers" in settings:
             yield from _spliced(name, follows, list(_layers(settings, weights, arrays)))
             continue
-        kind = re.sub(r"V\d+$", "", str(entry["class_name"]).rpartition(">")[2])
+        kind = re.sub(r"V\d+$", "", _plain(entry["class_name"]).rpartition(">")[2])
         last = {key.rpartition("/")[2].split(":")[0]: array for key, array in arrays.items()}
         yield KerasLayer(name, kind, settings, follows, last)
+
+
+def _plain(name: Any) -> str:
+    """Return a name that can stand in a message."""
+    text = str(name)
+    if one_line(text, _MAX_NAME) != text:
+        raise ValueError(f"'{one_line(text, 60)}' is no name of a layer")
+    return text
 
 
 def _spliced(name: str, outside: tuple[str, ...], layers: list[KerasLayer]) -> Iterator[KerasLayer]:
@@ -153,18 +173,6 @@ def _follows(nodes: Any) -> Iterator[str]:
                 yield from _follows(node)
 
 
-def _arrays(group: h5py.Group) -> dict[str, np.ndarray]:
-    """Read every array below a group by its path."""
-    found: dict[str, np.ndarray] = {}
-
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            found[name] = np.asarray(item, dtype=np.float32)
-
-    group.visititems(visit)
-    return found
-
-
 def _converted(layer: KerasLayer, name: str, array: np.ndarray, path: Path) -> State:
     norm = layer.kind == "BatchNormalization"
     if norm and name in _NORM_NAMES:
@@ -174,7 +182,7 @@ def _converted(layer: KerasLayer, name: str, array: np.ndarray, path: Path) -> S
     target, axes = _KERNELS.get((layer.kind, name), ("", ()))
     if not target or array.ndim != len(axes):
         raise ModelError(
-            f"{path}: layer '{layer.name}' ({layer.kind}) holds an array '{name}' of "
+            f"{path}: layer '{layer.name}' ({layer.kind}) holds an array '{one_line(name)}' of "
             f"{array.ndim} dimensions, which is not understood"
         )
     return {target: torch.from_numpy(array.transpose(axes).copy())}

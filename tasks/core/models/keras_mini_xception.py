@@ -7,7 +7,13 @@ import re
 from pathlib import Path
 
 from tasks.core.errors import ModelError
-from tasks.core.models.keras_file import KerasLayer, State, read_layers, torch_state
+from tasks.core.models.keras_file import (
+    KerasLayer,
+    State,
+    one_line_errors,
+    read_layers,
+    torch_state,
+)
 
 _BLOCKS = 4
 _CONVOLUTIONS, _SEPARABLES, _NORMS = 7, 8, 14
@@ -34,6 +40,11 @@ def read_mini_xception(path: Path) -> tuple[str, State]:
         For a missing or damaged file, or one that holds another network.
     """
     layers = read_layers(path)
+    with one_line_errors(path):
+        return "mini_xception", _state(layers, path)
+
+
+def _state(layers: list[KerasLayer], path: Path) -> State:
     plain = _numbered(layers, "Conv2D")
     separable = _numbered(layers, "SeparableConv2D")
     norms = _numbered(layers, "BatchNormalization")
@@ -58,7 +69,7 @@ def read_mini_xception(path: Path) -> tuple[str, State]:
             put(f"blocks.{block}.{part}", separable[2 * block + index])
             put(f"blocks.{block}.{part}.2", norms[3 + 3 * block + index])
     put("head", plain[-1])
-    return "mini_xception", state
+    return state
 
 
 def _numbered(layers: list[KerasLayer], kind: str) -> list[KerasLayer]:

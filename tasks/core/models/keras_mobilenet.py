@@ -13,7 +13,13 @@ from typing import Any, NoReturn
 import torch
 
 from tasks.core.errors import ModelError
-from tasks.core.models.keras_file import KerasLayer, State, read_layers, torch_state
+from tasks.core.models.keras_file import (
+    KerasLayer,
+    State,
+    one_line_errors,
+    read_layers,
+    torch_state,
+)
 from tasks.core.models.mobilenet_v1 import (
     ACTIVATIONS,
     BLOCKS,
@@ -21,6 +27,7 @@ from tasks.core.models.mobilenet_v1 import (
     STEM_WIDTH,
     mobilenet_name,
 )
+from tasks.core.text import one_line
 
 # Layers that change neither a number nor, in this module's form of the network, a shape.
 _SILENT = ("InputLayer", "Network", "Dropout", "SpatialDropout2D", "Reshape", "Flatten")
@@ -48,15 +55,17 @@ def read_mobilenet(path: Path) -> tuple[str, State]:
     ModelError
         One line, for a damaged file or a layer that is not understood.
     """
-    return _Walk(path).read()
+    layers = read_layers(path)
+    with one_line_errors(path):
+        return _Walk(layers, path).read()
 
 
 class _Walk:
     """The layers of one file, from first to last."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, layers: list[KerasLayer], path: Path) -> None:
         self.path = path
-        self.layers = _chain(read_layers(path), path)
+        self.layers = _chain(layers, path)
         self.paddings: set[bool] = set()
         self.state: State = {}
 
@@ -173,7 +182,7 @@ class _Walk:
             found = layer.config.get(name, wanted)
             same = _fused({"activation": found}) if name == "activation" else found
             if (list(same) if isinstance(same, tuple) else same) != wanted:
-                self._refuse(layer, f"{name} {wanted} (it has {found})")
+                self._refuse(layer, f"{name} {wanted} (it has {one_line(found, 60)})")
 
     def _refuse(self, layer: KerasLayer, wanted: str) -> NoReturn:
         raise ModelError(
@@ -196,6 +205,8 @@ def _chain(layers: list[KerasLayer], path: Path) -> Iterator[KerasLayer]:
                 f"{path}: layer '{starts[-1].name}' ({starts[-1].kind}) is not understood; "
                 "MobileNet v1 is one line of layers"
             )
+        if len(ordered) == len(layers):
+            raise ModelError(f"{path}: layer '{starts[0].name}' follows itself")
         ordered.append(starts[0])
         starts = after.get(starts[0].name, [])
     return iter([layer for layer in ordered if layer.kind not in _SILENT])

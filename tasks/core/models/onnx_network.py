@@ -2,11 +2,14 @@
 
 Beside `model.onnx` stands `model.yaml`, which says what the file itself does not: the labels in
 order, and how a picture becomes its input. Both are kept in the model's folder as they were given.
-onnxruntime runs on the CPU here.
+onnxruntime runs on the CPU here. A file from outside is first tried in a child process, under
+limits, and its answers are checked then and whenever it is asked.
 """
 
+import hashlib
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -14,15 +17,32 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 from torch import nn
 
+from tasks.core import safe_yaml
 from tasks.core.errors import ModelError
-from tasks.core.files import sha256_of, write_bytes
+from tasks.core.files import write_bytes
 from tasks.core.labels import EMOTION_WORDS, EMOTIONS
+from tasks.core.limited import LimitError, call_limited
+from tasks.core.models.answers import N_PROBES, Output, fault_of
+from tasks.core.models.onnx_session import (
+    MAX_BYTES,
+    Expected,
+    Found,
+    examine,
+    open_session,
+    run_session,
+)
 from tasks.core.models.spec import CHANNELS, ONNX, ModelSpec
 from tasks.core.params import Section
+from tasks.core.text import clean, one_line
 
 NETWORK, DESCRIPTION = "model.onnx", "model.yaml"
 _VERSION_DIGITS = 12
-_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_MAX_DESCRIPTION_BYTES = 1 << 20
+# Limits of the child that tries a file: for a large network, and its inputs and layers.
+_SECONDS = 60.0
+_SECONDS_PER_MB = 0.5
+_MEMORY_MB = 2048
+_PER_FILE_BYTE, _PER_INPUT_BYTE = 8, 100
 _SMALLEST = float(np.finfo(np.float32).tiny)
 # What a pixel from 0 to 255 becomes, as (mean, std) of `(pixel / 255 - mean) / std`.
 _SCALES = {"0..255": (0.0, 1 / 255), "0..1": (0.0, 1.0), "-1..1": (0.5, 0.5)}
@@ -31,8 +51,8 @@ _SCALES = {"0..255": (0.0, 1 / 255), "0..1": (0.0, 1.0), "-1..1": (0.5, 0.5)}
 class ChannelScaling(Section):
     """Means and standard deviations a channel, of pixels from 0 to 1."""
 
-    mean: list[float]
-    std: list[Annotated[float, Field(gt=0)]]
+    mean: list[Annotated[float, Field(allow_inf_nan=False)]]
+    std: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
 
 
 class OnnxDescription(Section):
@@ -65,16 +85,16 @@ class OnnxDescription(Section):
     colour: Literal["rgb", "bgr", "grey"]
     layout: Literal["nchw", "nhwc"]
     scaling: Literal["0..255", "0..1", "-1..1"] | ChannelScaling
-    box_margin: Annotated[float, Field(ge=0)]
-    output: Literal["probabilities", "logits"]
+    box_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    output: Output
     source: str
 
     @model_validator(mode="after")
     def _fits(self) -> "OnnxDescription":
-        strange = [label for label in self.labels if label.lower() not in EMOTION_WORDS]
+        strange = [label for label in self.labels if clean(label).lower() not in EMOTION_WORDS]
         if strange:
             raise ValueError(
-                f"labels: {', '.join(strange)} not known; known are {', '.join(EMOTIONS)}"
+                f"labels: {one_line(', '.join(strange))} not known; known are {', '.join(EMOTIONS)}"
             )
         if len(set(self.emotions)) < len(self.labels):
             raise ValueError("labels: each emotion once")
@@ -85,7 +105,7 @@ class OnnxDescription(Section):
     @property
     def emotions(self) -> tuple[str, ...]:
         """Return the labels in this project's words."""
-        return tuple(EMOTION_WORDS[label.lower()] for label in self.labels)
+        return tuple(EMOTION_WORDS[clean(label).lower()] for label in self.labels)
 
     @property
     def mean(self) -> tuple[float, ...]:
@@ -114,89 +134,98 @@ class OnnxNetwork(nn.Module):
         The ONNX file; its weights must be inside.
     description
         What the YAML beside it says.
+    written_here
+        Whether this project wrote the file just now, so that no child process has to try it.
 
     Raises
     ------
     ModelError
-        One line: onnxruntime is not installed, or the file cannot be read or is not as described.
+        One line: the file cannot be read, is not as described, or answers no numbers.
     """
 
-    def __init__(self, file: Path, description: OnnxDescription) -> None:
+    def __init__(
+        self, file: Path, description: OnnxDescription, written_here: bool = False
+    ) -> None:
         super().__init__()
         self.file = file
         self.description = description
-        self.content, self._session = _open(file)
-        self._input = self._checked_input()
-        self._output = self._checked_output()
+        self.content = _read(file)
+        self.sha256 = hashlib.sha256(self.content).hexdigest()
+        expected = _expected(description)
+        if written_here:
+            self._found = examine(self.content, str(file), expected)
+        else:
+            self._found = _tried(file.resolve(), str(file), self.sha256, expected)
+        self._session = open_session(self.content, str(file), torch.get_num_threads())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Ask the network about `(N, C, S, S)` normalised pictures."""
         axes = (0, 2, 3, 1) if self.description.layout == "nhwc" else (0, 1, 2, 3)
         pictures = x.detach().cpu().permute(axes).contiguous().numpy()
-        pictures = pictures.astype(_TYPES[self._input.type], copy=False)
-        fixed = self._input.shape[0]
-        at_once = fixed if isinstance(fixed, int) else max(1, len(pictures))
-        parts = [
-            self._ask(pictures[start : start + at_once], at_once)
-            for start in range(0, len(pictures), at_once)
-        ]
-        answers = torch.from_numpy(np.concatenate(parts)).to(x.device)
+        rows = run_session(self._session, self._found, pictures, str(self.file))
+        fault = fault_of(rows, self.description.output, self._found.sum_tolerance)
+        if fault:
+            raise ModelError(f"{self.file}: {fault}")
+        answers = torch.from_numpy(rows).to(x.device)
         if self.description.output == "probabilities":
             return answers.clamp(min=_SMALLEST).log()
         return answers
 
-    def _ask(self, pictures: np.ndarray, at_once: int) -> np.ndarray:
-        """Ask about at most `at_once` pictures, filled up with the first one to exactly that."""
-        filled = np.concatenate([pictures, np.repeat(pictures[:1], at_once - len(pictures), 0)])
-        answers = self._session.run([self._output.name], {self._input.name: filled})[0]
-        rows: np.ndarray = answers.reshape(at_once, -1)[: len(pictures)].astype(np.float32)
-        return rows
 
-    def _checked_input(self) -> Any:
-        inputs = self._session.get_inputs()
-        size, n_channels = self.description.input_size_px, CHANNELS[self.description.colour]
-        nhwc = self.description.layout == "nhwc"
-        wanted = [size, size, n_channels] if nhwc else [n_channels, size, size]
-        given = inputs[0]
-        fits = len(inputs) == 1 and given.type in _TYPES and len(given.shape) == 4
-        axes = zip(given.shape[1:], wanted, strict=False)
-        if not fits or any(isinstance(has, int) and has != want for has, want in axes):
-            found = "; ".join(f"{entry.name} {entry.type} {entry.shape}" for entry in inputs)
-            raise ModelError(
-                f"{self.file}: takes {found}, but {DESCRIPTION} says one input of {wanted} "
-                f"({self.description.layout}, floating point)"
-            )
-        return given
-
-    def _checked_output(self) -> Any:
-        """Find the output with one number a label, by asking about one grey picture."""
-        outputs = self._session.get_outputs()
-        shape = [self._input.shape[0] if isinstance(self._input.shape[0], int) else 1]
-        size, n_channels = self.description.input_size_px, CHANNELS[self.description.colour]
-        nhwc = self.description.layout == "nhwc"
-        shape += [size, size, n_channels] if nhwc else [n_channels, size, size]
-        try:
-            zeros = np.zeros(shape, _TYPES[self._input.type])
-            answers = self._session.run(None, {self._input.name: zeros})
-        except Exception as error:  # noqa: BLE001 - onnxruntime has many types of its own
-            raise ModelError(f"{self.file}: cannot be run ({_first_line(error)})") from None
-        n_labels = len(self.description.labels)
-        fitting = [
-            output
-            for output, answer in zip(outputs, answers, strict=True)
-            if isinstance(answer, np.ndarray) and answer.size == shape[0] * n_labels
-        ]
-        if len(fitting) != 1:
-            sizes = [list(np.shape(answer)) for answer in answers]
-            raise ModelError(
-                f"{self.file}: its outputs have the shapes {sizes}; exactly one must hold "
-                f"{n_labels} numbers a picture, as {DESCRIPTION} names {n_labels} labels"
-            )
-        return fitting[0]
+def _read(file: Path) -> bytes:
+    if not file.is_file():
+        raise ModelError(f"{file}: no such ONNX file")
+    try:
+        if file.stat().st_size > MAX_BYTES:
+            raise ModelError(f"{file}: is no ONNX file, which has {MAX_BYTES >> 30} GiB at most")
+        return file.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{file}: cannot be read ({one_line(error)})") from None
 
 
-def read_onnx(file: Path) -> tuple[OnnxNetwork, ModelSpec]:
+def _expected(description: OnnxDescription) -> Expected:
+    pairs = list(zip(description.mean, description.std, strict=True))
+    return Expected(
+        side_px=description.input_size_px,
+        n_labels=len(description.labels),
+        layout=description.layout,
+        output=description.output,
+        scale=tuple(1 / (255 * std) for _, std in pairs),
+        offset=tuple(-mean / std for mean, std in pairs),
+    )
+
+
+@lru_cache(maxsize=16)
+def _tried(path: Path, name: str, sha256: str, expected: Expected) -> Found:
+    """Examine a file in a child process, once per content and description."""
+    file_mb = path.stat().st_size / (1 << 20)
+    input_mb = N_PROBES * 4 * float(np.prod(expected.input_shape())) / (1 << 20)
+    seconds = _SECONDS + _SECONDS_PER_MB * file_mb
+    memory_mb = _MEMORY_MB + _PER_FILE_BYTE * file_mb + _PER_INPUT_BYTE * input_mb
+    try:
+        answer = call_limited(
+            "tasks.core.models.onnx_session:examine_file",
+            *(str(path), name, sha256, list(expected)),
+            seconds=seconds,
+            memory_mb=int(memory_mb),
+        )
+    except LimitError as error:
+        raise ModelError(
+            f"{name}: was tried on {N_PROBES} pictures in a process of its own, and {error}; "
+            "export the classifier again, without steps before and after it"
+        ) from None
+    return Found(*answer)
+
+
+def read_onnx(file: Path, written_here: bool = False) -> tuple[OnnxNetwork, ModelSpec]:
     """Read `<name>.onnx` and `<name>.yaml` beside it.
+
+    Parameters
+    ----------
+    file
+        The ONNX file.
+    written_here
+        Whether this project wrote it just now; see `OnnxNetwork`.
 
     Returns
     -------
@@ -211,6 +240,7 @@ def read_onnx(file: Path) -> tuple[OnnxNetwork, ModelSpec]:
     if not file.is_file():
         raise ModelError(f"{file}: no such ONNX file")
     description = read_description(file)
+    network = OnnxNetwork(file, description, written_here)
     spec = ModelSpec(
         architecture=ONNX,
         labels=description.emotions,
@@ -218,10 +248,10 @@ def read_onnx(file: Path) -> tuple[OnnxNetwork, ModelSpec]:
         colour=description.colour,
         mean=description.mean,
         std=description.std,
-        version=sha256_of(file)[:_VERSION_DIGITS],
+        version=network.sha256[:_VERSION_DIGITS],
         source=description.source,
     )
-    return OnnxNetwork(file, description), spec
+    return network, spec
 
 
 def keep_onnx(network: OnnxNetwork, folder: Path) -> None:
@@ -231,45 +261,24 @@ def keep_onnx(network: OnnxNetwork, folder: Path) -> None:
     write_bytes(folder / DESCRIPTION, description)
 
 
-def _open(file: Path) -> tuple[bytes, Any]:
-    import onnxruntime  # slow to import, and seldom needed
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # it prints what it raises as well
-    content = file.read_bytes()
-    try:
-        # From memory: a file whose weights lie in a second file would not survive being copied.
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - onnxruntime has many types of its own
-        raise ModelError(
-            f"{file}: is no ONNX file that can be run; its weights must be inside "
-            f"({_first_line(error)})"
-        ) from None
-    return content, session
-
-
 def read_description(file: Path) -> OnnxDescription:
     """Read the YAML beside a file of weights; raises ModelError with one line."""
     path = file.with_suffix(".yaml")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return OnnxDescription.model_validate(content)
-    except FileNotFoundError:
+    if not path.is_file():
         raise ModelError(
             f"{path}: missing; it says what the {file.suffix} file beside it expects "
             "(docs/models.md)"
-        ) from None
+        )
+    try:
+        if path.stat().st_size > _MAX_DESCRIPTION_BYTES:
+            raise yaml.YAMLError(f"has more than {_MAX_DESCRIPTION_BYTES:,} bytes")
+        content = safe_yaml.load(path.read_text(encoding="utf-8"))
+        return OnnxDescription.model_validate(content)
     except ValidationError as error:
         faults = "; ".join(
             ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))
             for fault in error.errors()
         )
-        raise ModelError(f"{path}: {faults}") from None
+        raise ModelError(f"{path}: {one_line(faults, 600)}") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ModelError(f"{path}: is not valid YAML ({_first_line(error)})") from None
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
+        raise ModelError(f"{path}: is not valid YAML ({one_line(error)})") from None

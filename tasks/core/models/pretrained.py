@@ -14,6 +14,7 @@ from tasks.core.models.keras_file import State
 from tasks.core.models.keras_mini_xception import read_mini_xception
 from tasks.core.models.keras_mobilenet import read_mobilenet
 from tasks.core.models.spec import ModelSpec
+from tasks.core.models.tensors_file import assert_finite
 from tasks.core.weights import WEIGHTS, weights_file
 
 # Subtracted from channels 0, 1, 2 of the RGB array. They are the means of blue, green and red
@@ -115,6 +116,7 @@ def load_pretrained(name: str, root: Path) -> tuple[nn.Module, ModelSpec]:
     path = weights_file(entry.file, root)
     architecture, state = entry.read(path)
     module = build_module(architecture, len(entry.spec.labels), channels(entry.spec))
+    assert_finite(state, path)
     try:
         module.load_state_dict(state)
     except RuntimeError:

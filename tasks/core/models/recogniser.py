@@ -13,9 +13,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tasks.core.errors import ModelError
+from tasks.core.models.answers import fault_of, probe_pixels
 from tasks.core.models.checkpoint import load_model
 from tasks.core.models.device import choose_device, on_device
-from tasks.core.models.spec import ModelSpec
+from tasks.core.models.spec import CHANNELS, ModelSpec
+from tasks.core.text import one_line
 
 _LUMA = (19595, 38470, 7471)  # ITU-R 601-2 in 65536ths, as Pillow's mode "L"
 
@@ -33,12 +36,20 @@ class Recogniser:
         Where it runs.
     batch_size
         Pictures that go through the network at once.
+    origin
+        Where the model is from, for messages; its architecture where nothing is given.
     """
 
     def __init__(
-        self, spec: ModelSpec, module: nn.Module, device: torch.device, batch_size: int = 64
+        self,
+        spec: ModelSpec,
+        module: nn.Module,
+        device: torch.device,
+        batch_size: int = 64,
+        origin: Path | str = "",
     ) -> None:
         self.spec = spec
+        self.origin = origin or f"the model '{spec.architecture}'"
         self.device = device
         self.batch_size = batch_size
         self.module = on_device(module, device).eval()
@@ -48,7 +59,7 @@ class Recogniser:
     def load(cls, folder: Path, device: str, batch_size: int = 64) -> "Recogniser":
         """Load a model's folder; raises ModelError (see `load_model`, `choose_device`)."""
         module, spec = load_model(folder)
-        return cls(spec, module, choose_device(device), batch_size)
+        return cls(spec, module, choose_device(device), batch_size, folder)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -71,18 +82,62 @@ class Recogniser:
         -------
         numpy.ndarray
             `(N, K)` float32 probabilities, in the order of `labels`; each row sums to 1.
+
+        Raises
+        ------
+        ModelError
+            One line that names the model, where an answer is not finite or not one number per
+            label.
         """
         parts = [np.zeros((0, len(self.labels)), dtype=np.float32)]
         with torch.inference_mode():
             for start in range(0, len(prepared), self.batch_size):
                 batch = torch.from_numpy(_for_torch(prepared[start : start + self.batch_size]))
                 logits = self.module(self._normalise(batch.to(self.device)))
+                assert_answers(logits, len(batch), self.spec, self.origin)
                 parts.append(functional.softmax(logits.float(), dim=1).cpu().numpy())
         return np.concatenate(parts)
 
     def predict(self, crops: np.ndarray) -> np.ndarray:
         """Prepare crops `(N, H, W, 3)` uint8 and ask; see `predict_prepared`."""
         return self.predict_prepared(self.prepare(crops))
+
+
+def assert_answers(
+    logits: torch.Tensor, n_pictures: int, spec: ModelSpec, origin: Path | str
+) -> None:
+    """Raise ModelError where a network's answers are not finite or not one number per label."""
+    if logits.shape != (n_pictures, len(spec.labels)):
+        raise ModelError(
+            f"{origin}: gives {tuple(logits.shape)} numbers for {n_pictures} pictures, but has "
+            f"{len(spec.labels)} labels"
+        )
+    if not bool(torch.isfinite(logits).all()):
+        raise ModelError(f"{origin}: {fault_of(logits.float().cpu().numpy(), 'logits')}")
+
+
+def probe(module: nn.Module, spec: ModelSpec, origin: Path | str) -> None:
+    """Ask a network about two of the probe pictures; see `assert_answers`.
+
+    Parameters
+    ----------
+    module
+        The network, in evaluation mode on the CPU.
+    spec
+        What it expects and answers.
+    origin
+        Where it is from, for messages.
+    """
+    pixels = torch.from_numpy(probe_pixels(spec.input_size_px, CHANNELS[spec.colour])[:2])
+    with torch.inference_mode():
+        try:
+            logits = module(Normalisation(spec, torch.device("cpu"))(pixels))
+        except RuntimeError as error:
+            raise ModelError(
+                f"{origin}: cannot be asked about pictures of {spec.input_size_px} px "
+                f"({one_line(error)})"
+            ) from None
+    assert_answers(logits, len(pixels), spec, origin)
 
 
 class Normalisation:

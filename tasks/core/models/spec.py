@@ -1,8 +1,11 @@
 """What a recogniser expects and answers; kept as `model.json` beside its weights."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field, model_validator
+
+from tasks.core.labels import EMOTIONS
 from tasks.core.params import Section
 
 ONNX = "onnx"  # the architecture of what only onnxruntime can run
@@ -32,12 +35,23 @@ class ModelSpec(Section):
 
     architecture: str
     labels: tuple[str, ...]
-    input_size_px: int
+    input_size_px: Annotated[int, Field(ge=1, le=2048)]
     colour: Literal["rgb", "bgr", "grey"]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
+    std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
     version: str
     source: str
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ModelSpec":
+        foreign = [label for label in self.labels if label not in EMOTIONS]
+        if foreign or not self.labels or len({*self.labels}) < len(self.labels):
+            raise ValueError(f"labels: must be some of {', '.join(EMOTIONS)}, each once")
+        if {len(self.mean), len(self.std)} != {CHANNELS[self.colour]}:
+            raise ValueError(
+                f"mean, std: must have {CHANNELS[self.colour]} values for colour {self.colour}"
+            )
+        return self
 
 
 def can_train(spec: ModelSpec) -> bool:

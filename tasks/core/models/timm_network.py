@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tasks.core.errors import ModelError
+from tasks.core.text import one_line
 
 PREFIX = "timm/"
 State = dict[str, torch.Tensor]
@@ -64,7 +65,7 @@ def build_timm(
             with torch.no_grad():
                 network.eval()(torch.zeros(1, channels, size_px, size_px))
     except Exception as error:  # noqa: BLE001 - each network has its own way to refuse
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error, 120)
         raise ModelError(f"{architecture}: cannot be built for {size_px} px ({reason})") from None
     return network.train()
 
@@ -73,6 +74,7 @@ def timm_config(architecture: str) -> Any:
     """Return what timm says of a network and its weights; raises ModelError for a wrong name."""
     import timm
 
+    architecture = one_line(architecture, 120)
     name, _, tag = architecture.removeprefix(PREFIX).partition(".")
     known = timm.list_models()  # without the names that timm has given up
     if name not in known:
