@@ -15,6 +15,7 @@ from flows.inbox_steps import Taken, cache_of, finish, free_name, undo
 from tasks.check.params import Params as CheckParams
 from tasks.core.errors import AffectGapError
 from tasks.core.ledger import Arrival, Ledger
+from tasks.core.lookalikes import lookalikes_note
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
 from tasks.core.tables import MANIFEST_SCHEMA, read_table
@@ -102,14 +103,17 @@ class Inbox:
         before = look_at(found, self.params)
         with _held_still(found, before, self.params):
             how = self.how_to_read(dataset_of(found, self.params))
-            with opened(found, self.paths.raw, self.params) as folder:
+            with opened(found, self.paths.raw, self.params) as (folder, notes):
                 if folder != found.path:
                     stamps_of(folder, self.params)  # the limits hold for what came out, too
                 reading = read_batch(folder, batch, how)
-                repeats = self._judge(reading)
+                there = self._there()
+                repeats = self._judge(reading, there)
+                advice = _advice(reading, there)
                 require_same(before, look_at(found, self.params))
                 self._accept(found, folder, self._arrival(found, batch, reading), before)
-        detail = f"{_in_words(reading, repeats)}, now in data/raw/{how.dataset}/{batch}"
+        words = ", ".join([_in_words(reading, repeats), *reading.notes, *notes])
+        detail = f"{words}, now in data/raw/{how.dataset}/{batch}{advice}"
         return Taken(batch, how.dataset, "accepted", detail, len(reading.rows))
 
     def how_to_read(self, dataset: str) -> HowToRead:
@@ -132,12 +136,11 @@ class Inbox:
             self.paths.at(KEPT),
         )
 
-    def _judge(self, reading: BatchReading) -> Repeats:
+    def _judge(self, reading: BatchReading, there: pd.DataFrame | None) -> Repeats:
         """Raise RefusedError with every reason that keeps a batch out."""
         self._refuse_same(reading)
         from tasks.check.batch import BatchLimits, batch_faults, pipeline_faults
 
-        there = self._there()
         repeats = find_repeats(reading.rows, there, self.ledger)
         limits = BatchLimits(
             self.params.min_pictures,
@@ -262,6 +265,18 @@ def _held_still(found: Found, before: dict[str, Stamp], params: Params) -> Itera
 
 def _left(found: Found, why: str) -> Taken:
     return Taken(shown(found.path.name), "", "not_ready", why, 0)
+
+
+def _advice(reading: BatchReading, there: pd.DataFrame | None) -> str:
+    """Return "; " and what to look at in a batch that is accepted, or "" where there is nothing."""
+    mine = _known_people(reading.rows)
+    others = set() if there is None else _known_people(there)
+    note = lookalikes_note(mine | others, mine)
+    return f"; {note}" if note else ""
+
+
+def _known_people(rows: pd.DataFrame) -> set[str]:
+    return set(rows.loc[rows["subject_known"].astype(bool), "subject_id"])
 
 
 def _in_words(reading: BatchReading, repeats: Repeats) -> str:

@@ -11,6 +11,7 @@ from flows.dvc_files import add_to_dvc, mend_after_a_crash
 from tasks.core.ledger import Ledger
 from tasks.core.ledger_tables import Event
 from tasks.core.paths import Paths
+from tasks.core.text import clean, is_missing
 from tasks.ingest.inbox.faults import ChangedError, RefusedError
 from tasks.ingest.inbox.found import Found, found_at, stamp_of
 from tasks.ingest.inbox.links import copy_linked
@@ -67,7 +68,9 @@ def free_name(given: str, paths: Paths, ledger: Ledger) -> str:
     A batch that a person puts back from the quarantine keeps its name.
     """
     states = dict(ledger.batches()[["batch", "state"]].itertuples(index=False))
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", shown(given)).strip("-._")[:_NAME_LENGTH] or "batch"
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", shown(clean(given))).strip("-._")[:_NAME_LENGTH]
+    if is_missing(plain):  # also "": nothing is left of a name in another script
+        plain = f"batch-{plain}".rstrip("-")
     places = ledger.places()
     for number in range(1, len(places) + 1_000_000):
         name = plain if number == 1 else f"{plain}.{number}"

@@ -23,6 +23,7 @@ from flows.inbox_steps import (
 from tasks.core.errors import AffectGapError, DataError, UserError
 from tasks.core.ledger import Arrival, Ledger
 from tasks.core.locks import alone
+from tasks.core.lookalikes import lookalikes_note
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
 from tasks.core.tables import write_csv
@@ -30,15 +31,25 @@ from tasks.ingest.catalogue import DATASETS
 from tasks.ingest.demographics import Demographics, count_demographics
 from tasks.ingest.inbox.faults import RefusedError
 from tasks.ingest.inbox.reading import HowToRead, digest_of, read_batch
-from tasks.ingest.intake import intake
+from tasks.ingest.intake import intake, require_within_project
 from tasks.ingest.label import shown
 from tasks.ingest.manifest import manifest_table
 from tasks.ingest.stage import KEPT, Params
 
-__all__ = ["Taken", "count", "mend", "take_in", "take_in_inbox", "withdraw"]
+__all__ = ["Taken", "count", "mend", "take_in", "take_in_inbox", "what_stays", "withdraw"]
 
 # The same lock as `affectgap run`: data/raw must not change while stages read it.
 _LOCK = "work/run.lock"
+# Lines of `what_stays`; the place in the quarantine is put before them.
+_STAYS = (
+    "  .dvc/cache, and DVC's remote after a push: every file of it",
+    "  git history and tags: its digest, by which `dvc checkout` brings it back",
+    "  data/ledger.db: its name, and paths, people and labels of its pictures",
+    "  mlruns/: models trained with it, their seen.csv, and figures and reports with its faces",
+    "  registry/decisions/: image ids of its test pictures",
+    "  data/, models/, reports/: results of earlier runs, until they are made again",
+    "  work/: crops and measurements that are reused",
+)
 _BUSY = "another affectgap command is at work here; run this one again when it is done"
 
 
@@ -70,6 +81,7 @@ def take_in_inbox(paths: Paths, say: Callable[[str], None]) -> list[Taken]:
     from tasks.ingest.inbox.found import find_batches
 
     with alone(paths.at(_LOCK), f"{paths.root}: {_BUSY}"):
+        require_within_project(paths)
         ledger = Ledger(paths.ledger)
         before = set(_accepted(ledger)["batch"])
         inbox_steps.mend(paths, say)  # first: it needs nothing of params.yaml
@@ -165,6 +177,13 @@ def withdraw(paths: Paths, batch: str, why: str, by: str) -> str:
     return f"{told}; {saw} trained with it: `affectgap retrain --now` trains without"
 
 
+def what_stays(paths: Paths, batch: str) -> list[str]:
+    """Return lines on what a withdrawal did not remove; docs/operations.md explains them."""
+    where = Ledger(paths.ledger).places()[batch]
+    there = [f"  {where}/: its pictures and labels"] if paths.at(where).is_dir() else []
+    return ["this erases nothing; what stays until you remove it:", *there, *_STAYS]
+
+
 def _out_of_the_data(
     paths: Paths, ledger: Ledger, batch: str, sources: Sequence[Path], reason: str
 ) -> str:
@@ -216,6 +235,7 @@ def take_in(paths: Paths, source: Path, dataset: str) -> str:
     """
     params = load_section(paths.params, "ingest", Params)
     with alone(paths.at(_LOCK), f"{paths.root}: {_BUSY}"):
+        require_within_project(paths)
         mended = [f"; mended: {line}" for line in mend_after_a_crash(paths.root)]
         summary = intake(source, dataset, paths, params.max_pixels)
         # Again after a crash between these steps: what was done is not done twice.
@@ -225,7 +245,7 @@ def take_in(paths: Paths, source: Path, dataset: str) -> str:
 
 
 def _tell_ledger(paths: Paths, source: Path, dataset: str, params: Params) -> str:
-    """Write a whole data set into the ledger; returns what could not be understood, or ""."""
+    """Write a whole data set into the ledger; returns what to look at in it, or ""."""
     ledger = Ledger(paths.ledger)
     place = f"data/raw/{dataset}"
     folder = paths.raw / dataset
@@ -251,7 +271,8 @@ def _tell_ledger(paths: Paths, source: Path, dataset: str, params: Params) -> st
     ledger.begin(arrival, "accepted", place, [])
     ledger.decide(name, "accepted")
     ledger.mark_tracked([name])
-    return told
+    note = lookalikes_note(rows.loc[rows["subject_known"].astype(bool), "subject_id"])
+    return f"{told}; {note}" if note else told
 
 
 def _is_known(paths: Paths, ledger: Ledger, folder: Path) -> bool:

@@ -7,15 +7,19 @@ looked at before any pixel is decoded, so that a picture of 20,000 × 20,000 px 
 import io
 import os
 import stat
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-# The formats that face data sets come in; anything else is refused by name.
-FORMATS: tuple[str, ...] = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
+from tasks.core.grey_depth import GreyDepth, grey_depth, has_lost_bits
+from tasks.core.image_bombs import bomb_in_bytes, bomb_in_header
+from tasks.core.image_formats import looks_like_a_picture, readable_formats, unreadable_kind
+from tasks.core.png_chunks import is_png, without_profile_and_text
 
 # Wider than any camera's sensor (2026: 14,204 px); longer strips are made to fill a memory.
 MAX_SIDE_PX = 16_384
@@ -36,12 +40,12 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
-
 # Modes whose white is known; 32-bit integers, floats and LAB are not among them.
 _MODES = frozenset(
     ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"]
 )
+# Their other frames are previews and depth maps.
+_WITH_PREVIEWS = frozenset(["MPO", "HEIF"])
 _ALPHA_MODES = frozenset(["LA", "La", "PA", "RGBA", "RGBa"])
 
 
@@ -58,11 +62,13 @@ class BadImageError(Exception):
 class Picture:
     """A decoded picture: `rgb` is `(H, W, 3)` uint8, already turned by its EXIF flag.
 
-    `exif_orientation` is the flag it was turned by, from 1 (upright, nothing done) to 8.
+    `exif_orientation` is the flag it was turned by, from 1 (upright, nothing done) to 8; `note` is
+    what there is to know of how its values were read, or "".
     """
 
     rgb: np.ndarray
     exif_orientation: int
+    note: str = ""
 
     @property
     def exif_turned(self) -> bool:
@@ -70,13 +76,21 @@ class Picture:
         return self.exif_orientation != 1
 
 
+class DecodedImage(NamedTuple):
+    """A decoded picture as an image of Pillow; the rest as in `Picture`."""
+
+    image: Image.Image
+    exif_orientation: int
+    note: str
+
+
 def decode(content: bytes, max_pixels: int) -> Picture:
     """Decode a picture completely into an array; see `decode_image`."""
-    image, orientation = decode_image(content, max_pixels)
-    return Picture(np.asarray(image), orientation)
+    image, orientation, note = decode_image(content, max_pixels)
+    return Picture(np.asarray(image), orientation, note)
 
 
-def decode_image(content: bytes, max_pixels: int) -> tuple[Image.Image, int]:
+def decode_image(content: bytes, max_pixels: int) -> DecodedImage:
     """Decode a picture completely, for work that goes on in Pillow (saves a copy of the pixels).
 
     Parameters
@@ -89,10 +103,11 @@ def decode_image(content: bytes, max_pixels: int) -> tuple[Image.Image, int]:
 
     Returns
     -------
-    tuple
+    DecodedImage
         The picture in mode RGB (8 bits), turned by its EXIF flag, and that flag (1 to 8). Grey,
-        palette and CMYK are converted, 16-bit is scaled by its full range, and transparent parts
-        are laid on white. Of a camera's multi-picture JPEG (MPO) the first, main picture is taken.
+        palette and CMYK are converted, 16-bit grey is scaled by the range that it uses (see
+        `tasks.core.grey_depth`), and transparent parts are laid on white. Of a camera's
+        multi-picture file (MPO, HEIC) the first, main picture is taken.
 
     Raises
     ------
@@ -101,20 +116,48 @@ def decode_image(content: bytes, max_pixels: int) -> tuple[Image.Image, int]:
     """
     if not content:
         raise BadImageError("empty", "the file has 0 bytes")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's own bomb warning; the size is judged below
-        image = _open(content)
+    if bomb := bomb_in_bytes(content):
+        raise BadImageError("too_large", bomb)
+    with _no_warnings:  # such as Pillow's own bomb warning; the size is judged below
         try:
-            _refuse_by_header(image, max_pixels)
-            image.load()
-            orientation = _orientation(image)
-            turn = _TURNS.get(orientation)
-            rgb = _to_rgb(image if turn is None else image.transpose(turn))
-        except BadImageError:
-            raise
-        except Exception as error:  # noqa: BLE001 - decoders raise anything on hostile bytes
-            raise BadImageError("damaged", _line(error)) from None
-    return rgb, 1 if turn is None else orientation
+            return _decode(content, max_pixels)
+        except BadImageError as error:
+            if error.reason != "damaged" or not is_png(content):
+                raise
+            return _without_more_than_pixels(content, max_pixels, error)
+
+
+def _without_more_than_pixels(
+    content: bytes, max_pixels: int, error: BadImageError
+) -> DecodedImage:
+    """Decode a PNG once more without its color profile and texts, which Pillow limits to 1 MB."""
+    for keep_orientation in (True, False):
+        less = without_profile_and_text(content, keep_orientation)
+        if len(less) < len(content):
+            try:
+                return _decode(less, max_pixels)
+            except BadImageError:
+                continue
+    raise error
+
+
+def _decode(content: bytes, max_pixels: int) -> DecodedImage:
+    image = _open(content)
+    try:
+        _refuse_by_header(image, max_pixels)
+        depth = grey_depth(image, content)
+        image.load()
+        if has_lost_bits(image, content):
+            told = "16 bits per color, of which the lower ones hold the picture; convert to 8 bits"
+            raise BadImageError("unsupported", told)
+        orientation = _orientation(image)
+        turn = _TURNS.get(orientation)
+        rgb, note = _to_rgb(image if turn is None else image.transpose(turn), depth)
+    except BadImageError:
+        raise
+    except Exception as error:  # noqa: BLE001 - decoders raise anything on hostile bytes
+        raise BadImageError("damaged", _line(error)) from None
+    return DecodedImage(rgb, 1 if turn is None else orientation, note)
 
 
 def read_content(path: Path, max_pixels: int) -> bytes:
@@ -132,18 +175,25 @@ def read_content(path: Path, max_pixels: int) -> bytes:
     BadImageError
         With reason `unreadable` or `too_large`.
     """
-    limit = max_pixels * _BYTES_PER_PIXEL + _BYTES_OF_METADATA
     try:
         # Without O_NONBLOCK the opening of a pipe would wait for ever.
-        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as handle:
-            status = os.fstat(handle.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise BadImageError("unreadable", "is no regular file")
-            if status.st_size > limit:
-                raise BadImageError("too_large", f"{status.st_size} bytes, more than {limit}")
-            return handle.read(status.st_size)  # with a larger number Python sets that much aside
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        return read_descriptor(descriptor, max_pixels)
     except OSError as error:
         raise BadImageError("unreadable", error.strerror or str(error)) from None
+
+
+def read_descriptor(descriptor: int, max_pixels: int) -> bytes:
+    """Read an open file as `read_content` does, and close it; OSError passes."""
+    limit = max_pixels * _BYTES_PER_PIXEL + _BYTES_OF_METADATA
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)  # `open` would leave that of a folder open
+        raise BadImageError("unreadable", "is no regular file")
+    with open(descriptor, "rb") as handle:
+        if status.st_size > limit:
+            raise BadImageError("too_large", f"{status.st_size} bytes, more than {limit}")
+        return handle.read(status.st_size)  # with a larger number Python sets that much aside
 
 
 def read_picture(path: Path, max_pixels: int) -> Picture:
@@ -151,14 +201,46 @@ def read_picture(path: Path, max_pixels: int) -> Picture:
     return decode(read_content(path, max_pixels), max_pixels)
 
 
+class _Silence:
+    """Ignored warnings while any thread decodes.
+
+    `warnings.catch_warnings` alone would save the filters of another thread's silence as its own,
+    and leave warnings off for good.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._filters = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._filters.__exit__(None, None, None)
+
+
+_no_warnings = _Silence()
+
+
 def _open(content: bytes) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(content), formats=FORMATS)
+        return Image.open(io.BytesIO(content), formats=readable_formats())
     except Image.DecompressionBombError as error:
         raise BadImageError("too_large", _line(error)) from None
     except UnidentifiedImageError:
-        if content.startswith(_SIGNATURES):
+        if looks_like_a_picture(content):
             raise BadImageError("damaged", "the header is broken") from None
+        if kind := unreadable_kind(content):
+            raise BadImageError("unsupported", kind) from None
         raise BadImageError("not_an_image", "no picture format that is read here") from None
     except Exception as error:  # noqa: BLE001 - decoders raise anything on hostile bytes
         raise BadImageError("damaged", _line(error)) from None
@@ -170,9 +252,11 @@ def _refuse_by_header(image: Image.Image, max_pixels: int) -> None:
         raise BadImageError("too_large", f"{width} x {height} px, more than {max_pixels} pixels")
     if max(width, height) > MAX_SIDE_PX:
         raise BadImageError("too_large", f"{width} x {height} px, a side above {MAX_SIDE_PX} px")
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # an MPO's other frames are previews and depth maps
-        raise BadImageError("animated", f"{frames} frames; give single pictures")
+    if bomb := bomb_in_header(image, max_pixels):
+        raise BadImageError("too_large", bomb)
+    # Not `n_frames`, which walks through all frames of a TIFF, in quadratic time.
+    if getattr(image, "is_animated", False) and image.format not in _WITH_PREVIEWS:
+        raise BadImageError("animated", "several frames; give single pictures")
     # PPM with 16 bits opens as "I" with the full range 0–65535; in a TIFF "I" is 32 bits.
     grey_16 = image.mode.startswith("I;16") or (
         image.mode == "I" and image.format in ("PPM", "PNG")
@@ -188,14 +272,14 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        grey = np.asarray(image.convert("I"), dtype=np.int64).clip(0, 65535) // 257
-        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+def _to_rgb(image: Image.Image, depth: GreyDepth | None) -> tuple[Image.Image, str]:
+    if depth is not None:
+        grey, note = depth.to_8_bits(np.asarray(image.convert("I"), dtype=np.int32))
+        return Image.fromarray(grey).convert("RGB"), note
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return image if image.mode == "RGB" else image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB"), ""
 
 
 def _line(error: Exception) -> str:

@@ -6,6 +6,7 @@ taken, and what decoding that content showed is found in a store (`tasks.core.ke
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from tasks.core.execution import cpu_count, map_in_order
+from tasks.core.image_formats import optional_readers
 from tasks.core.images import BadImageError, decode_image, read_content
 from tasks.core.kept import Kept, Where, key_of, made_by, map_what_is_new
 from tasks.ingest.label import Fault
@@ -24,12 +26,16 @@ LIBRARIES = ("numpy", "pillow")  # that a scan follows from
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What decoding a file showed: its digest ("" where it could not be read) and its size."""
+    """What decoding a file showed: its digest ("" where it could not be read) and its size.
+
+    `note` is what there is to know of how its values were read, or "".
+    """
 
     sha256: str
     width_px: int = 0
     height_px: int = 0
     fault: Fault | None = None
+    note: str = ""
 
 
 def scan_file(path: Path, max_pixels: int) -> Scan:
@@ -38,10 +44,16 @@ def scan_file(path: Path, max_pixels: int) -> Scan:
     try:
         content = read_content(path, max_pixels)
         sha256 = hashlib.sha256(content).hexdigest()
-        image, _ = decode_image(content, max_pixels)
+        image, _, note = decode_image(content, max_pixels)
     except BadImageError as error:
         return Scan(sha256, fault=Fault(error.reason, error.detail))
-    return Scan(sha256, image.width, image.height)
+    return Scan(sha256, image.width, image.height, note=note)
+
+
+def notes_on(scans: Iterable[Scan]) -> tuple[str, ...]:
+    """Return a line for each note on pictures, with their number."""
+    counts = Counter(scan.note for scan in scans if scan.note)
+    return tuple(f"{note} (pictures: {count})" for note, count in sorted(counts.items()))
 
 
 def scan_files(
@@ -67,7 +79,7 @@ def scan_new_files(
 ) -> Iterator[Scan]:
     """Do as `scan_files` does, but take from `kept` what earlier runs saw in the same content."""
     maker = made_by(__name__, LIBRARIES)
-    limit = str(max_pixels)
+    limit = f"{max_pixels} {optional_readers()}"
 
     def known(some: list[Path]) -> list[Scan | None]:
         if kept.is_empty():
@@ -104,12 +116,12 @@ def _digests(files: list[Path], max_pixels: int) -> list[str]:
 
 def _to_keep(scan: Scan) -> bytes:
     fault = None if scan.fault is None else [scan.fault.reason, scan.fault.detail]
-    return json.dumps([scan.width_px, scan.height_px, fault]).encode()
+    return json.dumps([scan.width_px, scan.height_px, fault, scan.note]).encode()
 
 
 def _from_kept(sha256: str, value: bytes) -> Scan:
-    width_px, height_px, fault = json.loads(value)
-    return Scan(sha256, width_px, height_px, None if fault is None else Fault(*fault))
+    width_px, height_px, fault, note = json.loads(value)
+    return Scan(sha256, width_px, height_px, None if fault is None else Fault(*fault), note)
 
 
 def _scan_chunk(files: list[Path], max_pixels: int) -> list[Scan]:

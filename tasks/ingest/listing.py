@@ -4,6 +4,7 @@ Nothing is passed over in silence: hidden files, links that lead out, pipes, nam
 encodings and folders that cannot be opened are entries with a reason.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -11,8 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.ingest.label import Fault, shown
+from tasks.ingest.name_encoding import encoding_of_names
 
 _MAC_FOLDER = "__MACOSX"  # what macOS adds to zip archives: only `._*` files
+# What Windows lays into folders that somebody looked at; in lower case.
+_OF_WINDOWS = frozenset(["thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"])
+_MAX_DEPTH = 64  # folders within folders
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,15 @@ def list_files(folder: Path, linked_from: Sequence[Path] = ()) -> Listing:
     return Listing(tuple(sorted(files)), dict(sorted(faults.items())))
 
 
+def is_of_system(name: str) -> bool:
+    """Whether an entry of this name is macOS's or Windows' own, and nothing that anybody gave."""
+    return name in (_MAC_FOLDER, ".DS_Store") or name.lower() in _OF_WINDOWS
+
+
 def _walk(folder: Path, below: str) -> Iterator[tuple[str, os.DirEntry[str] | OSError]]:
+    if below.count("/") > _MAX_DEPTH:
+        yield below.removesuffix("/"), OSError(errno.ELOOP, f"more than {_MAX_DEPTH} folders deep")
+        return
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -68,12 +81,20 @@ def _walk(folder: Path, below: str) -> Iterator[tuple[str, os.DirEntry[str] | OS
 
 def _fault(path: str, entry: os.DirEntry[str] | OSError, allowed: list[Path]) -> Fault | None:
     if not _is_utf8(path):
-        return Fault("not_utf8_name", f"rename it; its bytes are {shown(path)}")
-    if any(part.startswith(".") or part == _MAC_FOLDER for part in path.split("/")):
-        return Fault("hidden", "name or folder begins with a dot, or is macOS's own")
+        return Fault("not_utf8_name", f"rename it; its bytes are {shown(path)}{_in_korean(path)}")
+    if any(part.startswith(".") or is_of_system(part) for part in path.split("/")):
+        return Fault("hidden", "name or folder begins with a dot, or is macOS's or Windows' own")
     if isinstance(entry, OSError):
         return Fault("unreadable", entry.strerror or str(entry))
     return _link_fault(entry, allowed) if entry.is_symlink() else _kind_fault(entry)
+
+
+def _in_korean(path: str) -> str:
+    """Return how a name reads in the encoding of Korean Windows, and what renames it; or ""."""
+    name = os.fsencode(path)
+    if encoding_of_names([name]) != "cp949":
+        return ""
+    return f" ('{name.decode('cp949')}' in cp949; `convmv -f cp949 -t utf-8 -r --notest FOLDER`)"
 
 
 def _link_fault(entry: os.DirEntry[str], allowed: list[Path]) -> Fault | None:

@@ -1,6 +1,7 @@
 """The inbox: a batch is taken in once, kept out with its reasons, or left; nothing is lost."""
 
 import errno
+import io
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from inbox_world import (
@@ -26,6 +28,7 @@ from inbox_world import (
     take,
     tree,
 )
+from PIL import Image
 
 from flows import dvc_files, inbox_steps
 from flows import inbox as module
@@ -125,6 +128,11 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "not UTF-8": (lambda at: (at / "labels.csv").write_bytes(b"path,emotion\n\xff,1\n"), "UTF-8"),
     "name": (lambda at: (at / os.fsdecode(b"caf\xe9.png")).write_bytes(b"1"), "not_utf8_name"),
     "column": (lambda at: (at / "labels.csv").write_text("path,age\n"), "unknown column 'age'"),
+    "labels twice": (lambda at: (at / "Labels.csv").touch(), "could both be the table of labels"),
+    "labels of another name": (
+        lambda at: (at / "labels.csv").rename(at / "labels (1).csv"),
+        "looks like a table of labels",
+    ),
     "outside": (lambda at: (at / "x.png").symlink_to("/etc/passwd"), "outside_link"),
     "link": (lambda at: (at / "x.png").symlink_to(next(at.glob("*anger.png"))), "is a link"),
     "folder link": (lambda at: (at / "x").symlink_to("/etc"), "outside_link"),
@@ -193,7 +201,94 @@ def test_hostile_archives_are_quarantined_as_they_are(paths: Paths) -> None:
     assert there == before | {"REASON.md"} and os.listdir(paths.raw) == []
 
 
+def with_directory_elsewhere(path: Path) -> bytes:
+    """Return a zip whose end says that its list of members begins where nothing is."""
+    whole = path.read_bytes()
+    return whole[:-6] + b"\xff\xff\xff\xff\0\0"
+
+
+@pytest.mark.parametrize("name", ["b.zip", "b.tar.gz"])
+def test_no_unreadable_archive_stays_in_the_inbox(paths: Paths, name: str) -> None:
+    path = send_archive(paths, name, files_of(1))
+    whole = path.read_bytes()
+    spoilt = {"cut": whole[:-900], "empty": b"", "rar": b"Rar!\x1a\7" + bytes(99)}
+    if name == "b.zip":
+        spoilt["elsewhere"] = with_directory_elsewhere(path)
+    path.unlink()
+    (paths.inbox / f"{name}._READY").unlink()
+    for kind, content in spoilt.items():
+        given = paths.inbox / name.replace("b", kind, 1)
+        given.write_bytes(content)
+        given.with_name(f"{given.name}._READY").touch()
+    taken = take(paths)
+    assert {one.state for one in taken.values()} == {"quarantined"} and set(taken) == set(spoilt)
+    for kind, content in spoilt.items():
+        assert (paths.quarantine / kind / name.replace("b", kind, 1)).read_bytes() == content
+        assert "is damaged or no archive of its suffix" in reason(paths, kind)
+    assert not any(paths.inbox.iterdir())
+
+
+def test_a_zip_of_korean_windows_is_a_batch(paths: Paths) -> None:
+    files = {name.replace("p1-", "아이"): one for name, one in files_of(1).items()}
+    files["labels.csv"] = files["labels.csv"].replace(b"\np1-", "\n아이--".encode())
+    path = send_archive(paths, "b.zip", files)
+    content = path.read_bytes().replace("아이".encode(), b"\xbe\xc6\xc0\xcc--")
+    path.write_bytes(_without_utf8_flags(content))
+    taken = take(paths)["b"]
+    assert taken.state == "accepted" and taken.n_pictures == 6
+    assert "6 names read as cp949, since the zip does not say" in taken.detail
+
+
+def _without_utf8_flags(content: bytes) -> bytes:
+    """Take back what a zip says of its names' encoding."""
+    changed = bytearray(content)
+    for start, flags in ((b"PK\3\4", 7), (b"PK\1\2", 9)):
+        at = content.find(start)
+        while at >= 0:
+            changed[at + flags] &= 0xF7
+            at = content.find(start, at + 4)
+    return bytes(changed)
+
+
+def test_pictures_of_12_bits_in_16_are_said(paths: Paths) -> None:
+    files = files_of(1)
+    buffer = io.BytesIO()
+    deep = np.arange(2500, dtype=np.uint16).reshape(50, 50)
+    Image.fromarray(deep).save(buffer, "PNG")
+    files["p1-0_anger.png"] = buffer.getvalue()
+    send(paths, "a", files)
+    detail = take(paths)["a"].detail
+    assert "12 bits in 16, scaled by 4095 (pictures: 1)" in detail
+    params = load_section(paths.params, "ingest", ingest_stage.Params)
+    only = {"arrived": params.datasets["arrived"]}
+    for _ in range(2):  # again from what the first run kept
+        result = ingest_stage.run(params.model_copy(update={"datasets": only}), paths)
+        assert "scaled by 4095 (pictures: 1)" in result.summary
+
+
+def test_what_windows_lays_into_folders_is_passed_over(paths: Paths) -> None:
+    own = {"Thumbs.db": b"1", "desktop.ini": b"2", "EHThumbs.DB": b"3"}
+    send(paths, "a", {**files_of(1), **own})
+    send_archive(paths, "b.zip", {f"inner/{n}": c for n, c in files_of(2).items()} | own)
+    (paths.inbox / "desktop.ini").write_bytes(b"4")
+    taken = take(paths)
+    assert {name: one.state for name, one in taken.items()} == {"a": "accepted", "b": "accepted"}
+    assert all("left out" not in one.detail for one in taken.values())
+    assert [path.name for path in paths.inbox.iterdir()] == ["desktop.ini"]
+
+
+def merge_bomb() -> str:
+    """Return 600 bytes of YAML that are 9¹² mappings once they are merged."""
+    lines = ["a0: &a0 {k: v}"]
+    for level in range(1, 12):
+        lines.append(f"a{level}: &a{level} {{<<: [{','.join([f'*a{level - 1}'] * 9)}]}}")
+    return "\n".join(lines)
+
+
 ODD_MARKS = [
+    merge_bomb(),
+    "dataset: arrived\ndataset: drawn",
+    "dataset: arrived\n" + "# \n" * 2000,
     "2026-11-31",  # a day that is none
     "[" * 600,  # deeper than Python's stack
     "!!int ''",
@@ -203,6 +298,7 @@ ODD_MARKS = [
 ]
 
 
+@pytest.mark.usefixtures("bounded")
 def test_no_mark_however_odd_keeps_the_others_out(paths: Paths) -> None:
     params = load_section(paths.params, "intake", Params)
     for mark in ODD_MARKS:
@@ -726,3 +822,16 @@ def test_why_dvc_could_not_track_a_data_set_is_told(
         dvc_files.add_to_dvc(Paths(tmp_path), "mine")
     told = "data/raw/mine: DVC could not track it: unexpected error - No space left on device"
     assert str(error.value) == told
+
+
+def test_ids_that_resemble_those_there_are_named_where_a_batch_is_accepted(paths: Paths) -> None:
+    labels = "path,emotion,subject_id,age_years,gender\nx.png,fear,{},6,female\n"
+    for name, subject in {"NA": "S7", "b": "s07", "c": "S8"}.items():
+        content = labels.format(subject).encode()
+        files = {"labels.csv": content, "x.png": png(ord(name[0]))}
+        send(paths, name, files, mark="dataset: arrived\u00a0\u200b\n")
+    write_table(manifest_table([]), paths.manifest, MANIFEST_SCHEMA)
+    taken = take(paths)
+    assert taken["b"].detail.endswith("if they are one: arrived/S7 and arrived/s07")
+    named = {name for name, one in taken.items() if "leading zeros" in one.detail}
+    assert named == {"b"} and set(taken) == {"batch-NA", "b", "c"}  # NA would be no batch

@@ -16,9 +16,10 @@ from PIL import Image
 from flows import inbox_steps, intake
 from flows.doctor_pictures import ledger_against_disk
 from flows.intake import withdraw
-from tasks.core.errors import UserError
+from tasks.core.errors import DataError, UserError
 from tasks.core.ledger import Ledger
 from tasks.core.paths import Paths
+from tasks.ingest.intake import require_within_project
 
 REPOSITORY = Path(__file__).parents[2]
 MODULE = f"{sys.executable} -c 'from flows.cli import main; main()'"
@@ -51,6 +52,36 @@ def test_the_next_step_is_said_where_params_lack_the_data_set(
     assert f"data/raw/{dataset}: 1 files" in line and "\n" not in line
     assert ("does not read it yet" in line) == (said is not None)
     assert said is None or said in line
+
+
+@pytest.mark.parametrize("linked", ["data", "data/raw", "data/raw/arrived"])
+def test_links_that_lead_out_of_the_project_are_refused(
+    tmp_path: Path, given: Paths, linked: str
+) -> None:
+    send(given, "batch", files_of(1))
+    (tmp_path / "elsewhere").mkdir()
+    link = given.root / linked
+    if link.exists():
+        shutil.move(link, tmp_path / "elsewhere")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(tmp_path / "elsewhere")
+    before = tree(tmp_path / "elsewhere")
+    for call in (
+        lambda: intake.take_in(given, tmp_path / "given", "arrived"),
+        lambda: intake.take_in_inbox(given, print),
+    ):
+        with pytest.raises(DataError) as caught:
+            call()
+        assert "leads out of the project" in str(caught.value) and str(link) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert tree(tmp_path / "elsewhere") == before
+
+
+def test_a_link_within_the_project_is_followed(tmp_path: Path, given: Paths) -> None:
+    given.raw.mkdir(parents=True, exist_ok=True)
+    (given.root / "kept").mkdir()
+    (given.raw / "arrived").symlink_to(given.root / "kept")
+    require_within_project(given)
 
 
 def test_a_whole_data_set_is_in_the_ledger_once(tmp_path: Path, given: Paths) -> None:

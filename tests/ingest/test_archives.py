@@ -4,20 +4,23 @@ import gzip
 import io
 import os
 import random
+import re
 import shutil
 import stat
 import struct
 import tarfile
 import tracemalloc
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from tasks.core.errors import DataError
-from tasks.ingest import archives
+from tasks.core.limited import call_limited
 from tasks.ingest.archives import Limits, unpack
+from tasks.ingest.listing import list_files
 
 WIDE = Limits(files=100, file_bytes=1 << 30, all_bytes=1 << 30, ratio=100.0)
 KINDS = ["a.zip", "a.tar", "a.tar.gz", "a.tgz"]
@@ -41,7 +44,7 @@ def make(path: Path, members: Mapping[str, bytes]) -> Path:
 def unpacked(archive: Path, limits: Limits = WIDE) -> dict[str, bytes]:
     into = archive.parent / "into"
     into.mkdir(exist_ok=True)
-    count = unpack(archive, into, limits)
+    count, _ = unpack(archive, into, limits)
     found = {str(path.relative_to(into)): path for path in into.rglob("*") if path.is_file()}
     assert count == len(found)
     return {name: path.read_bytes() for name, path in found.items()}
@@ -185,15 +188,16 @@ def test_what_python_unpacks_in_one_piece_is_refused(tmp_path: Path, method: int
     assert "is damaged or no archive" in refused(tmp_path / "a.tar")
 
 
-def test_members_of_a_tar_do_not_gather_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = make(tmp_path / "a.tar", {str(number): b"1" for number in range(50)})
-    opened, whole = [], tarfile.open
-    monkeypatch.setattr(
-        archives.tarfile, "open", lambda *a, **k: opened.append(whole(*a, **k)) or opened[-1]
-    )
-    assert len(unpacked(path)) == 50 and len(opened[0].members) <= 1
+def test_members_of_a_tar_do_not_gather_in_memory(tmp_path: Path) -> None:
+    folder = tarfile.TarInfo("folder")
+    folder.type = tarfile.DIRTYPE
+    (tmp_path / "a.tar").write_bytes(folder.tobuf() * 5_000 + bytes(1024))
+    tracemalloc.start()
+    try:
+        assert unpacked(tmp_path / "a.tar", Limits(5_000, 1, 1, 100.0)) == {}
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("kind", ["a.zip", "a.tar.gz"])
@@ -232,3 +236,241 @@ def test_damaged_members_and_doubled_names_are_refused(tmp_path: Path) -> None:
     (tmp_path / "into/b.jpg").unlink()
     assert "as file and as folder" in refused(make(tmp_path / "a.tar", {"c": b"1", "c/d": b"2"}))
     assert "too long" in refused(make(tmp_path / "a.tar", {"e" * 300: b"1"}))
+
+
+def limited(archive: Path, seconds: float = 10.0, memory_mb: int = 200) -> str:
+    """Unpack in a process under limits; returns the one line with which it is refused."""
+    into = archive.parent / "into"
+    into.mkdir(exist_ok=True)
+    with pytest.raises(DataError) as caught:
+        call_limited(
+            "tests.unpack_limited:unpack",
+            str(archive),
+            str(into),
+            seconds=seconds,
+            memory_mb=memory_mb,
+        )
+    assert type(caught.value) is DataError and "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def note(content: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
+    header = tarfile.TarInfo("note")
+    header.type, header.size = kind, len(content)
+    return header.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % 512)
+
+
+def record(key: bytes, value: bytes) -> bytes:
+    """Return a pax record."""
+    rest = b" " + key + b"=" + value + b"\n"
+    length = len(rest)
+    while length < len(rest) + len(str(length)):
+        length += 1
+    return str(length).encode() + rest
+
+
+def one_file(name: str = "a.png", content: bytes = b"1") -> bytes:
+    header = tarfile.TarInfo(name)
+    header.size = len(content)
+    return header.tobuf() + content + bytes(-len(content) % 512)
+
+
+def sparse_file(blocks: int) -> bytes:
+    """Return a file with holes as GNU tar wrote it first: a map of any length in the headers."""
+    header = tarfile.TarInfo("s")
+    header.type = tarfile.GNUTYPE_SPARSE
+    content = bytearray(header.tobuf(tarfile.GNU_FORMAT))
+    content[482], content[148:156] = 1, b" " * 8
+    content[148:156] = b"%06o\0 " % sum(content)
+    block = b"00000000001\x0000000000001\0" * 21
+    return bytes(content) + (block + b"\1" + bytes(511 - len(block))) * blocks
+
+
+END = bytes(1024)
+
+
+def test_a_name_that_is_korean_but_no_utf_8_says_what_renames_it(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode("아이.png".encode("cp949"))).write_bytes(b"1")
+    (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"1")
+    faults = list_files(tmp_path).faults
+    told = {fault.detail for fault in faults.values() if fault.reason == "not_utf8_name"}
+    assert len(told) == 2
+    assert sum("'아이.png' in cp949" in line and "convmv" in line for line in told) == 1
+
+
+BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
+    "digits without an end": (lambda: note(b"1" * 1_000_000) + one_file(), "no pax record"),
+    "records without an end": (lambda: note(record(b"a", b"") * 99_999), "more than 1000 pax"),
+    "records of all members": (
+        lambda: b"".join(
+            note(record(b"a", b"b" * 900_000), tarfile.XGLTYPE) + one_file(f"{number}")
+            for number in range(20)
+        ),
+        "times its",
+    ),
+    "a note on a note": (lambda: note(record(b"a", b"b")) * 17, "more than 16 notes"),
+    "a map in a record": (
+        lambda: note(record(b"GNU.sparse.map", b"0," * 400_000)) + one_file(),
+        "'a.png' is a sparse file",
+    ),
+    "a map in headers": (lambda: sparse_file(50_000), "'s' is a sparse file"),
+    "a size of many digits": (lambda: note(record(b"size", b"9" * 90_000)), "is no number"),
+    "a size below zero": (lambda: negative_size(), "a member of -"),
+    "a name of a megabyte": (lambda: note(record(b"path", b"../" * 300_000)) + one_file(), "leads"),
+    "deep folders": (lambda: note(record(b"path", b"a/" * 1_000)) + one_file(), "64 deep"),
+}
+
+
+def negative_size() -> bytes:
+    header = bytearray(one_file()[:512])
+    header[124:136], header[148:156] = b"\xff" * 12, b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_bomb_of_a_tar_costs_little_time_and_memory(tmp_path: Path, bomb: str) -> None:
+    content, said = BOMBS[bomb]
+    (tmp_path / "a.tgz").write_bytes(gzip.compress(content() + END, 9))
+    told = limited(tmp_path / "a.tgz")
+    assert said in told and len(told) < 700
+
+
+def test_names_and_sizes_of_every_tar_format_are_read(tmp_path: Path) -> None:
+    members = {"ä" * 70 + "/" + "b" * 90 + ".png": b"1", "c" * 200: b"2" * 700, "d/e": b""}
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        with tarfile.open(tmp_path / "a.tar", "w", format=form) as opened:
+            for name, content in members.items():
+                member = tarfile.TarInfo(name)
+                member.size, member.mtime = len(content), 1.5  # which pax notes
+                opened.addfile(member, io.BytesIO(content))
+        assert unpacked(tmp_path / "a.tar") == members
+        shutil.rmtree(tmp_path / "into")
+
+
+def test_no_member_after_a_damaged_or_missing_header_is_lost_in_silence(tmp_path: Path) -> None:
+    whole = make(tmp_path / "a.tar", {"a": b"1", "b": b"2"}).read_bytes()
+    (tmp_path / "a.tar").write_bytes(whole[:1024] + b"x" + whole[1025:])
+    assert "bad checksum" in refused(tmp_path / "a.tar")
+    shutil.rmtree(tmp_path / "into")
+    (tmp_path / "a.tar").write_bytes(whole[:1024])
+    assert "ends without the empty blocks" in refused(tmp_path / "a.tar")
+
+
+def zipped_as(path: Path, names: Sequence[bytes], extra: bytes = b"") -> Path:
+    """Write a zip whose names have these bytes and no word on their encoding."""
+    with zipfile.ZipFile(path, "w") as opened:
+        for number, _ in enumerate(names):
+            member = zipfile.ZipInfo(f"{number:03}")
+            member.extra = extra
+            opened.writestr(member, b"%d" % number)
+    content = path.read_bytes()
+    for number, name in enumerate(names):
+        assert len(name) >= 3
+        content = _renamed(content, b"%03d" % number, name)
+    path.write_bytes(content)
+    return path
+
+
+def _renamed(content: bytes, old: bytes, new: bytes) -> bytes:
+    """Give a member of a zip another name, in its own header and in the directory."""
+    more = len(new) - len(old)
+    local = content.index(b"PK\3\4")
+    while content[local + 30 : local + 33] != old:
+        local = content.index(b"PK\3\4", local + 4)
+    content = _with_name(content, local, 26, 30, old, new)
+    entry = content.index(b"PK\1\2")
+    while content[entry + 46 : entry + 49] != old:
+        entry = content.index(b"PK\1\2", entry + 4)
+    content = _with_name(content, entry, 28, 46, old, new)
+    entry = content.index(b"PK\1\2")
+    end = content.index(b"PK\5\6")
+    patched = bytearray(content)
+    at = entry
+    while at < end:
+        (offset,) = struct.unpack_from("<L", patched, at + 42)
+        if offset > local:
+            struct.pack_into("<L", patched, at + 42, offset + more)
+        lengths = struct.unpack_from("<HHH", patched, at + 28)
+        at += 46 + sum(lengths)
+    struct.pack_into("<LL", patched, end + 12, end - entry, entry)
+    return bytes(patched)
+
+
+def _with_name(content: bytes, at: int, length: int, name: int, old: bytes, new: bytes) -> bytes:
+    size = struct.pack("<H", len(new))
+    head = content[at : at + length] + size + content[at + length + 2 : at + name]
+    return content[:at] + head + new + content[at + name + len(old) :]
+
+
+def test_names_of_korean_windows_are_read(tmp_path: Path) -> None:
+    names = ["labels.csv", "아이0_happy.png", "김철수/사진 (1).jpg", "happy/이영희.jpg"]
+    path = zipped_as(tmp_path / "a.zip", [name.encode("cp949") for name in names])
+    (tmp_path / "into").mkdir()
+    assert unpack(path, tmp_path / "into", WIDE).notes == (
+        "3 names read as cp949, since the zip does not say",
+    )
+    there = [p.relative_to(tmp_path / "into") for p in (tmp_path / "into").rglob("*.*")]
+    assert {str(path) for path in there} == set(names)
+
+
+def test_names_of_macos_and_of_the_west_are_read(tmp_path: Path) -> None:
+    for encoding, names in (("utf-8", ["아이.png", "é.png"]), ("cp437", ["Müller.png", "Zoé.png"])):
+        path = zipped_as(tmp_path / "a.zip", [name.encode(encoding) for name in names])
+        assert set(unpacked(path)) == set(names)
+        shutil.rmtree(tmp_path / "into")
+
+
+def test_the_name_in_utf_8_that_lies_beside_another_one_is_taken(tmp_path: Path) -> None:
+    name = "山田_happy.png"
+    plain = name.encode("cp932")
+    field = struct.pack("<BL", 1, zlib.crc32(plain)) + name.encode()
+    extra = struct.pack("<HH", 0x7075, len(field)) + field
+    assert set(unpacked(zipped_as(tmp_path / "a.zip", [plain], extra))) == {name}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["ひろし.png".encode("cp932"), "はなこ.png".encode("cp932")],
+        ["王小明.png".encode("gbk")],
+        ["아이.png".encode("cp949"), b"caf\xe9.png"],
+        [bytes(range(0x80, 0x100)) + b".png"],
+    ],
+)
+def test_names_of_no_known_encoding_are_refused_with_advice(
+    tmp_path: Path, names: list[bytes]
+) -> None:
+    told = refused(zipped_as(tmp_path / "a.zip", names))
+    assert "neither UTF-8 nor wholly Korean (cp949)" in told and "-mcu=on" in told
+    assert repr(names[0])[2:-1] in told
+
+
+UNREADABLE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "empty": (lambda whole: b"", "it has 0 bytes"),
+    "directory elsewhere": (lambda whole: whole[:-6] + b"\xff\xff\xff\xff\0\0", "Invalid argument"),
+    "directory beyond": (lambda whole: whole[:-10] + b"\xff" * 8 + b"\0\0", "BadZipFile"),
+    "no directory": (lambda whole: whole[:-22], "not a zip file"),
+    "RAR": (lambda whole: b"Rar!\x1a\7\1\0" + bytes(40), "a RAR archive"),
+    "7z": (lambda whole: b"7z\xbc\xaf\x27\x1c" + bytes(40), "a 7-Zip archive; unpack it and pack"),
+    "ALZ": (lambda whole: b"ALZ\1" + bytes(40), "an ALZ archive"),
+    "gzip": (lambda whole: gzip.compress(b"1"), "ends in .tar.gz"),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_every_unreadable_zip_is_refused(tmp_path: Path, kind: str) -> None:
+    spoil, said = UNREADABLE[kind]
+    path = make(tmp_path / "a.zip", {"a.png": b"1"})
+    path.write_bytes(spoil(path.read_bytes()))
+    told = refused(path)
+    assert re.search(said, told) and "is damaged or no archive of its suffix" in told
+
+
+def test_an_encrypted_zip_and_a_zip_named_tar_are_refused(tmp_path: Path) -> None:
+    whole = bytearray(make(tmp_path / "a.zip", {"a.png": b"1"}).read_bytes())
+    whole[whole.index(b"PK\1\2") + 8] |= 1
+    (tmp_path / "a.zip").write_bytes(whole)
+    assert "'a.png' is a link or encrypted" in refused(tmp_path / "a.zip")
+    (tmp_path / "a.zip").rename(tmp_path / "a.tar")
+    assert "it is a zip; give it a name that ends in .zip" in refused(tmp_path / "a.tar")

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
+from tasks.core import safe_yaml
+from tasks.core.text import clean
 from tasks.ingest.archives import SUFFIXES
 from tasks.ingest.inbox.faults import ChangedError, RefusedError
 from tasks.ingest.inbox.settings import Params
 from tasks.ingest.label import DATASET_NAME, shown
+from tasks.ingest.listing import is_of_system
 from tasks.ingest.sources import READY
 
 DONE = ".done-"  # what was taken in by copying, until it is removed
@@ -104,7 +105,8 @@ def find_batches(inbox: Path) -> list[Found]:
     return [
         found
         for name in names
-        if not name.startswith(".") and name not in marks and (found := found_at(inbox / name))
+        if not (name.startswith(".") or is_of_system(name) or name in marks)
+        and (found := found_at(inbox / name))
     ]
 
 
@@ -119,15 +121,15 @@ def dataset_of(found: Found, params: Params) -> str:
     except FileNotFoundError:
         raise ChangedError(f"{READY} went away") from None
     try:
-        told = yaml.safe_load(content.decode("utf-8"))
+        told = safe_yaml.load(content.decode("utf-8"), max_characters=_MARK_BYTES)
     except Exception:  # noqa: BLE001 - the library raises anything on hostile bytes
         told = content
-    if told is None and len(content) <= _MARK_BYTES:
+    if told is None:
         return params.dataset
     if isinstance(told, dict) and [*told] == ["dataset"]:
         name = told["dataset"]
-        if isinstance(name, str) and DATASET_NAME.fullmatch(name):
-            return name
+        if isinstance(name, str) and DATASET_NAME.fullmatch(clean(name)):
+            return clean(name)
     raise RefusedError([f"{READY} must be empty or hold `dataset: NAME` and nothing else"])
 
 

@@ -9,9 +9,11 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from tasks.core.errors import DataError
 from tasks.core.labels import EMOTION_WORDS
+from tasks.core.text import clean
 from tasks.ingest.archives import Limits, unpack
 from tasks.ingest.inbox.faults import ChangedError, RefusedError
 from tasks.ingest.inbox.found import DONE, Found
@@ -19,14 +21,22 @@ from tasks.ingest.inbox.reasons import remove_reason
 from tasks.ingest.inbox.settings import Params
 from tasks.ingest.intake import INCOMING
 from tasks.ingest.label import shown
+from tasks.ingest.listing import is_of_system
 from tasks.ingest.sources import READY
 
 _RATIO = 100.0  # bytes out of an archive a byte of it; pictures hardly pack at all
 _MB = 1_000_000
 
 
+class Opened(NamedTuple):
+    """A folder with a batch's files, and what there is to say of how they came out."""
+
+    folder: Path
+    notes: tuple[str, ...]
+
+
 @contextmanager
-def opened(found: Found, raw: Path, params: Params) -> Iterator[Path]:
+def opened(found: Found, raw: Path, params: Params) -> Iterator[Opened]:
     """Give a folder with a batch's files, from which one rename leads below `raw`.
 
     Parameters
@@ -40,7 +50,7 @@ def opened(found: Found, raw: Path, params: Params) -> Iterator[Path]:
 
     Yields
     ------
-    pathlib.Path
+    Opened
         The batch's own folder where it lies on the same file system; else a folder beside the data
         sets, which is removed at the end unless it was renamed away.
 
@@ -51,8 +61,9 @@ def opened(found: Found, raw: Path, params: Params) -> Iterator[Path]:
     """
     raw.mkdir(parents=True, exist_ok=True)
     if found.kind == "folder" and _same_disk(found.path, raw):
-        yield found.path
+        yield Opened(found.path, ())
         return
+    notes: tuple[str, ...] = ()
     folder = raw / f"{INCOMING}batch-{os.getpid()}"
     shutil.rmtree(folder, ignore_errors=True)  # of a process that had this number before
     try:
@@ -60,10 +71,10 @@ def opened(found: Found, raw: Path, params: Params) -> Iterator[Path]:
             _copy_tree(found.path, folder, _refuse_pipe)
         else:
             folder.mkdir()
-            _unpack(found, folder, params)
+            notes = _unpack(found, folder, params)
             shutil.copyfile(found.mark, folder / READY)
             remove_reason(folder)  # where a person packed what came out of the quarantine
-        yield folder
+        yield Opened(folder, notes)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -144,7 +155,7 @@ def _gather(sources: Sequence[Path], staged: Path) -> None:
             shutil.move(source, staged / source.name)
 
 
-def _unpack(found: Found, folder: Path, params: Params) -> None:
+def _unpack(found: Found, folder: Path, params: Params) -> tuple[str, ...]:
     limits = Limits(
         files=params.max_files,
         file_bytes=int(params.max_file_mb * _MB),
@@ -152,12 +163,13 @@ def _unpack(found: Found, folder: Path, params: Params) -> None:
         ratio=_RATIO,
     )
     try:
-        unpack(found.path, folder, limits)
+        notes = unpack(found.path, folder, limits).notes
     except DataError as error:
         raise RefusedError([str(error).replace(f"{found.path.parent}/", "")]) from None
     _lift(folder)
     if (folder / READY).is_dir():
         raise RefusedError([f"it holds a folder of the name {READY}"])
+    return notes
 
 
 def _lift(folder: Path) -> None:
@@ -165,8 +177,12 @@ def _lift(folder: Path) -> None:
 
     A folder whose name is an emotion is a class, and stays.
     """
-    entries = [entry for entry in folder.iterdir() if entry.name not in ("__MACOSX", ".DS_Store")]
-    if len(entries) != 1 or not entries[0].is_dir() or entries[0].name.lower() in EMOTION_WORDS:
+    entries = [entry for entry in folder.iterdir() if not is_of_system(entry.name)]
+    if (
+        len(entries) != 1
+        or not entries[0].is_dir()
+        or clean(entries[0].name).casefold() in EMOTION_WORDS
+    ):
         return
     inner = folder.with_name(f"{folder.name}-{os.getpid()}")
     os.rename(entries[0], inner)

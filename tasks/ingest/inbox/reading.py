@@ -18,9 +18,10 @@ from tasks.core.execution import process_pool
 from tasks.core.files import sha256_of
 from tasks.core.kept import Kept
 from tasks.core.progress import track
-from tasks.ingest.decode import Scan, scan_new_files
+from tasks.ingest.decode import Scan, notes_on, scan_new_files
 from tasks.ingest.inbox.faults import ChangedError, RefusedError
 from tasks.ingest.label import shown
+from tasks.ingest.labels_csv import require_no_similar
 from tasks.ingest.listing import Listing, list_files
 from tasks.ingest.manifest import Bands, manifest_table
 from tasks.ingest.pictures import make_rows
@@ -48,6 +49,8 @@ class BatchReading:
         sha256 of all files' names and contents, without the mark `_READY`.
     n_files
         How many those are.
+    notes
+        What there is to know of how values of pictures were read, a line each.
     """
 
     dataset: str
@@ -55,6 +58,7 @@ class BatchReading:
     left_out: tuple[Reject, ...]
     digest: str
     n_files: int
+    notes: tuple[str, ...] = ()
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -115,6 +119,8 @@ def read_batch(
     ]
     _refuse([*refused, *_odd_entries(folder, listing, linked_from, but=_NOT_TAKEN)])
     try:
+        if how.adapter == "folder" and batch:
+            require_no_similar(folder, listing.files)
         source = read_folder(folder, listing, how.dataset, batch, how.adapter)
     except DataError as error:
         raise RefusedError([str(error).replace(f"{folder}/", "")]) from None
@@ -131,6 +137,7 @@ def read_batch(
         tuple(sorted(left_out, key=Reject.order)),
         digest_from(_contents(folder, files, known)),
         len(files),
+        notes_on(scans),
     )
 
 

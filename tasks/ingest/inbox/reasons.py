@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.core.files import write_text
+from tasks.core.text import markdown, markdown_code
 from tasks.ingest.inbox.found import find_batches
 from tasks.ingest.label import shown
 from tasks.ingest.sources import READY
@@ -34,8 +35,15 @@ def reason_text(batch: str, facts: Sequence[str], reasons: Sequence[str], place:
     place
         Its folder in the quarantine: what to do depends on what lies there.
     """
-    lines = [f"{_REASON_HEAD}{batch}", "", *(f"- {fact}" for fact in facts), "", "## Why", ""]
-    lines += [f"- {reason}" for reason in reasons]
+    lines = [
+        f"{_REASON_HEAD}{batch}",
+        "",
+        *(_item(fact) for fact in facts),
+        "",
+        "## Why",
+        "",
+    ]
+    lines += [_item(reason) for reason in reasons]
     return "\n".join([*lines, "", "## What to do", "", _advice(place), ""])
 
 
@@ -66,17 +74,25 @@ def _advice(place: Path) -> str:
             f"stay in it), with `{READY}` written last; or leave it here. Nothing in it was "
             "changed."
         )
-    name, mark = shown(packed[0].path.name), shown(packed[0].mark.name)
+    name, mark = (
+        markdown_code(shown(packed[0].path.name)),
+        markdown_code(shown(packed[0].mark.name)),
+    )
     if packed[0].kind == "link":
         return (
-            f"Put what `{name}` leads to into data/inbox itself, with its `{READY}` written last, "
+            f"Put what {name} leads to into data/inbox itself, with its `{READY}` written last, "
             "and remove this folder; or leave it here. What it leads to was not touched."
         )
     return (
-        f"Mend what is named above: unpack `{name}`, mend it, and pack it again. Put that into "
-        f"data/inbox, with `{mark}` beside it written last, and remove this folder; or leave it "
+        f"Mend what is named above: unpack {name}, mend it, and pack it again. Put that into "
+        f"data/inbox, with {mark} beside it written last, and remove this folder; or leave it "
         "here. Nothing in the archive was changed."
     )
+
+
+def _item(line: str) -> str:
+    """Make an item of a list; marks of code, which our own reasons have, stay what they are."""
+    return "- " + markdown(line).replace("\\`", "`")
 
 
 def _is_ours(path: Path) -> bool:
