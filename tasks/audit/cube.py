@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from tasks.audit.group_sizes import natural_order
+from tasks.audit.own_columns import is_hidden
 from tasks.core.labels import ALL, EMOTIONS, GENDERS, SPLITS, UNKNOWN
 from tasks.core.statistics.people import People, whole
 
@@ -27,9 +29,10 @@ def dimensions(by: Sequence[str]) -> list[str]:
 def values_in_order(frame: pd.DataFrame, column: str) -> list[str]:
     """Return a column's values as they are to be shown; "unknown" comes last.
 
-    Age bands are ordered by the median age of their pictures where ages are recorded.
+    Age bands are ordered by the median age of their pictures where ages are recorded; the groups of
+    a user's own column by the number in their names.
     """
-    values = sorted(frame[column].unique())
+    values = sorted(frame[column].unique(), key=natural_order if is_hidden(column) else None)
     known: Sequence[str] = ()
     if column in ("emotion", "y_pred"):
         known = EMOTIONS
@@ -42,7 +45,7 @@ def values_in_order(frame: pd.DataFrame, column: str) -> list[str]:
         if "age_years" in frame and frame["age_years"].notna().any():
             known = list(frame.groupby("age_band")["age_years"].median().sort_values().index)
     rank = {value: index for index, value in enumerate(known)}
-    return sorted(values, key=lambda value: (value == UNKNOWN, rank.get(value, len(rank)), value))
+    return sorted(values, key=lambda value: (value == UNKNOWN, rank.get(value, len(rank))))
 
 
 def cell_members(frame: pd.DataFrame, dims: Sequence[str]) -> tuple[pd.DataFrame, sparse.csr_array]:

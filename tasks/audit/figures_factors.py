@@ -17,6 +17,7 @@ from tasks.core.figure_style import (
     COLOURS,
     FAINT,
     INK,
+    LONGEST_LABEL,
     WIDTH_INCHES,
     empty_figure,
     quiet_axes,
@@ -142,7 +143,7 @@ def _finish(axis: Axes, lines: Sequence[_Line], shown: pd.DataFrame) -> None:
     for line, label in zip(lines, axis.get_yticklabels(), strict=True):
         label.set_horizontalalignment("left")
         label.set_fontweight("normal" if line.label.startswith(" ") else "bold")
-    longest = max(len(line.label) for line in lines)
+    longest = min(max(len(line.label) for line in lines), LONGEST_LABEL)
     axis.tick_params(axis="y", pad=5.9 * longest)
     axis.axvline(1, color=INK, linewidth=0.8)
     words = "odds ratio, logarithmic: left of 1 less often right, right of 1 more often"

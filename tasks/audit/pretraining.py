@@ -12,15 +12,16 @@ from typing import Any
 import pandas as pd
 
 from tasks.audit.cube import values_in_order
-from tasks.audit.published import adds_up, read_printed
+from tasks.audit.published import COUNTS, adds_up, read_printed
 from tasks.audit.settings import Settings
 from tasks.core.errors import DataError, ParamsError
 from tasks.core.labels import UNKNOWN
 from tasks.core.paths import MODELS
+from tasks.core.text import is_missing
 
 FOLDER = Path(__file__).parent / "pretraining"
 COLUMNS = ["model", "training_set", "attribute", "group", "share", "n", "source", "note"]
-COUNTED = ["attribute", "group", "n", "share"]  # the columns of a CSV of counts
+COUNTED = ["attribute", "group", *COUNTS]  # the columns of a CSV of counts
 _PUBLISHED = ["training_set", *COUNTED, "complete", "source", "note"]
 BASE = MODELS[0]
 
@@ -62,6 +63,7 @@ def _known(name: str) -> list[dict[str, Any]]:
         table = read_printed(FOLDER / f"{name}.csv", _PUBLISHED)
     elif Path(name).is_file():
         table = read_printed(Path(name), COUNTED)
+        table["group"] = table["group"].mask(table["group"].map(is_missing), UNKNOWN)
         table = table.assign(training_set=Path(name).stem, complete="yes", source=name, note="")
     else:
         raise ParamsError(

@@ -19,10 +19,12 @@ from tasks.audit.settings import Settings
 from tasks.core.errors import DataError, ParamsError
 from tasks.core.labels import ALL, EMOTIONS, GENDERS
 from tasks.core.tables import GROUP_COLUMNS
+from tasks.core.text import clean, clean_or_none
 
 FOLDER = Path(__file__).parent / "published"
 GROUP = ["dataset", "age_band", "gender", "emotion"]
 PRINTED = ["published_n", "published_correct", "published_rate"]
+COUNTS = ["n", "share"]  # of a group, in a table of who a model was trained on
 GIVEN = ["source", "table", "page", "model", *GROUP, *PRINTED, "note"]
 OURS = ["n", "correct", "recall", "ci_low", "ci_high"]
 COLUMNS = [*GIVEN, "our_model", *OURS, "protocol"]
@@ -113,15 +115,23 @@ def read_study(name: str) -> pd.DataFrame:
 def read_printed(path: Path, columns: list[str]) -> pd.DataFrame:
     """Read a CSV as text, without the lines before the header that start with `#`.
 
-    Raises DataError, one line, for a missing column.
+    Cells are cleaned; a figure that is given as a word for missing is "". Raises DataError, one
+    line, for a missing column or a file that is no UTF-8 CSV.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
-    comments = next((at for at, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    table = pd.read_csv(path, dtype="str", keep_default_na=False, skiprows=comments)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        comments = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
+        table = pd.read_csv(path, dtype="str", keep_default_na=False, skiprows=comments)
+    except (UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+        words = " ".join(str(error).split())
+        raise DataError(f"{path}: cannot be read as CSV ({words}); save it as UTF-8") from None
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise DataError(f"{path}: lacks the column(s) {', '.join(missing)}")
-    return table[columns].apply(lambda column: column.str.strip())
+    table = table[columns].map(clean)
+    figures = [name for name in (*PRINTED, *COUNTS) if name in columns]
+    table[figures] = table[figures].map(lambda cell: clean_or_none(cell) or "")
+    return table
 
 
 def half_unit(printed: str) -> float:

@@ -6,7 +6,6 @@ that the latter was chosen from are compared in `strategies.csv`. No picture is 
 label a model does not have are counted as left out.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,9 +25,13 @@ from tasks.core.headline import gap_sentence, largest_gap, no_gap_sentence
 from tasks.core.labels import ALL, HELD_OUT
 from tasks.core.paths import EVALUATED, MODELS, STRATEGIES, Paths
 from tasks.core.result import StageResult
-from tasks.core.tables import GROUP_COLUMNS, MANIFEST_SCHEMA, check_conservation, read_table
-
-_NOT_IN_NAMES = re.compile(r"[^\w.\- /]")  # characters that names of metrics may not have
+from tasks.core.tables import (
+    GROUP_COLUMNS,
+    MANIFEST_SCHEMA,
+    check_conservation,
+    read_csv,
+    read_table,
+)
 
 Params = Settings
 
@@ -81,7 +84,7 @@ def _check_names(params: Params, frame: pd.DataFrame) -> None:
 def _choice(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path}: no such table; run `affectgap run` (or `dvc repro`) first")
-    return pd.read_csv(path)
+    return read_csv(path)
 
 
 def _check_account(tables: Mapping[str, pd.DataFrame], model: str, rows_in: int) -> None:
@@ -97,7 +100,7 @@ def _metrics(groups: pd.DataFrame, by: list[str]) -> dict[str, float]:
     pooled = [name for name in dimensions(by) if name != by[0]]
     rows = groups[(groups[pooled] == ALL).all(axis=1) & (groups["protocol"] == HELD_OUT)]
     return {
-        f"{row['model']}.recall_score.{_NOT_IN_NAMES.sub('_', row[by[0]])}": float(row["recall"])
+        f"{row['model']}.recall_score.{row[by[0]]}": float(row["recall"])
         for _, row in rows.iterrows()
     }
 
@@ -105,7 +108,7 @@ def _metrics(groups: pd.DataFrame, by: list[str]) -> dict[str, float]:
 def _gains(strategies: pd.DataFrame) -> dict[str, float]:
     """Pick each strategy's change by group."""
     return {
-        f"{row['strategy']}.recall_change.{_NOT_IN_NAMES.sub('_', row['group'])}": row["change"]
+        f"{row['strategy']}.recall_change.{row['group']}": row["change"]
         for _, row in strategies.iterrows()
     }
 

@@ -16,8 +16,9 @@ from tasks.core.headline import (
     points,
 )
 from tasks.core.intervals import WILSON_UNKNOWN
-from tasks.core.labels import ALL, credit_line
+from tasks.core.labels import ALL, HELD_OUT, credit_line
 from tasks.core.tables import RAW
+from tasks.core.text import markdown, markdown_code
 
 NAMELESS = "system"  # where the file names no model
 Tables = Mapping[str, pd.DataFrame]
@@ -76,13 +77,14 @@ _HOLDS = {
 }
 
 
-def markdown(
+def summary_page(
     tables: Tables,
     name: str,
     by: Sequence[str],
     pair: tuple[str, str] | None,
     why: Unshown,
     untold: Untold,
+    notes: Sequence[str],
     figures: Sequence[str],
 ) -> str:
     """Write the summary.
@@ -101,31 +103,53 @@ def markdown(
         Why no models were compared, or a model's calibration is not told.
     untold
         What the file does not tell.
+    notes
+        How many rows were audited, and how the file was read.
     figures
         File names of the figures.
     """
     groups = tables["groups"]
-    protocol = "held_out" if (groups["protocol"] == "held_out").any() else ALL
-    lines = [f"# Audit of {name}", ""]
+    lines = [f"# Audit of {markdown(name)}", ""]
     credit = credit_line(groups["dataset"])
     lines += [f"**{credit}**", ""] if credit else []
     for model in dict.fromkeys(groups["model"]):
-        lines += [f"## {model}", "", *_findings(tables, model, protocol)]
+        protocol = _protocol_of(groups, model)
+        lines += [f"## {markdown(model)}", "", *_only_seen(groups, protocol)]
+        lines += _findings(tables, model, protocol)
         lines += [_NOBODY, ""] if "subject_id" in untold.absent else [""]
         lines += [*_recall_lines(groups, model, protocol), ""]
     if groups["model"].nunique() > 1:
         lines += [*_change(tables["before_after"], pair, why.change), ""]
     unsaid = [*_cannot(tables, untold, by)]
     if groups["model"].nunique() == 1:
-        unsaid.append(f"- no two models are compared (`before_after.csv` is empty): {why.change}")
+        unsaid.append(
+            f"- no two models are compared (`before_after.csv` is empty): {markdown(why.change)}"
+        )
     if "p_<emotion>" not in untold.absent:
         unsaid += [
-            f"- {m}: no calibration, since {reason}" for m, reason in why.calibration.items()
+            f"- {markdown(m)}: no calibration, since {reason}"
+            for m, reason in why.calibration.items()
         ]
     lines += ["## What cannot be told from this file", "", *(unsaid or ["- nothing is missing"])]
+    lines += ["", "## How the file was read", "", *(f"- {markdown(note)}" for note in notes)]
     lines += _how_and_where(tables)
     lines += [f"![{figure.split('.')[0]}]({figure})" for figure in figures]
     return "\n".join(lines) + "\n"
+
+
+def _protocol_of(groups: pd.DataFrame, model: str) -> str:
+    """Return `held_out` where a model has pictures that it was not trained on, else `all`."""
+    own = groups["protocol"][groups["model"] == model]
+    return HELD_OUT if (own == HELD_OUT).any() else ALL
+
+
+def _only_seen(groups: pd.DataFrame, protocol: str) -> Iterator[str]:
+    """Warn of a model that was trained on every picture, beside one that was not."""
+    if protocol == ALL and (groups["protocol"] == HELD_OUT).any():
+        yield (
+            "- This model was trained on every picture of the file: its figures are on pictures "
+            "that it knows, and cannot be compared with those of a model that does not."
+        )
 
 
 def _how_and_where(tables: Tables) -> list[str]:
@@ -150,10 +174,10 @@ def _findings(tables: Tables, model: str, protocol: str) -> Iterator[str]:
     """Say the largest gaps, what becomes of them at the same mix, and where none is shown."""
     gaps = tables["gaps"]
     found = [largest_gap(gaps, model, single, protocol) for single in (False, True)]
-    name = f"the {model}" if model == NAMELESS else f"the model {model}"
+    name = f"the {model}" if model == NAMELESS else f"the model {markdown(model)}"
     shown = [gap for gap in found if gap is not None]
     for gap in shown:
-        yield f"- {gap_sentence(gap, name)}"
+        yield f"- {gap_sentence(_escaped(gap), name)}"
         yield from _standardised(tables["standardised"], gap)
     own = gaps[(gaps["model"] == model) & (gaps["protocol"] == protocol)]
     found_in = set(own["dimension"][own["enough_n"].astype(bool) & (own["p_adjusted"] < ALPHA)])
@@ -161,7 +185,14 @@ def _findings(tables: Tables, model: str, protocol: str) -> Iterator[str]:
         yield f"- {no_gap_sentence(gaps, model, protocol)}"
     for dimension in dict.fromkeys(own["dimension"]):
         if dimension not in found_in:
-            yield f"- {no_gap_sentence(gaps, model, protocol, dimension)}"
+            escaped = gaps.assign(dimension=gaps["dimension"].map(markdown))
+            yield f"- {no_gap_sentence(escaped, model, protocol, markdown(dimension))}"
+
+
+def _escaped(row: pd.Series) -> pd.Series:
+    """Return a row of `gaps.csv` whose names are taken as they are by Markdown."""
+    names = ("emotion", "dataset", "dimension", "group_a", "group_b")
+    return pd.Series({**row, **{name: markdown(row[name]) for name in names}})
 
 
 def _change(table: pd.DataFrame, pair: tuple[str, str] | None, why: str) -> Iterator[str]:
@@ -169,10 +200,10 @@ def _change(table: pd.DataFrame, pair: tuple[str, str] | None, why: str) -> Iter
     if pair is None or table.empty:
         yield "## One model against another"
         yield ""
-        yield f"- No two models are compared (`before_after.csv` is empty): {why}."
+        yield f"- No two models are compared (`before_after.csv` is empty): {markdown(why)}."
         return
     row = table.iloc[0]  # all pictures
-    yield f"## {pair[1]} against {pair[0]}"
+    yield f"## {markdown(pair[1])} against {markdown(pair[0])}"
     yield ""
     yield (
         f"- {shared_words(table).capitalize()}, recall goes from {percent(row['recall_base'])} to "
@@ -193,7 +224,7 @@ def _standardised(table: pd.DataFrame, gap: pd.Series) -> Iterator[str]:
         sizes = (row.n_a, row.n_b)[::sign]
         if {row.group_a, row.group_b} == {gap["group_a"], gap["group_b"]} and row.gap == row.gap:
             yield (
-                f"  - with the same mix of {row.standardised_to} on both sides: "
+                f"  - with the same mix of {markdown(row.standardised_to)} on both sides: "
                 f"{points(-sign * row.gap)} points ({100 * row.confidence:g}\u202f% interval "
                 f"{points(-limits[1])} to {points(-limits[0])}; n = {sizes[0]} and {sizes[1]})"
             )
@@ -210,7 +241,8 @@ def _recall_lines(groups: pd.DataFrame, model: str, protocol: str) -> list[str]:
     for row in rows.itertuples():
         people = "not known" if row.method == WILSON_UNKNOWN else row.subjects
         lines.append(
-            f"| {row.age_band} | {row.gender} | {row.emotion} | {row.n} | {people} | "
+            f"| {markdown(row.age_band)} | {markdown(row.gender)} | {row.emotion} | {row.n} | "
+            f"{people} | "
             f"{row.correct} | {percent(row.recall)} | {100 * row.ci_low:.1f} to "
             f"{100 * row.ci_high:.1f} |"
         )
@@ -221,11 +253,11 @@ def _cannot(tables: Tables, untold: Untold, by: Sequence[str]) -> Iterator[str]:
     """Say what is left out, and what is not told for lack of a column."""
     left_out = tables["counts"].query("split == 'all'").groupby("model")["left_out"].max()
     for model, count in left_out.items():
-        silent = untold.unanswered.get(str(model), 0)
+        silent, name = untold.unanswered.get(str(model), 0), markdown(model)
         if silent:
-            yield f"- {model}: {silent} pictures left out, as it gave no answer (`y_pred` is empty)"
+            yield f"- {name}: {silent} pictures left out, as it gave no answer (`y_pred` is empty)"
         if count > silent:
-            yield f"- {model}: {count - silent} pictures left out, as the system lacks their label"
+            yield f"- {name}: {count - silent} pictures left out, as the system lacks their label"
     if untold.unknown_training:
         yield (
             f"- `seen_in_training` is empty in {untold.unknown_training} rows: these are taken as "
@@ -239,7 +271,7 @@ def _cannot(tables: Tables, untold: Untold, by: Sequence[str]) -> Iterator[str]:
     if explaining:
         yield f"- no column {', '.join(explaining)}: whether these explain a gap"
     if untold.unused:
-        unused = ", ".join(f"`{name}`" for name in untold.unused)
+        unused = ", ".join(markdown_code(name) for name in untold.unused)
         yield (
             f"- column {unused}: not used under this name "
             "(`affectgap audit --help` lists the names; `--by COLUMN` compares the groups of any)"

@@ -1,13 +1,13 @@
-"""`labels.csv`: what a user writes beside a folder of pictures, one row a picture.
+"""`labels.csv`: what a user writes beside a folder of pictures, one row per picture.
 
 The header names columns of the manifest; rows are matched to files by path, or by a bare name that
-occurs once. Names are compared after Unicode normalisation, because archives made on macOS hold
-decomposed Hangul and spreadsheets hold composed Hangul.
+occurs once. Names are compared after cleaning (`tasks.core.text.clean`), because archives made on
+macOS hold decomposed Hangul and spreadsheets hold composed Hangul. The table may have any of the
+forms that `tasks.core.table_text` reads, and the names that Windows and Excel make of `labels.csv`.
 """
 
-import csv
 import posixpath
-import unicodedata
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,22 @@ from pathlib import Path
 
 from tasks.core.errors import DataError
 from tasks.core.labels import AGE_SOURCES
+from tasks.core.table_cells import decimal_point, why_spoiled
+from tasks.core.table_text import NamedTable, read_named_table
+from tasks.core.table_text import Row as TableRow
+from tasks.core.text import clean, clean_or_none, csv_text, printable
 from tasks.ingest.label import parse_age, parse_gender
 
 NAME = "labels.csv"
+# The names under which the table is read, in any case; `labels.csv.txt` is what Windows makes of
+# `labels.csv` while it hides the ends of names.
+_READ_NAMES: frozenset[str] = frozenset([NAME, "labels.csv.txt", "labels.tsv", "labels.xlsx"])
+# Names that look like the table's and are not read: copies, other formats, other folders.
+_SIMILAR = re.compile(
+    r"(?:copy of |kopie von )?labels?(?:[ _-]*(?:\(\d+\)|copy|kopie|복사본|final|new|v?\d+))*"
+    r"(?:\.(?:csv|tsv|txt|xlsx?|xlsm|xlsb|ods|numbers))+",
+    re.IGNORECASE,
+)
 
 FILE_COLUMNS: tuple[str, ...] = ("path", "file")
 VALUE_COLUMNS: tuple[str, ...] = (
@@ -37,7 +50,7 @@ VALUE_COLUMNS: tuple[str, ...] = (
 
 @dataclass(frozen=True)
 class Row:
-    """One row: where it stands, the file it names and what it says of it (cells are stripped)."""
+    """One row: where it stands, the file it names, and its cells that hold a value, cleaned."""
 
     where: str
     file: str
@@ -46,30 +59,73 @@ class Row:
     cells: Mapping[str, str]
 
     def text(self, column: str) -> str | None:
-        """Return a cell, or None where the column is absent or the cell is empty."""
-        return self.cells.get(column) or None
+        """Return a cell, or None where the column is absent or the value is missing."""
+        return self.cells.get(column)
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Read a `labels.csv`.
+@dataclass(frozen=True)
+class Labels:
+    """The rows of a table of labels, and what a reader should know of how it was read."""
+
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+
+def find_table(files: Sequence[str]) -> str | None:
+    """Return the table of labels among paths below a folder, or None.
 
     Raises
     ------
     DataError
-        One line: not UTF-8, no header, an unknown or doubled column, a row with more or fewer
-        cells than the header, an age that is no number, an unknown gender or age source.
+        One line where two files of the folder could be it.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.reader(handle, strict=True)
-            header = _check_header(next(reader, []), path)
-            return list(_rows(reader, header, path))
-    except UnicodeDecodeError as error:
+    found = sorted(file for file in files if clean(file).lower() in _READ_NAMES)
+    if len(found) > 1:
+        names = " and ".join(map(printable, found))
+        raise DataError(f"{names} could both be the table of labels; leave one of them there")
+    return found[0] if found else None
+
+
+def similar_files(files: Sequence[str]) -> list[str]:
+    """Return files that look like a table of labels and are not read as one."""
+    read = find_table(files)
+    return [
+        file
+        for file in files
+        if file != read and _SIMILAR.fullmatch(clean(file.rsplit("/", 1)[-1]))
+    ]
+
+
+def require_no_similar(folder: Path, files: Sequence[str]) -> None:
+    """Raise DataError, one line, where labels would be ignored for the name of their file."""
+    if similar := similar_files(files):
+        names = ", ".join(map(printable, similar[:3])) + ", …" * (len(similar) > 3)
         raise DataError(
-            f"{path}: is not UTF-8 (byte {error.start}); save it as 'CSV UTF-8'"
-        ) from None
-    except (csv.Error, OSError) as error:
-        raise DataError(f"{path}: cannot be read as CSV ({error})") from None
+            f"{folder}: {names} looks like a table of labels, but only {NAME} in the uppermost "
+            f"folder is read; rename it {NAME} (CSV) or labels.xlsx, or take it away"
+        )
+
+
+def read_labels(path: Path) -> Labels:
+    """Read a table of labels.
+
+    Raises
+    ------
+    DataError
+        One line: not a table, no header, an unknown column, two columns of one name that differ, a
+        row with more or fewer cells than the header, an age that is no number, an age band or a
+        subject that Excel made a date of, an unknown gender or age source.
+    """
+    table = read_named_table(path, _column, lambda names: bool(names & set(FILE_COLUMNS)))
+    _check_header(table, path)
+    for misfit in table.misfits:
+        raise DataError(f"{path}: row {misfit.line} {misfit.detail}")
+    for line in table.short:
+        raise DataError(
+            f"{path}: row {line} has fewer cells than the header, which has {len(table.columns)}"
+        )
+    notes = tuple(f"{path.name}: {note}" for note in table.notes)
+    return Labels(tuple(_rows(table, path)), notes)
 
 
 def match_rows(rows: Sequence[Row], files: Sequence[str]) -> tuple[dict[str, Row], list[Row]]:
@@ -111,7 +167,7 @@ class _Finder:
 
     def __init__(self, files: Sequence[str]) -> None:
         self.exact = frozenset(files)
-        self.composed = {unicodedata.normalize("NFC", file): file for file in files}
+        self.composed = {clean(file): file for file in files}
         self.by_name: dict[str, list[str]] = defaultdict(list)
         for composed, file in self.composed.items():
             self.by_name[composed.rsplit("/", 1)[-1]].append(file)
@@ -119,7 +175,7 @@ class _Finder:
     def find(self, row: Row) -> str | None:
         if row.file in self.exact:
             return row.file
-        path = posixpath.normpath(unicodedata.normalize("NFC", row.file.replace("\\", "/")))
+        path = posixpath.normpath(clean(row.file).replace("\\", "/"))
         if path in self.composed:
             return self.composed[path]
         same_name = self.by_name.get(path, [])
@@ -131,37 +187,46 @@ class _Finder:
         return same_name[0] if same_name else None
 
 
-def _check_header(cells: Sequence[str], path: Path) -> list[str]:
-    header = [cell.strip().lower() for cell in cells]
+def _column(cell: str) -> str:
+    return clean(cell).lower()
+
+
+def _check_header(table: NamedTable, path: Path) -> None:
     allowed = (*FILE_COLUMNS, *VALUE_COLUMNS)
-    unknown = [column for column in header if column not in allowed]
+    unknown = [column for column in table.columns if column not in allowed]
     if unknown:
         raise DataError(
-            f"{path}: unknown column '{unknown[0]}'; allowed, separated by commas: "
-            + ", ".join(allowed)
+            f"{path}: unknown column '{printable(unknown[0])}'; allowed are: " + ", ".join(allowed)
         )
-    if len(set(header)) != len(header):
-        raise DataError(f"{path}: a column occurs twice in the header ({', '.join(header)})")
-    if len(set(header) & set(FILE_COLUMNS)) != 1:
+    if len(set(table.columns) & set(FILE_COLUMNS)) != 1:
         raise DataError(f"{path}: the header needs one column 'path' (or 'file')")
-    return header
 
 
-def _rows(reader: Iterator[list[str]], header: Sequence[str], path: Path) -> Iterator[Row]:
-    for number, cells in enumerate(reader, start=2):
-        if not any(cell.strip() for cell in cells):
-            continue  # spreadsheets end in empty lines
-        where = f"{path}: row {number}"
-        if len(cells) != len(header):
-            raise DataError(f"{where} has {len(cells)} cells, the header {len(header)}")
-        values = {column: cell.strip() for column, cell in zip(header, cells, strict=True)}
-        file = values.pop("path", "") or values.pop("file", "")
-        if not file:
-            raise DataError(f"{where} names no file")
-        if values.get("age_source") and values["age_source"] not in AGE_SOURCES:
+def _rows(table: NamedTable, path: Path) -> Iterator[Row]:
+    for row in table.rows:
+        where = f"{path}: row {row.line}"
+        file, values = _values(table, row, where)
+        if values.get("age_source") not in (None, *AGE_SOURCES):
             raise DataError(
                 f"{where}: age_source '{values['age_source']}'; write one of "
                 + ", ".join(AGE_SOURCES)
             )
-        age_years = parse_age(values.get("age_years", ""), where)
+        age_years = parse_age(decimal_point(values.get("age_years", ""), table.separator), where)
         yield Row(where, file, age_years, parse_gender(values.get("gender", ""), where), values)
+
+
+def _values(table: NamedTable, row: TableRow, where: str) -> tuple[str, dict[str, str]]:
+    """Return the file that a row names, and the cells that hold a value."""
+    file, values = "", {}
+    for column, cell in zip(table.columns, row.cells, strict=True):
+        if column in FILE_COLUMNS:  # a file may have any name, "None" too
+            file = cell.strip()
+        elif value := clean_or_none(csv_text(clean(cell))):
+            values[column] = value
+    if not file:
+        raise DataError(f"{where} names no file")
+    for column in ("subject_id", "age_years", "age_band"):
+        why = why_spoiled(values.get(column, ""), in_ids=column == "subject_id")
+        if why:
+            raise DataError(f"{where}: column {column}: {why}")
+    return file, values

@@ -4,24 +4,21 @@ Its makers had people in mind: a title may stand above the header, and headers v
 is the first row that has the wanted columns under any of their usual names.
 """
 
-import csv
 import re
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
-from xml.etree.ElementTree import ParseError
 
 from tasks.core.errors import DataError
+from tasks.core.table_text import HEADER_WITHIN, OpenTable, check_span, open_table, sheets_of
+from tasks.core.table_text import Row as NumberedRow
+from tasks.core.text import MISSING_WORDS, clean, csv_text, is_missing, printable
 
-if TYPE_CHECKING:
-    from openpyxl import Workbook
-
-SUFFIXES: frozenset[str] = frozenset([".csv", ".tsv", ".xlsx"])
-_HEADER_WITHIN = 20  # rows
+# An .xls is not read, but named with what to do: it must not pass for a picture.
+SUFFIXES: frozenset[str] = frozenset([".csv", ".tsv", ".xlsx", ".xls"])
+_LONGEST_MISSING = max(map(len, MISSING_WORDS))
 
 Row = tuple[str, ...]
 
@@ -36,30 +33,15 @@ class Record:
 
 @contextmanager
 def open_rows(path: Path, sheet: int = 0) -> Iterator[Iterator[Row]]:
-    """Open a CSV (comma, semicolon or tab) or a sheet of an XLSX as rows of stripped text.
+    """Open a table of `tasks.core.table_text` as rows of cleaned text.
 
     Raises
     ------
     DataError
-        One line where it is neither.
+        One line where it is no table.
     """
-    try:
-        if _is_xlsx(path):
-            with _open_book(path) as book:
-                rows = book.worksheets[sheet].iter_rows(values_only=True)
-                yield (tuple(_text(cell) for cell in row) for row in rows)
-        else:
-            with path.open(encoding="utf-8-sig", newline="") as handle:
-                separator = _separator(handle.readline())
-                handle.seek(0)
-                rows = csv.reader(handle, delimiter=separator)
-                yield (tuple(cell.strip() for cell in row) for row in rows)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: is not UTF-8 (byte {error.start}); save it as 'CSV UTF-8' or XLSX"
-        ) from None
-    except (csv.Error, zipfile.BadZipFile, KeyError, ValueError, ParseError) as error:
-        raise DataError(f"{path}: cannot be read as a table ({error})") from None
+    with open_table(path, sheet) as table:
+        yield (_cleaned(row.cells) for row in table.rows)
 
 
 def read_records(
@@ -88,14 +70,14 @@ def read_records(
         One line where no row is such a header, with what the first row says.
     """
     first: Row = ()
-    for sheet in range(_count_sheets(path)):
-        with open_rows(path, sheet) as rows:
-            numbered = enumerate(rows, start=1)
-            for _, row in islice(numbered, _HEADER_WITHIN):
-                first = first or row
-                places = _places(row, columns)
+    for sheet in range(sheets_of(path)):
+        with open_table(path, sheet) as table:
+            for row in islice(table.rows, HEADER_WITHIN):
+                header = _cleaned(row.cells)
+                first = first or header
+                places = _places(header, columns)
                 if all(group & places.keys() for group in needed):
-                    yield from _below(numbered, places, columns)
+                    yield from _below(table, header, places, columns, path)
                     return
     shown = ", ".join(first)[:80] or "empty"
     wanted = " and ".join(" or ".join(sorted(group)) for group in needed)
@@ -106,12 +88,51 @@ def read_records(
 
 
 def _below(
-    numbered: Iterator[tuple[int, Row]], places: Mapping[str, int], columns: Mapping[str, object]
+    table: OpenTable,
+    header: Row,
+    places: Mapping[str, int],
+    columns: Mapping[str, object],
+    path: Path,
 ) -> Iterator[Record]:
-    for number, row in numbered:
-        if any(row):
-            cells = {name: row[at] if at < len(row) else "" for name, at in places.items()}
-            yield Record(number, {name: cells.get(name, "") for name in columns})
+    again = _doubled(header, places)
+    for row in table.rows:
+        check_span(row, len(header), table.separator, path)
+        cells = _cleaned(row.cells)
+        if any(cells):
+            _require_equal(row, cells, again, path)
+            found = {name: cells[at] if at < len(cells) else "" for name, at in places.items()}
+            found = {name: "" if _is_missing(cell) else cell for name, cell in found.items()}
+            yield Record(row.line, {name: found.get(name, "") for name in columns})
+
+
+def _doubled(header: Row, places: Mapping[str, int]) -> list[tuple[int, int]]:
+    """Return pairs of places whose headers are the same, of the columns that are read."""
+    return [
+        (at, other)
+        for at in places.values()
+        for other, cell in enumerate(header)
+        if other != at and plain(cell) == plain(header[at])
+    ]
+
+
+def _require_equal(
+    row: NumberedRow, cells: Row, pairs: Sequence[tuple[int, int]], path: Path
+) -> None:
+    for at, other in pairs:
+        one, two = (cells[place] if place < len(cells) else "" for place in (at, other))
+        if one != two:
+            raise DataError(
+                f"{path}: two columns have the same header and differ (row {row.line}: "
+                f"'{printable(one)}' and '{printable(two)}'); take one of them out"
+            )
+
+
+def _cleaned(cells: Sequence[str]) -> Row:
+    return tuple(csv_text(clean(cell)) for cell in cells)
+
+
+def _is_missing(cell: str) -> bool:
+    return len(cell) <= _LONGEST_MISSING and is_missing(cell)
 
 
 def each(columns: Iterable[str]) -> list[frozenset[str]]:
@@ -132,30 +153,3 @@ def _places(row: Row, columns: Mapping[str, re.Pattern[str]]) -> dict[str, int]:
             if headers.fullmatch(plain(cell)):
                 places.setdefault(name, place)
     return places
-
-
-def _separator(line: str) -> str:
-    return max(",;\t", key=line.count)
-
-
-def _is_xlsx(path: Path) -> bool:
-    return path.suffix.lower() == ".xlsx"
-
-
-def _count_sheets(path: Path) -> int:
-    if not _is_xlsx(path):
-        return 1
-    with open_rows(path), _open_book(path) as book:  # the first tells a torn file in our words
-        return len(book.worksheets)
-
-
-@contextmanager
-def _open_book(path: Path) -> Iterator["Workbook"]:
-    import openpyxl  # 0.3 s, for the sets that come with one
-
-    with closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:
-        yield book
-
-
-def _text(cell: object) -> str:
-    return "" if cell is None else str(cell).strip()

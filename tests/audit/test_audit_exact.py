@@ -14,7 +14,12 @@ from tasks.core.labels import EMOTIONS
 BANDS = {"young": (0, 12), "old": (12, 120)}
 WORDS = {"age_band": ["young", "old", "7-9", "ü 60", ""], "gender": ["F", "male", "unknown", ""]}
 FURTHER = {"ethnicity": ["a", "b", "all", "NA"], "lamp": ["1", "2", "3"], "mouth": ["open", ""]}
-SAME = {"F": "female", "": "unknown", "all": "all (recorded)"}  # what the audit calls these
+SAME = {
+    "F": "female",
+    "": "unknown",
+    "NA": "unknown",
+    "all": "all (recorded)",
+}  # what the audit calls these
 
 
 def random_file(rng):

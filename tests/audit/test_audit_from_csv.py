@@ -163,7 +163,13 @@ def test_any_column_can_be_compared(tmp_path, run):
     run(frame, by=["lamp"])
     gaps = table(tmp_path, "gaps").query("dimension == 'lamp' and emotion == 'all'")
     assert (gaps["n_a"].iloc[0], gaps["n_b"].iloc[0]) == (40, 40)
-    for name, message in (("lamb", "no such column"), ("y_pred", "holds no groups")):
+    frame["age_years"] = 7
+    faults = {
+        "lamb": "no such column",
+        "y_pred": "holds no groups",
+        "age_years": "--bins age_years",
+    }
+    for name, message in faults.items():
         with pytest.raises(UserError, match=message):
             run(frame, by=[name])
 
@@ -198,15 +204,17 @@ def test_what_was_there_before_is_kept(tmp_path, run):
         ("", "cannot be read as CSV"),
         ("emotion,y_pred\n", "has a header but no rows"),
         ("emotion,answer\nhappy,happy\n", r"lacks the column\(s\) y_pred"),
-        ("emotion\ty_pred\nhappy\thappy\n", r"lacks the column\(s\) emotion, y_pred"),
         ("emotion,y_pred\nhappy,bored\nsad,tired\n", "column y_pred has 2 unknown label.*'bored'"),
         ("emotion,y_pred\nhappy,\n", "no picture has an answer"),
-        ("emotion,y_pred\n,happy\n", "column emotion has 1 unknown label.*line 2"),
-        ("emotion,y_pred\nhappy,happy,more\n", "cannot be read as CSV"),
+        ("emotion,y_pred\n,happy\n", r"none of its 1 rows can be audited \(line 2 has no label"),
+        ("emotion,y_pred\nhappy,happy,more\n", "none of its 1 rows.*line 2 has 3 cells"),
         ('emotion,y_pred\nhappy,"happy\n', "cannot be read as CSV"),
         ("emotion,y_pred,age_years\nhappy,sad,six\n", "age_years has no number in line 2: 'six'"),
-        ("emotion,Emotion,y_pred\nhappy,sad,sad\n", "two columns that mean 'emotion'"),
-        ("emotion,y_pred,image_id\nhappy,sad,a\nhappy,sad,a\n", "picture a twice"),
+        ("emotion,Emotion,y_pred\nhappy,sad,sad\n", "two columns that mean 'emotion'.*line 2"),
+        (
+            "emotion,y_pred,image_id\nhappy,sad,a\nhappy,sad,a\n",
+            "lines 2 and 3 hold picture a twice",
+        ),
     ],
 )
 def test_bad_files_give_one_line(tmp_path, content, message, audit):
@@ -326,6 +334,54 @@ def test_answers_that_are_not_the_most_probable_have_no_calibration(tmp_path, ru
     run(frame)
     assert table(tmp_path, "calibration").empty
     assert "for 1 picture the answer is not the most probable label" in summary(tmp_path)
+
+
+def test_rows_that_are_rejected_are_written_and_counted(tmp_path, run):
+    frame = rows()
+    frame.loc[[3, 7], "emotion"] = ["NA", ""]
+    written = run(frame)
+    rejects = table(tmp_path, "rejects")
+    assert list(rejects["line"]) == [5, 9] and set(rejects["reason"]) == {"no_label"}
+    account = "80 rows: 78 audited, 2 rejected (2 no_label; rejects.csv has their lines)"
+    assert written.notes[0] == account and f"- {account}" in summary(tmp_path)
+    assert table(tmp_path)["n"].iloc[0] == 78
+    run(rows())
+    assert table(tmp_path, "rejects").empty and "80 audited, 0 rejected" in summary(tmp_path)
+
+
+def test_one_picture_name_in_two_data_sets_is_two_pictures(tmp_path, run):
+    frame = rows().assign(image_id=[f"{index % 40}.png" for index in range(80)])
+    frame["dataset"] = ["ck"] * 40 + ["kdef"] * 40
+    better = frame.assign(model="new", y_pred=frame["emotion"])
+    run(pd.concat([frame.assign(model="old"), better]))
+    assert table(tmp_path, "before_after")["n"].iloc[0] == 80
+    with pytest.raises(DataError, match=r"lines 2 and 42 hold picture 0\.png twice"):
+        run(frame.drop(columns="dataset"))
+
+
+def test_names_in_the_file_cannot_meet_the_names_of_rows_without_one(tmp_path, run):
+    frame = rows().assign(subject_id="")
+    frame.loc[0, "subject_id"] = "line 3"  # what the row below could be called
+    run(frame)
+    assert table(tmp_path)["subjects"].iloc[0] == 80
+
+
+def test_a_model_that_has_seen_everything_stands_beside_one_that_has_not(tmp_path, run):
+    first = rows().assign(model="a", seen_in_training=True)
+    run(pd.concat([first, first.assign(model="b", seen_in_training=False)]), figures=True)
+    of_a, of_b = (summary(tmp_path).split(f"## {name}\n")[1].split("\n## ")[0] for name in "ab")
+    assert "trained on every picture of the file" in of_a
+    assert "trained on every picture of the file" not in of_b
+    for part in (of_a, of_b):
+        assert "| all | all | all | 80 |" in part
+    assert "no picture is held out from both models" in summary(tmp_path)
+
+
+def test_ids_that_look_alike_are_named(tmp_path, run):
+    names = ["S1", "s1", "S01", "S1.0"] + [f"p{index}" for index in range(10, 86)]
+    written = run(rows().assign(subject_id=names))
+    assert "subject_id 'S1' and 's1' count as two people" in " ".join(written.notes)
+    assert table(tmp_path)["subjects"].iloc[0] == 80
 
 
 def test_columns_that_begin_like_probabilities_are_columns(tmp_path, run):

@@ -2,17 +2,20 @@
 
 import os
 import unicodedata
+from datetime import datetime
 from pathlib import Path
 
+import openpyxl
 import pyarrow.parquet as pq
 import pytest
+from spellings import nfd
 
 from tasks.core.errors import DataError
 from tasks.core.paths import Paths
 from tasks.ingest.adapters import ADAPTERS
 from tasks.ingest.adapters.folder import read_folders
 from tasks.ingest.adapters.london import INFO_NAMES, read_london
-from tasks.ingest.label import Fault, Label, Reading
+from tasks.ingest.label import Fault, Label, Reading, parse_age, parse_gender
 from tasks.ingest.stage import Params, run
 
 HEADER = "face_id,face_age,face_gender,face_eth\n"
@@ -100,6 +103,32 @@ def test_labels_csv_wins_over_the_folder(tmp_path: Path, bom: str) -> None:
     assert reason(reading, "other.jpg") == "no_label"
 
 
+def test_texts_of_a_label_are_clean_whichever_adapter_reads_them() -> None:
+    told = Label(
+        "fear", "Fear\u00a0", subject=nfd("김\u200b민수 "), ethnicity=nfd("é"), batch=" b "
+    )
+    assert told == Label("fear", "Fear", subject="김민수", ethnicity="é", batch="b")
+
+
+@pytest.mark.parametrize("word", ["NA", "nan", "None", "n/a", "-", "Unknown", "", "없음", "미상 "])
+def test_words_for_missing_are_missing_in_every_column(tmp_path: Path, word: str) -> None:
+    told = Label("fear", "fear", word, None, word, ethnicity=word, gaze=word, mouth=word, pose=word)
+    assert told == Label("fear", "fear")
+    assert parse_age(word, "here") is None and parse_gender(word, "here") == "unknown"
+    columns = "emotion,subject_id,age_years,age_band,gender,ethnicity,gaze,mouth,pose,batch"
+    cells = ",".join([word] * 10)
+    write_csv(tmp_path, f"path,{columns}\nsad/a.jpg,{cells}\nb.jpg,{cells}\n")
+    reading = read_folders(tmp_path, ["labels.csv", "sad/a.jpg", "b.jpg", f"{word}/c.jpg"])
+    assert label(reading, "sad/a.jpg") == Label("sadness", "sad")
+    assert reason(reading, "b.jpg") == "no_label"
+    assert reason(reading, f"{word}/c.jpg") == "unknown_label"  # a folder's name is a label
+
+
+def test_class_folders_are_read_in_any_spelling(tmp_path: Path) -> None:
+    path = "\u200bHappy\u00a0/a.jpg"
+    assert label(read_folders(tmp_path, [path]), path).emotion == "happiness"
+
+
 def test_rows_are_matched_by_path_name_and_composed_hangul(tmp_path: Path) -> None:
     on_disk = "모음/" + unicodedata.normalize("NFD", "아이 하나.jpg")
     write_csv(
@@ -145,8 +174,11 @@ def test_a_labels_csv_of_other_files_stops_the_run(tmp_path: Path) -> None:
         ("path,file\na.jpg,a.jpg\n", "path"),
         ("path,emotion,smile\na.jpg,sad,1\n", "'smile'"),
         ("path,sha256\na.jpg,0\n", "'sha256'"),
-        ("path;emotion\na.jpg;sad\n", "separated by commas"),
-        ("path,emotion,emotion\na.jpg,sad,sad\n", "twice"),
+        ("path,emotion,emotion\na.jpg,sad,happy\n", "two columns"),
+        ("path,emotion,age_years\na.jpg,sad\n", "row 2"),
+        ('path,emotion\na.jpg,"sad\nb.jpg,sad"\n', "line 2"),
+        ("path,age_band\na.jpg,3-5\nb.jpg,9-Mar\n", "row 3: column age_band: '9-Mar' is a date"),
+        ("path,subject_id\na.jpg,1.2E+11\n", "row 2: column subject_id"),
         ("path,emotion\na.jpg,sad\na.jpg,sad,8\n", "row 3"),
         ("path,emotion\na.jpg,sad\na.jpg,sad\n", "row 3"),
         ("path,emotion\nsad/a.jpg,sad\nb.jpg,sad\n,sad\n", "row 4"),
@@ -157,8 +189,7 @@ def test_a_labels_csv_of_other_files_stops_the_run(tmp_path: Path) -> None:
         ("path,age_source\na.jpg,guessed\n", "'guessed'"),
         ("file,emotion\ntwin.jpg,sad\n", "twin.jpg"),
         ('path,emotion\n"a.jpg,sad\n', "labels.csv"),
-        ("path,emotion\n표정.jpg,sad\n".encode("cp949"), "UTF-8"),
-        ("path,emotion\na.jpg,sad\n".encode("utf-16"), "UTF-8"),
+        ("path,emotion\nGröße.jpg,sad\n".encode("latin-1"), "UTF-8"),
     ],
 )
 def test_unusable_labels_csv_is_one_clear_line(
@@ -170,6 +201,91 @@ def test_unusable_labels_csv_is_one_clear_line(
         read_folders(tmp_path, [*files, "sad/a.jpg"])
     text = str(caught.value)
     assert "labels.csv" in text and named in text and "\n" not in text
+
+
+FORMS = {
+    "semicolons": ("path;emotion;age_years\na.jpg;sad;8,5\n", "utf-8"),
+    "tabs": ("path\temotion\tage_years\na.jpg\tsad\t8,5\n", "utf-16"),
+    "a title, empty lines and columns": (
+        "\nMy labels;;;;\npath;emotion;age_years;;\na.jpg;sad;8.5;;\n;;;;\n",
+        "utf-8-sig",
+    ),
+    "sep=": ("sep=;\r\npath;emotion;age_years\r\na.jpg;sad;8.5\r\n", "utf-8"),
+    "CR alone": ("path,emotion,age_years\ra.jpg,sad,8.5\r", "utf-8"),
+    "a column twice": ("path,emotion,age_years,Emotion\na.jpg,sad,8.5,sad\n", "utf-8"),
+    "invisible signs": ("path\u200b,\u00a0emotion,age_years\na.jpg\u00a0,sad,8.5\u200b\n", "utf-8"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_labels_are_read_in_any_form_that_spreadsheets_write(tmp_path: Path, form: str) -> None:
+    text, encoding = FORMS[form]
+    write_csv(tmp_path, text.encode(encoding))
+    found = label(read_folders(tmp_path, ["labels.csv", "a.jpg"]), "a.jpg")
+    assert (found.emotion, found.age_years) == ("sadness", 8.5)
+
+
+def test_korean_windows_labels_are_read_and_it_is_said(tmp_path: Path) -> None:
+    write_csv(tmp_path, "path,emotion,subject_id\n아이 하나.jpg,sad,하나\n".encode("cp949"))
+    reading = read_folders(tmp_path, ["labels.csv", "아이 하나.jpg"])
+    assert label(reading, "아이 하나.jpg").subject == "하나"
+    assert reading.notes == (
+        "labels.csv: read as cp949 (Korean Windows), not UTF-8, for example '아이'",
+    )
+
+
+@pytest.mark.parametrize("name", ["Labels.csv", "LABELS.CSV", "labels.csv.txt", "labels.tsv"])
+def test_labels_are_read_under_the_names_that_windows_makes(tmp_path: Path, name: str) -> None:
+    write_csv(tmp_path, "path,emotion\na.jpg,sad\n", name)
+    reading = read_folders(tmp_path, [name, "a.jpg"])
+    assert label(reading, "a.jpg").emotion == "sadness" and reading.side_files == {name}
+
+
+def test_labels_are_read_from_a_workbook(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (["Our labels"], ["path", "emotion", "subject_id"], ["a.jpg", "sad", 7]):
+        book.active.append(row)
+    book.save(tmp_path / "labels.xlsx")
+    found = label(read_folders(tmp_path, ["labels.xlsx", "a.jpg"]), "a.jpg")
+    assert (found.emotion, found.subject) == ("sadness", "7")
+    (tmp_path / "labels.xlsx").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" * 100)
+    with pytest.raises(DataError, match=r"old Excel workbook .*save it as"):
+        read_folders(tmp_path, ["labels.xlsx", "a.jpg"])
+
+
+def test_a_band_that_excel_made_a_date_of_is_named(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (["path", "age_band"], ["sad/a.jpg", datetime(2024, 9, 3)]):
+        book.active.append(row)
+    book.save(tmp_path / "labels.xlsx")
+    with pytest.raises(DataError, match=r"row 2: column age_band: '2024-09-03.*' is a date"):
+        read_folders(tmp_path, ["labels.xlsx", "sad/a.jpg"])
+
+
+def test_of_two_tables_of_labels_neither_is_chosen(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"Labels\.csv and labels\.xlsx could both"):
+        read_folders(tmp_path, ["labels.xlsx", "Labels.csv", "sad/a.jpg"])
+
+
+@pytest.mark.parametrize("name", ["labels (1).csv", "label.csv", "sad/labels.csv", "labels.txt"])
+def test_files_with_names_like_labels_are_named(tmp_path: Path, name: str) -> None:
+    reading = read_folders(tmp_path, [name, "sad/a.jpg"])
+    assert reading.notes == (f"{name} is not read, though its name is like labels.csv",)
+    assert not read_folders(tmp_path, ["sad/label.jpg", "labelled.csv"]).notes
+
+
+def test_words_for_missing_are_no_people(tmp_path: Path) -> None:
+    write_csv(tmp_path, "path,subject_id,age_band,gaze\nsad/a.jpg,NA,미상,-\nsad/b.jpg,None,,n/a\n")
+    reading = read_folders(tmp_path, ["labels.csv", "sad/a.jpg", "sad/b.jpg"])
+    for path in ("sad/a.jpg", "sad/b.jpg"):
+        assert label(reading, path) == Label("sadness", "sad")
+
+
+def test_composed_and_decomposed_names_are_one_person(tmp_path: Path) -> None:
+    two = [unicodedata.normalize(form, "김하나") for form in ("NFC", "NFD")]
+    write_csv(tmp_path, f"path,subject_id\nsad/a.jpg,{two[0]}\nsad/b.jpg,{two[1]}\u200b\n")
+    reading = read_folders(tmp_path, ["labels.csv", "sad/a.jpg", "sad/b.jpg"])
+    assert {label(reading, f"sad/{name}.jpg").subject for name in "ab"} == {"김하나"}
 
 
 @pytest.mark.parametrize("name", INFO_NAMES)

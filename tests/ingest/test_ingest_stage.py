@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from spellings import nfd
 
 from tasks.core.errors import DataError, ParamsError
 from tasks.core.params import parse_section
@@ -364,3 +365,29 @@ def test_a_batch_never_takes_the_place_of_an_earlier_picture(tmp_path: Path) -> 
     frame, rejects = ingest(tmp_path, site="folder")
     assert frame["path"].tolist() == ["site/a-batch/happy/b.jpg", "site/happy/a.jpg"]
     assert reasons(rejects) == {"site/a-batch/happy/a.jpg": "duplicate"}
+
+
+def test_one_child_in_two_spellings_is_one_and_nobody_is_called_na(tmp_path: Path) -> None:
+    """The names of two files that look alike keep their bytes: both are opened, and both stay."""
+    twins = ["happy/각.jpg", f"happy/{nfd('각')}.jpg"]
+    rows = [f"{twins[0]},아이", f"{twins[1]},{nfd('아이')}", "happy/c.jpg,NA", "happy/d.jpg,미상"]
+    rows += ["happy/e.jpg,S01", "happy/f.jpg,s1.0"]
+    files = {row.partition(",")[0]: jpeg(number) for number, row in enumerate(rows)}
+    fill(tmp_path / "data/raw/mine", files | {"labels.csv": "\n".join(["path,subject_id", *rows])})
+    frame, rejects = ingest(tmp_path, mine="folder")
+    assert rejects.empty and set(frame["path"]) == {f"mine/{path}" for path in files}
+    people = frame.set_index("path")["subject_id"]
+    assert people[f"mine/{twins[0]}"] == people[f"mine/{twins[1]}"] == "mine/아이"
+    unknown = frame[~frame["subject_known"]]
+    assert sorted(unknown["path"]) == ["mine/happy/c.jpg", "mine/happy/d.jpg"]
+    assert (unknown["subject_id"] == "mine/" + unknown["image_id"]).all()
+    summary = stage.run(params({"mine": "folder"}), Paths(tmp_path)).summary
+    assert summary.endswith("correct them if they are one: mine/S01 and mine/s1.0")
+
+
+@pytest.mark.parametrize("name", ["none", "na", "nan", "unknown"])
+def test_no_data_set_or_band_is_called_by_a_word_for_missing(name: str) -> None:
+    with pytest.raises(ParamsError, match=f"'{name}' stands for a missing value"):
+        params({name: "folder"})
+    with pytest.raises(ParamsError, match=f"band '{name}'"):
+        params({"mine": "folder"}, age_bands={name: [0, 10]})

@@ -224,7 +224,7 @@ def test_ck_plus_takes_the_labelled_peak_and_the_first_frame(tmp_path: Path) -> 
     files = {f"{sequence}{frame:08}.png": gradient(frame, "PNG") for frame in (1, 2, 11)}
     files |= {
         "cohn-kanade-images/S010/002/S010_002_00000001.png": gradient(20, "PNG"),
-        "cohn-kanade-images/S010/002/Thumbs.db": "x",
+        "cohn-kanade-images/S010/002/odd.png": gradient(21, "PNG"),
         "Emotion/S005/001/S005_001_00000011_emotion.txt": "   3.0000000e+00\n",
         "Emotion/S099/001/S099_001_00000014_emotion.txt": "   7.0000000e+00\n",
         "Landmarks/S005/001/S005_001_00000001_landmarks.txt": "1 2",
@@ -236,7 +236,7 @@ def test_ck_plus_takes_the_labelled_peak_and_the_first_frame(tmp_path: Path) -> 
         f"{sequence}00000002.png": "!unlabelled_frame",
         f"{sequence}00000011.png": "disgust",
         "cohn-kanade-images/S010/002/S010_002_00000001.png": "!no_label",
-        "cohn-kanade-images/S010/002/Thumbs.db": "!unreadable_name",
+        "cohn-kanade-images/S010/002/odd.png": "!unreadable_name",
     }
     assert list(reading.missing) == ["S099_001_00000014.png"]
     peak = reading.labels[f"{sequence}00000011.png"]
@@ -440,6 +440,41 @@ def test_cafe_with_a_torn_sheet_and_with_several(tmp_path: Path) -> None:
         read("cafe", tmp_path)
 
 
+SHEET_FORMS = {
+    "semicolons and decimal commas": b"Subject;Age\nF-EA-01;7,0\nF-EA-02;4,5\n",
+    "Korean Windows": "이름,Subject,Age\n하나,F-EA-01,7\n두나,F-EA-02,4.5\n".encode("cp949"),
+    "UTF-16 and words for missing": "Subject\tAge\tSex\nF-EA-01\t7\t-\n\nF-EA-02\t4.5\tNA\n".encode(
+        "utf-16"
+    ),
+    "a column twice": b"Subject,Age,Age\nF-EA-01,7,7\nF-EA-02,4.5,4.5\n",
+}
+
+
+@pytest.mark.parametrize("form", SHEET_FORMS)
+def test_cafe_sheets_are_read_in_any_form(tmp_path: Path, form) -> None:
+    fill(tmp_path, {path: gradient(1) for path in CAFE} | {"ages.csv": SHEET_FORMS[form]})
+    ages = [label.age_years for label in read("cafe", tmp_path).labels.values()]
+    assert ages == [7.0, 4.5, None]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "named"),
+    [
+        ("a.csv", b'Subject,Age\nF-EA-01,"7\nF-EA-02,5"\n', "a quote that opens in line 2"),
+        ("a.csv", b"Subject,Age,Age\nF-EA-01,7,5\n", "two columns have the same header"),
+        ("a.csv", b"Subject,Age\nF-EA-01,3-Sep\n", "'3-Sep' is a date"),
+        ("a.csv", "Subject,Âge\nF-EA-01,7\n".encode("latin-1"), "is not UTF-8"),
+        ("a.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" * 99, "save it as .xlsx"),
+    ],
+)
+def test_cafe_sheets_that_mislead_stop_with_one_line(tmp_path: Path, name, content, named) -> None:
+    fill(tmp_path, {path: gradient(1) for path in CAFE} | {name: content})
+    with pytest.raises(DataError) as caught:
+        read("cafe", tmp_path)
+    assert named in str(caught.value) and name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_cafe_ages_on_the_second_sheet_of_a_workbook(tmp_path: Path) -> None:
     fill(tmp_path, {path: gradient(1) for path in CAFE})
     book = openpyxl.Workbook()
@@ -453,8 +488,9 @@ def test_cafe_ages_on_the_second_sheet_of_a_workbook(tmp_path: Path) -> None:
 
 def test_liris_takes_age_and_gender_from_its_participants(tmp_path: Path) -> None:
     fill(tmp_path, {"S1_sad_f2.png": gradient(1, "PNG"), "S12_sad_f2.png": gradient(2, "PNG")})
-    fill(tmp_path, {"participants.csv": "Participant,Gender,Age\nS01,Male,9\nS2,F,5\n"})
+    fill(tmp_path, {"participants.csv": "Participant,Gender,Age\nS01,Male,9\n12.0,n/a,미상\n"})
     reading = read("liris-cse", tmp_path)
+    assert reading.notes == ()  # of the second it is known that nothing is known
     known, other = (reading.labels[f"{name}_sad_f2.png"] for name in ("S1", "S12"))
     assert (known.age_years, known.age_source, known.gender) == (9.0, "recorded", "male")
     assert isinstance(other, Label)

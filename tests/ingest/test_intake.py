@@ -65,6 +65,32 @@ def test_a_labels_csv_with_a_fault_is_told_before_anything_is_copied(
     intake(source, "affectnet", paths, LIMIT)  # a known set has tables of its own
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("LABELS.CSV", "unknown column 'age'"),
+        ("labels.csv.txt", "unknown column 'age'"),
+        ("labels.xls", "labels.xls looks like a table of labels"),
+        ("happy/labels.csv", "happy/labels.csv looks like a table of labels"),
+        ("labels (2).csv", "rename it labels.csv"),
+    ],
+)
+def test_no_labels_are_ignored_for_the_name_of_their_file(
+    source: Path, paths: Paths, name: str, message: str
+) -> None:
+    (source / name).write_text("path,age\nhappy/a b.png,5\n")
+    assert message in refused(source, "mine", paths)
+    assert not (paths.raw / "mine").exists()
+
+
+def test_the_tables_of_batches_are_left_to_the_adapter(source: Path, paths: Paths) -> None:
+    for batch in ("one", "two"):
+        (source / batch).mkdir()
+        (source / batch / "_READY").touch()
+        (source / batch / "labels.csv").write_text("path,emotion\na.png,sad\n")
+    assert intake(source, "mine", paths, LIMIT).files == 7
+
+
 def test_names_in_other_encodings_are_copied(source: Path, paths: Paths) -> None:
     (source / os.fsdecode(b"caf\xe9.bin")).write_bytes(b"x")
     intake(source, "mine", paths, LIMIT)

@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from tasks.core.errors import DataError
+from tasks.core.text import clean
 from tasks.ingest.label import Fault, Label, Reading
 from tasks.ingest.sheet import Row, open_rows
 
@@ -106,7 +107,7 @@ def _label(codes: tuple[str, ...]) -> Label | Fault:
 
 def _by_end(pictures: Sequence[str]) -> dict[str, str]:
     """Return the pictures by folder and name, which is how the tables name them."""
-    return {"/".join(path.split("/")[-2:]): path for path in pictures}
+    return {clean("/".join(path.split("/")[-2:])): path for path in pictures}
 
 
 def _read_table(
@@ -117,6 +118,7 @@ def _read_table(
     found = 0
     with open_rows(path) as rows:
         for name, code in _cells(rows, path):
+            name = clean(name)
             if name in by_end:
                 _add(codes, by_end[name], code)
                 found += 1

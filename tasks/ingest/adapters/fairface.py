@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tasks.core.errors import DataError
+from tasks.core.text import clean, clean_or_none
 from tasks.ingest.label import AgeRange, Fault, Label, Reading, age_range, parse_gender
 from tasks.ingest.sheet import Record, each, read_records
 
@@ -47,32 +48,35 @@ def read_fairface(folder: Path, files: Sequence[str]) -> Reading:
     tables = [path for path in files if path.lower().endswith(".csv")]
     if not tables:
         raise DataError(f"{folder}: no fairface_label_train.csv; put the set's tables there")
-    by_end = {"/".join(path.split("/")[-2:]): path for path in files if path not in tables}
+    pictures = [path for path in files if path not in tables]
+    by_end = {clean("/".join(path.split("/")[-2:])): path for path in pictures}
     labels: dict[str, Label | Fault] = {
-        path: Fault("no_label", "is in no table") for path in by_end.values()
+        path: Fault("no_label", "is in no table") for path in pictures
     }
     missing: dict[str, Fault] = {}
     for table in tables:
         for record in read_records(folder / table, _COLUMNS, each(_COLUMNS)):
-            path = record.cells["file"] if not by_end else by_end.get(record.cells["file"])
+            name = clean(record.cells["file"])
+            path = by_end.get(name) if by_end else name
             if path is None:
-                missing[record.cells["file"]] = Fault("missing_file", f"in {table}, not there")
+                missing[name] = Fault("missing_file", f"in {table}, not there")
             else:
                 labels[path] = _label(record, f"{folder / table}: row {record.number}")
     return Reading(labels, frozenset(tables), missing)
 
 
 def _label(record: Record, where: str) -> Label | Fault:
-    ages = _ages(record.cells["age"])
-    if ages is None:
+    age = clean_or_none(record.cells["age"])
+    ages = None if age is None else _ages(age)
+    if age is not None and ages is None:
         return Fault("unknown_label", f"{where}: age '{record.cells['age']}'")
     return Label(
         emotion=None,
         emotion_raw="",
         age_range=ages,
-        age_source="estimated",
+        age_source=None if ages is None else "estimated",
         gender=parse_gender(record.cells["gender"], where),
-        ethnicity=record.cells["race"] or None,
+        ethnicity=record.cells["race"],
     )
 
 

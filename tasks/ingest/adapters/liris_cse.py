@@ -104,5 +104,5 @@ def _read_path(path: PurePosixPath, people: People) -> Label | Fault:
 
 def _keys_of(record: Record) -> list[str]:
     who = record.cells["subject"] or record.cells["number"]
-    number = re.fullmatch(r"(?:S|subject)?[ _-]*0*(\d{1,2})", who, re.IGNORECASE)
+    number = re.fullmatch(r"(?:S|subject)?[ _-]*0*(\d{1,2})(?:\.0)?", who, re.IGNORECASE)
     return [f"S{number[1]}"] if number else []

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from tasks.core.errors import DataError
 from tasks.core.labels import EMOTION_WORDS, UNKNOWN
+from tasks.core.text import clean
 from tasks.ingest.label import Fault, Label, Reading, parse_age, parse_gender
 
 INFO_NAMES: tuple[str, ...] = ("london_faces_info.csv", "london_info.csv")
@@ -78,7 +79,7 @@ def _read_people(path: Path) -> dict[str, _Person]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
             for row in csv.DictReader(handle):
-                face = row["face_id"].strip().lstrip("Xx").zfill(3)  # some copies write X001
+                face = clean(row["face_id"]).lstrip("Xx").zfill(3)  # some copies write X001
                 people[face] = _read_person(row, f"{path}: face {face}")
     except (KeyError, AttributeError, TypeError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
@@ -93,7 +94,7 @@ def _read_person(row: Mapping[str, str], where: str) -> _Person:
     return _Person(
         age_years=parse_age(row["face_age"], where),
         gender=parse_gender(gender, where),
-        ethnicity=row["face_eth"].strip() or None,
+        ethnicity=clean(row["face_eth"]),
     )
 
 
