@@ -21,7 +21,7 @@ from tasks.core.params import load_section
 from tasks.core.paths import Paths
 from tasks.core.progress import track
 from tasks.core.shards import write_shards
-from tasks.core.tables import read_table, write_table
+from tasks.core.tables import current_subjects, read_csv, read_table, write_table
 from tasks.crop.crops_table import with_crops
 from tasks.crop.cut_faces import Cut, Missed, Source, cut_faces
 from tasks.crop.settings import CropSettings, settings_of_model
@@ -59,7 +59,7 @@ def decide_about(paths: Paths, challenger: Version, champion: Version | None) ->
     _check_groups(split, params, paths)
     frozen = split["image_id"][split["split"] == "test"]
     if champion is not None:
-        frozen = _frozen_pictures(paths, champion)
+        frozen = _frozen_pictures(paths, champion, split)
         split = _with_frozen(split, read_table(paths.manifest), frozen)
     test = split[split["split"] == "test"].reset_index(drop=True)
     if test.empty:
@@ -180,20 +180,33 @@ def _remove_others(paths: Paths, used: set[Path]) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _frozen_pictures(paths: Paths, champion: Version) -> pd.Series:
+def _frozen_pictures(paths: Paths, champion: Version, split: pd.DataFrame) -> pd.Series:
     """Return the pictures that a version is to be compared on: its test split and all it answered.
 
-    The second keeps what it found no face in, and what was frozen before it.
+    The second keeps what it found no face in, and what was frozen before it. People whose id is
+    spelled otherwise today (`current_subjects`) have a split of that id: those who are no test
+    people by it are left out, for the challenger is trained on them.
     """
     path = fetch(paths, champion.number) / TEST
     try:
-        own = pd.read_csv(path, dtype="str", keep_default_na=False)["image_id"]
+        test = read_csv(path, dtype="str", keep_default_na=False)
+        own, moved = test["image_id"], _moved_to_training(test, split)
     except (FileNotFoundError, KeyError, ValueError) as error:
         fault = " ".join(str(error).split())[:120]
         raise DataError(f"{path}: does not say which pictures were frozen ({fault})") from None
     answered = _answers_of(paths, champion.number, champion.digest)
     more = [] if answered is None else [answered.index.to_series()]
-    return pd.concat([own, *more]).drop_duplicates().reset_index(drop=True)
+    frozen = pd.concat([own, *more]).drop_duplicates()
+    return frozen[~frozen.isin(moved)].reset_index(drop=True)
+
+
+def _moved_to_training(test: pd.DataFrame, split: pd.DataFrame) -> pd.Series:
+    """Return the pictures of a former test split whose people are in training by today's id."""
+    if "subject_id" not in test.columns:
+        return test["image_id"].iloc[:0]
+    people = current_subjects(test)["subject_id"]
+    trained = split.loc[split["split"] != "test", "subject_id"]
+    return test["image_id"][(people != test["subject_id"]) & people.isin(trained)]
 
 
 def _earlier(paths: Paths, others: Collection[int]) -> dict[int, pd.Series]:
@@ -215,7 +228,7 @@ def _answers_of(paths: Paths, number: int, digest: str) -> pd.Series | None:
     if decision is None or decision.challenger.digest != digest:
         return None  # of another registry, which counted from 1 too
     try:
-        table = pd.read_csv(folder / ANSWERS, dtype="str", keep_default_na=False)
+        table = read_csv(folder / ANSWERS, dtype="str", keep_default_na=False)
         return table.set_index("image_id")["answer"]
     except FileNotFoundError:
         return None

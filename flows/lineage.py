@@ -17,6 +17,7 @@ from tasks.core.files import sha256_of
 from tasks.core.models.checkpoint import SEEN_COLUMNS
 from tasks.core.paths import Paths
 from tasks.core.tables import write_csv
+from tasks.core.text import clean
 
 _ID_DIGITS = 16
 _HEX = re.compile(r"[0-9a-f]+")
@@ -80,11 +81,12 @@ def _choose(paths: Paths, what: str, pictures: pd.DataFrame) -> tuple[pd.DataFra
             return found, f"picture {digest[:_ID_DIGITS]}"
         if Path(what).is_file():
             raise UserError(f"{what}: its content ({digest[:_ID_DIGITS]}) was never taken in")
+    name = _cleaned(what)
     for column, heading in (("subject_id", "person"), ("path", "picture"), ("batch", "batch")):
-        found = pictures[pictures[column] == what] if what else pictures.iloc[:0]
+        found = _with_name(pictures, column, what, name) if name else pictures.iloc[:0]
         if len(found):
-            return found, f"{heading} {what}"
-    ends = pictures["subject_id"].str.partition("/", expand=False).str[2] == what
+            return found, f"{heading} {name}"
+    ends = pictures["subject_id"].str.partition("/", expand=False).str[2] == name
     people = sorted(set(pictures.loc[ends, "subject_id"]))
     if len(people) == 1:
         return pictures[ends], f"person {people[0]}"
@@ -93,6 +95,19 @@ def _choose(paths: Paths, what: str, pictures: pd.DataFrame) -> tuple[pd.DataFra
     raise UserError(
         f"{what}: no picture, person, batch or model version of that name is known here"
     )
+
+
+def _with_name(pictures: pd.DataFrame, column: str, what: str, name: str) -> pd.DataFrame:
+    """Return the pictures whose column holds a word, or else one that is `name` when cleaned.
+
+    A path keeps the bytes of the file's name, so that two may be alike when cleaned.
+    """
+    exact = pictures[pictures[column] == what]
+    return exact if len(exact) else pictures[pictures[column].map(_cleaned) == name]
+
+
+def _cleaned(name: str) -> str:
+    return "/".join(map(clean, name.split("/")))
 
 
 def _of_pictures(paths: Paths, chosen: pd.DataFrame) -> Iterator[str]:

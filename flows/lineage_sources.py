@@ -17,7 +17,7 @@ from tasks.core.files import sha256_of
 from tasks.core.ledger import Ledger
 from tasks.core.models.checkpoint import SEEN, load_seen, load_spec, no_pictures_seen
 from tasks.core.paths import EVALUATED, Paths
-from tasks.core.tables import read_table
+from tasks.core.tables import current_subjects, read_csv, read_table
 
 _TEST = "test.csv"  # in a registered model's folder: the test split when it was registered
 _COLUMNS = ("image_id", "subject_id", "dataset", "batch", "path", "emotion", "age_band", "gender")
@@ -130,7 +130,7 @@ def left_out_by(paths: Paths) -> dict[str, str]:
     told = {}
     for stage in ("ingest", "check", "crop"):
         if paths.rejects(stage).is_file():
-            rejects = pd.read_csv(paths.rejects(stage), dtype="str", keep_default_na=False)
+            rejects = read_csv(paths.rejects(stage), dtype="str", keep_default_na=False)
             for row in rejects[rejects["image_id"] != ""].itertuples(index=False):
                 told[row.image_id] = f"; left out by {stage}: {row.reason}"
     return told
@@ -199,6 +199,7 @@ def _kept(paths: Paths, version: Any) -> Path | None:
 def _read(folder: Path, title: str, names: tuple[str, ...]) -> SeenBy:
     tested = pd.DataFrame({"image_id": [], "subject_id": []}, dtype="str")
     if (folder / _TEST).is_file():
-        tested = pd.read_csv(folder / _TEST, dtype="str", keep_default_na=False)
+        tested = read_csv(folder / _TEST, dtype="str", keep_default_na=False)
+        tested = current_subjects(tested)
     ids, people = frozenset(tested["image_id"]), tested["subject_id"].nunique()
     return SeenBy(title, names, load_seen(folder), ids, people)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from tasks.core.labels import GENDERS, UNKNOWN
+from tasks.core.lookalikes import find_lookalikes
 
 _RECORDED_GENDERS = [name for name in GENDERS if name != UNKNOWN]
 _LISTED_PATHS = 3  # paths that a fact about copies of a picture names
@@ -33,7 +34,8 @@ def row_facts(manifest: pd.DataFrame, age_years: tuple[float, float]) -> pd.Data
         says before its first "/"), `image_id_by_sha256` (the id that the sha256 gives),
         `picture_emotions`, `n_picture_emotions` and `picture_paths` (over all rows with the same
         sha256), `n_subject_genders`, `subject_genders` and `subject_age_span_years` (over all rows
-        of the subject; genders and ages that are unknown or impossible do not count).
+        of the subject; genders and ages that are unknown or impossible do not count), and
+        `subject_lookalikes` (other known subjects whose id is easily confused with it).
     """
     facts = manifest.copy()
     facts["subject_dataset"] = manifest["subject_id"].str.partition("/")[0]
@@ -52,6 +54,9 @@ def row_facts(manifest: pd.DataFrame, age_years: tuple[float, float]) -> pd.Data
     facts["n_subject_genders"] = genders.map(len)
     ages = recorded.groupby("subject_id")["age_years"]
     facts["subject_age_span_years"] = ages.transform("max") - ages.transform("min")
+    known = manifest.loc[manifest["subject_known"].astype(bool), "subject_id"].dropna()
+    alike = {name: ", ".join(others) for name, others in find_lookalikes(known.unique()).items()}
+    facts["subject_lookalikes"] = manifest["subject_id"].map(lambda name: alike.get(name, ""))
     return facts
 
 

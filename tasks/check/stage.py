@@ -14,8 +14,9 @@ failed expectation.
   "<dataset>/<subject>", and a row whose subject belongs to another data set than its own is
   quarantined. So no `subject_id` occurs in two data sets.
 - One subject with two recorded genders (`subject_gender_conflict`) or with ages further apart than
-  `max_age_span_years` (`subject_age_conflict`), an unknown gender, age or subject, and an estimated
-  age do not keep a picture out: they are named in `warnings`.
+  `max_age_span_years` (`subject_age_conflict`), two whose ids are easily confused, such as S01 and
+  s01 (`subject_lookalikes`), an unknown gender, age or subject, and an estimated age do not keep a
+  picture out: they are named in `warnings`.
 
 `data/checks.json` is a list, in the order of the suites, of objects with
 
@@ -72,7 +73,7 @@ def run(params: Params, paths: Paths) -> StageResult:
     kept = _fresh_folder(paths, params)
     docs = write_data_docs(context, kept / "data_docs")
     if judgement.passed is None or judgement.faults:
-        raise DataError(_stop(judgement, kept, paths))
+        raise DataError(*_stop(judgement, kept, paths))
     passed, rejects = judgement.passed, judgement.rejects
     check_conservation("check", len(manifest), len(passed), len(rejects))
     write_csv(rejects, paths.rejects("check"))
@@ -106,11 +107,11 @@ def _fresh_folder(paths: Paths, params: Params) -> Path:
     return folder
 
 
-def _stop(judgement: Judgement, kept: Path, paths: Paths) -> str:
+def _stop(judgement: Judgement, kept: Path, paths: Paths) -> list[str]:
     write_text(kept / "checks.json", checks_json(judgement.findings))
     write_csv(judgement.rejects, kept / "rejects.csv")
     lines = [finding.line() for finding in judgement.faults]
     count = "1 expectation" if len(lines) == 1 else f"{len(lines)} expectations"
     where = paths.manifest.relative_to(paths.root)
     head = f"{where}: failed {count} (details: {kept.relative_to(paths.root)}/)"
-    return "\n".join([head, *lines])
+    return [head, *lines]

@@ -353,6 +353,15 @@ def _warnings(params: Params) -> tuple[Check, ...]:
             column="subject_age_span_years",
             max_value=span,
         ),
+        _row(
+            "subject_lookalikes",
+            gxe.ExpectColumnValuesToBeInSet,
+            "an id that no other one resembles but for case, leading zeros or `.0`",
+            ("subject_id", "subject_lookalikes"),
+            "warning",
+            column="subject_lookalikes",
+            value_set=[""],
+        ),
     )
 
 

@@ -6,6 +6,7 @@ expectations, and an expectation that could not be evaluated (a missing column).
 back in no fixed order, so that they are matched by name.
 """
 
+import html
 import json
 import shutil
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from great_expectations.data_context.types.base import (
 )
 
 from tasks.check.suites import Check, Suite
+from tasks.core.text import printable
 
 SAMPLE_ROWS = 10  # failed rows that a record shows
 _DIGITS = 6  # significant digits of an observed figure
@@ -186,11 +188,30 @@ def write_data_docs(context: EphemeralDataContext, folder: Path) -> Path:
         },
         "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
     }
+    _escape_values(context)
     context.add_data_docs_site(site_name="local", site_config=site)
     context.build_data_docs(site_names=["local"])
     for tour in (folder / "static").rglob("*.gif"):  # 3 MB of animated help that no page shows
         tour.unlink()
     return folder
+
+
+def _escape_values(context: EphemeralDataContext) -> None:
+    """Escape the values in the stored results, which the pages show as they are."""
+    store = context.validation_results_store
+    for key in store.list_keys():
+        results = store.get(key)
+        for one in results.results:
+            one.result = _escaped(one.result)
+        store.set(key, results)
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return html.escape(printable(value))
+    if isinstance(value, dict):
+        return {key: _escaped(inner) for key, inner in value.items()}
+    return [_escaped(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def _expectation(check: Check) -> Any:

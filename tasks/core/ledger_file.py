@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from tasks.core.errors import DataError
+from tasks.core.tables import current_subjects
 
 EVENTS = "SELECT id, at, kind, batch, pass_id, detail FROM events ORDER BY id"
 PICTURE_COLUMNS: tuple[str, ...] = (
@@ -115,10 +116,21 @@ def add_pictures(database: sqlite3.Connection, event: int, rows: Iterable[tuple[
 
 
 def read_people(database: sqlite3.Connection, events: Sequence[int]) -> frozenset[str]:
-    """Read the `subject_id` of the people whose pictures these events brought."""
+    """Read the `subject_id` of the people whose pictures these events brought, as of today.
+
+    One picture of each person and spelling is enough: a name that is a word for missing, which
+    stands for as many people as pictures, is read picture by picture.
+    """
     marks = ", ".join("?" * len(events))
-    query = f"SELECT DISTINCT subject_id FROM pictures WHERE event IN ({marks})"
-    return frozenset(name for (name,) in database.execute(query, tuple(events)))
+    chosen = f"FROM pictures WHERE event IN ({marks})"
+    query = f"SELECT subject_id, min(image_id) AS image_id {chosen} GROUP BY subject_id"
+    once = pd.read_sql_query(query, database, params=tuple(events))
+    people = current_subjects(once)["subject_id"]
+    if not (people == once["subject_id"]).all():
+        query = f"SELECT DISTINCT subject_id, image_id {chosen}"
+        every = pd.read_sql_query(query, database, params=tuple(events))
+        people = current_subjects(every)["subject_id"]
+    return frozenset(people)
 
 
 def _in_words(error: Exception) -> str:
@@ -133,7 +145,11 @@ def _in_words(error: Exception) -> str:
 def read_pictures(
     database: sqlite3.Connection, where: str = "", values: Sequence[Any] = ()
 ) -> pd.DataFrame:
-    """Read pictures with the event that brought them; `{}` of `where` holds the values."""
+    """Read pictures with the event that brought them; `{}` of `where` holds the values.
+
+    People are named as today (`current_subjects`): rows that an earlier version wrote stay in the
+    file as they are, which only grows.
+    """
     query = f"SELECT event, {', '.join(PICTURE_COLUMNS)} FROM pictures {where} ORDER BY event, path"
     marks = ", ".join("?" * len(values))
-    return pd.read_sql_query(query.format(marks), database, params=tuple(values))
+    return current_subjects(pd.read_sql_query(query.format(marks), database, params=tuple(values)))

@@ -14,6 +14,7 @@ from PIL import Image
 
 from tasks.core.errors import DataError
 from tasks.core.progress import track
+from tasks.core.text import csv_cell
 from tasks.ingest.sheet import Record, each, read_records
 
 TABLE_NAMES: tuple[str, ...] = ("fer2013.csv", "icml_face_data.csv")
@@ -58,7 +59,7 @@ def write_pictures(table: Path, folder: Path) -> int:
         for number, record in enumerate(records):
             name = picture_name(number)
             Image.fromarray(_grey(record, table)).save(folder / name, "PNG")
-            labels.writerow([name, record.cells["emotion"], record.cells["usage"]])
+            labels.writerow([name, *(csv_cell(record.cells[key]) for key in ("emotion", "usage"))])
     if number < 0:
         raise DataError(f"{table}: has no rows")
     return number + 1

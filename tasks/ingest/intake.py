@@ -20,12 +20,13 @@ from tasks.core.images import BadImageError, read_picture
 from tasks.core.labels import ALL, DRAWN_DATASET
 from tasks.core.paths import Paths
 from tasks.core.progress import track
+from tasks.core.text import is_missing
 from tasks.ingest.catalogue import DATASETS
 from tasks.ingest.fer2013_csv import TABLE_NAMES, picture_name, write_pictures
 from tasks.ingest.label import DATASET_NAME, base_name, shown
-from tasks.ingest.labels_csv import NAME as LABELS
-from tasks.ingest.labels_csv import read_rows
+from tasks.ingest.labels_csv import find_table, read_labels, require_no_similar
 from tasks.ingest.listing import list_files
+from tasks.ingest.sources import READY
 
 INCOMING = ".incoming-"
 _REFUSED = frozenset(["outside_link", "linked_folder", "broken_link", "not_a_file", "unreadable"])
@@ -99,14 +100,26 @@ def _intake(source: Path, target: Path, max_pixels: int) -> IntakeSummary:
         _require_same(source, files, target)
         return IntakeSummary(target, len(files), size_bytes, already_there=True)
     _require_picture(source, files, max_pixels)
-    if LABELS in files and target.name not in DATASETS:  # other sets have tables of their own
-        read_rows(source / LABELS)  # a fault is told before anything is copied
+    if target.name not in DATASETS:  # other sets have tables of their own
+        _check_labels(source, files)
     _require_room(target.parent, size_bytes)
     with _incoming(target) as folder:
         for file in track(files, len(files), "intake"):
             _copy(source / file, folder / file)
         _move_into_place(folder, target)
     return IntakeSummary(target, len(files), size_bytes, already_there=False)
+
+
+def _check_labels(source: Path, files: Sequence[str]) -> None:
+    """Raise DataError for labels that cannot be used or would be ignored; nothing is copied then.
+
+    The tables of batches, which lie in folders with a mark, are for the adapter to read.
+    """
+    batches = {file.removesuffix(READY) for file in files if file.endswith(f"/{READY}")}
+    own = [file for file in files if f"{file.split('/', 1)[0]}/" not in batches]
+    require_no_similar(source, own)
+    if table := find_table(own):
+        read_labels(source / table)
 
 
 def _table_of_pixels(source: Path, files: Sequence[str]) -> Path | None:
@@ -147,6 +160,28 @@ def remove_leftovers(paths: Paths) -> list[Path]:
     return leftovers
 
 
+def require_within_project(paths: Paths) -> None:
+    """Check that no link leads out of the project from data/raw or from a data set in it.
+
+    DVC tracks nothing beyond such a link, and what is copied through it would lie elsewhere,
+    unknown to the ledger.
+
+    Raises
+    ------
+    DataError
+        One line with the folder, where it leads, and what to do.
+    """
+    root = paths.root.resolve()
+    entries = sorted(paths.raw.iterdir()) if paths.raw.is_dir() else []
+    for folder in (paths.raw, *(entry for entry in entries if entry.is_symlink())):
+        if not folder.resolve().is_relative_to(root):
+            raise DataError(
+                f"{folder}: leads out of the project, to {shown(folder.resolve())}, where DVC "
+                "tracks nothing; put a folder in its place (for another disk mount it here, or "
+                "set DVC's cache.dir)"
+            )
+
+
 def _check_name(dataset: str) -> None:
     if not DATASET_NAME.fullmatch(dataset):
         raise DataError(
@@ -154,6 +189,10 @@ def _check_name(dataset: str) -> None:
         )
     if dataset in (DRAWN_DATASET, ALL):
         raise DataError(f"--dataset '{dataset}': this name is the project's own; choose another")
+    if is_missing(dataset):
+        raise DataError(
+            f"--dataset '{dataset}': this word stands for a missing value; choose another"
+        )
 
 
 def _list_source(source: Path, target: Path) -> list[str]:

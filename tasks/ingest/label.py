@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tasks.core.errors import DataError
-from tasks.core.labels import GENDER_WORDS
+from tasks.core.labels import GENDER_WORDS, UNKNOWN
+from tasks.core.text import clean, clean_or_none, is_missing, printable
 
 # A data set's name is a folder's name, a column's value and a command's argument.
 DATASET_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
-_NO_AGE = frozenset(["", "na", "n/a", "nan", "none", "null", "unknown", "?"])
+# Of a label: values that may be missing, and text that is there in any case.
+_OPTIONAL = ("subject", "age_band", "ethnicity", "gaze", "mouth", "pose")
+_TEXT = ("emotion_raw", "batch")
 _LIFESPAN_YEARS = 123  # nobody is recorded to have been older
 
 
@@ -33,6 +36,10 @@ def age_range(youngest: int, oldest: int | None, words: str | None = None) -> Ag
 @dataclass(frozen=True, slots=True)
 class Label:
     """The labels of one picture, in the project's words.
+
+    Every text is cleaned here (see `tasks.core.text`), whichever adapter it comes from: spellings
+    that look alike are one value, and a word for missing is None. A batch is named by a folder, so
+    that its name is never missing.
 
     Attributes
     ----------
@@ -73,6 +80,14 @@ class Label:
     pose: str | None = None
     batch: str = ""
 
+    def __post_init__(self) -> None:
+        """Clean the texts."""
+        for name in _OPTIONAL:
+            if (text := getattr(self, name)) is not None:
+                object.__setattr__(self, name, clean_or_none(text))
+        for name in _TEXT:
+            object.__setattr__(self, name, clean(getattr(self, name)))
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -105,8 +120,8 @@ class Reading:
 
 
 def base_name(path: str) -> str:
-    """Return the last part of a path below a data set's folder."""
-    return path.rsplit("/", 1)[-1]
+    """Return the last part of a path below a data set's folder, cleaned: to be read, not opened."""
+    return clean(path.rsplit("/", 1)[-1])
 
 
 def unreadable(form: str) -> Fault:
@@ -115,17 +130,17 @@ def unreadable(form: str) -> Fault:
 
 
 def parse_age(text: str, where: str) -> float | None:
-    """Read an age in years; None for an empty cell, NA and the like.
+    """Read an age in years; None for a cell that is missing (see `tasks.core.text`).
 
     Raises
     ------
     DataError
         One line that names the place, for anything that is no age.
     """
-    if text.strip().casefold() in _NO_AGE:
+    if is_missing(text):
         return None
     try:
-        age_years = float(text)
+        age_years = float(clean(text))
     except ValueError:
         age_years = -1.0
     if not 0 <= age_years < 200:
@@ -134,13 +149,20 @@ def parse_age(text: str, where: str) -> float | None:
 
 
 def parse_gender(text: str, where: str) -> str:
-    """Read a recorded gender; raises DataError with one line for a word that is not known."""
+    """Read a recorded gender, "unknown" where it is missing.
+
+    Raises DataError with one line for a word that is not known.
+    """
     try:
-        return GENDER_WORDS[text.strip().casefold()]
+        return UNKNOWN if is_missing(text) else GENDER_WORDS[clean(text).casefold()]
     except KeyError:
         raise DataError(f"{where}: gender '{text}'; write female, male or unknown") from None
 
 
 def shown(path: Path | str) -> str:
-    r"""Return a path as printable UTF-8; bytes of other encodings are shown as `\xNN`."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    r"""Return a path as printable UTF-8 in one line.
+
+    Bytes of other encodings are shown as `\xNN`, and so are control characters.
+    """
+    text = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return printable(text)

@@ -14,6 +14,8 @@ from typing import TypeVar
 
 from tasks.core.errors import DataError
 from tasks.core.labels import GENDER_WORDS, UNKNOWN
+from tasks.core.table_cells import decimal_point, why_spoiled
+from tasks.core.text import clean_or_none
 from tasks.ingest.label import AgeRange
 from tasks.ingest.sheet import SUFFIXES, Record, read_records
 
@@ -32,7 +34,6 @@ _COLUMNS: Mapping[str, re.Pattern[str]] = {
 }
 WHO: tuple[str, ...] = ("picture", "subject", "number")
 _NEEDED = (frozenset(WHO), frozenset(["age", "age in months"]))
-_NO_AGE = frozenset(["", "na", "n/a", "nan", "none", "unknown", "?", "-"])
 _MONTHS_A_YEAR = 12
 
 Value = TypeVar("Value")
@@ -81,7 +82,8 @@ def read_people(
     faults: list[DataError] = []
     for sheet in sheets:
         try:
-            found[sheet] = list(read_records(folder / sheet, _COLUMNS, _NEEDED))
+            records = read_records(folder / sheet, _COLUMNS, _NEEDED)
+            found[sheet] = [_without_missing(record) for record in records]
         except DataError as error:
             faults.append(error)
     if not found and faults:
@@ -94,6 +96,12 @@ def read_people(
     people = _people(folder / sheet, records, keys_of, stated)
     unused = tuple(f"{other}: not used" for other in sheets if other != sheet)
     return People(people.ages_years, people.genders, (*people.notes, *unused))
+
+
+def _without_missing(record: Record) -> Record:
+    """Return a record of clean cells, "" for one that is missing."""
+    cells = {name: clean_or_none(cell) or "" for name, cell in record.cells.items()}
+    return Record(record.number, cells)
 
 
 def _people(
@@ -135,12 +143,13 @@ def _age_years(record: Record, stated: AgeRange) -> float | str | None:
     """Return the age, None where the cell says that there is none, or why it is no age."""
     in_months = not record.cells["age"]
     text = record.cells["age in months"] if in_months else record.cells["age"]
-    if text.casefold() in _NO_AGE:
+    if not text:
         return None
     try:
-        age_years = float(text) / (_MONTHS_A_YEAR if in_months else 1)
+        # An age has no thousands: a comma in it is a decimal comma.
+        age_years = float(decimal_point(text, ";")) / (_MONTHS_A_YEAR if in_months else 1)
     except ValueError:
-        return f"age '{text}'"
+        return f"age {why_spoiled(text, in_ids=False) or repr(text)}"
     if not stated.from_years <= age_years < stated.to_years:
         return f"age '{text}', where the set states {stated.words} years"
     return age_years

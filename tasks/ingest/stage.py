@@ -14,7 +14,8 @@ from pydantic import AfterValidator, Field, StringConstraints
 from tasks.core.errors import DataError
 from tasks.core.execution import process_pool
 from tasks.core.kept import kept_results
-from tasks.core.labels import ALL, UNKNOWN
+from tasks.core.labels import ALL
+from tasks.core.lookalikes import lookalikes_note
 from tasks.core.params import Section
 from tasks.core.paths import Paths
 from tasks.core.progress import track
@@ -26,8 +27,9 @@ from tasks.core.tables import (
     write_csv,
     write_table,
 )
+from tasks.core.text import is_missing
 from tasks.ingest.adapters import ADAPTERS, WITHOUT_EMOTIONS
-from tasks.ingest.decode import scan_new_files
+from tasks.ingest.decode import notes_on, scan_new_files
 from tasks.ingest.label import DATASET_NAME
 from tasks.ingest.manifest import ManifestRow, manifest_table
 from tasks.ingest.pictures import make_rows, require_rows
@@ -41,7 +43,7 @@ AgeBands = dict[str, tuple[float, float]]
 def _check_bands(bands: AgeBands) -> AgeBands:
     end = float("-inf")
     for name, (low, high) in sorted(bands.items(), key=lambda item: item[1]):
-        if name in (UNKNOWN, ALL) or not end <= low < high:
+        if name == ALL or is_missing(name) or not end <= low < high:
             raise ValueError(f"band '{name}' [{low}, {high}) is empty, overlaps or has such a name")
         end = high
     return bands
@@ -58,6 +60,12 @@ def _check_adapter(name: str) -> str:
     return name
 
 
+def _check_dataset(name: str) -> str:
+    if is_missing(name):  # in our own tables it would read as no data set
+        raise ValueError(f"'{name}' stands for a missing value; choose another name")
+    return name
+
+
 class Source(Section):
     """How the files of one data set are read."""
 
@@ -68,7 +76,12 @@ class Params(Section):
     """The section `ingest` of params.yaml."""
 
     datasets: dict[
-        Annotated[str, StringConstraints(pattern=f"^{DATASET_NAME.pattern}$")], Source
+        Annotated[
+            str,
+            StringConstraints(pattern=f"^{DATASET_NAME.pattern}$"),
+            AfterValidator(_check_dataset),
+        ],
+        Source,
     ] = Field(min_length=1)
     may_be_empty: list[str]
     age_bands: Annotated[AgeBands, AfterValidator(_check_bands)]
@@ -97,14 +110,16 @@ def run(params: Params, paths: Paths) -> StageResult:
     with process_pool(params.workers) as executor, kept as earlier:
         files = (paths.raw / entry.dataset / entry.path for entry in entries)
         scans = scan_new_files(files, params.max_pixels, executor, params.workers, earlier)
-        scans = track(scans, len(entries), "ingest")
+        scans = list(track(scans, len(entries), "ingest"))
         rows, faulty = make_rows(entries, scans, params.age_bands)
+    known = [row.subject_id for row in rows if row.subject_known]
+    notes += filter(None, [lookalikes_note(known)])
     rejects = sorted(rejects + faulty, key=Reject.order)
     check_conservation("ingest", seen, len(rows), len(rejects))
     write_csv(rejects_table(rejects), paths.rejects("ingest"))
     require_rows(filled, rows, rejects, paths)
     write_table(manifest_table(rows), paths.manifest, MANIFEST_SCHEMA)
-    return _result(seen, rows, rejects, notes)
+    return _result(seen, rows, rejects, [*notes, *notes_on(scans)])
 
 
 def _is_read(dataset: str, params: Params, paths: Paths) -> bool:

@@ -9,6 +9,8 @@ from hashlib import sha256
 
 import pandas as pd
 
+from tasks.core.tables import current_subjects
+
 
 def draw(seed: int, key: str) -> float:
     """Return a number in [0, 1), even over keys and the same on every machine."""
@@ -34,7 +36,8 @@ def assign_splits(
     Parameters
     ----------
     pictures
-        One row a picture: `image_id`, `subject_id` and `subject_known`.
+        One row a picture: `image_id`, `subject_id` and `subject_known`. However a person's name is
+        spelled (see `current_subjects`), the split is that of today's spelling.
     seed
         Another seed is another split.
     by_subject
@@ -48,6 +51,7 @@ def assign_splits(
     Series
         Split names on the table's index.
     """
+    pictures = current_subjects(pictures)
     keys = pictures["image_id"]
     if by_subject:
         keys = keys.mask(pictures["subject_known"].astype(bool), pictures["subject_id"])

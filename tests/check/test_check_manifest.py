@@ -368,3 +368,13 @@ def test_without_named_emotions_any_word_of_the_vocabulary_may_occur():
     names = [check.name for suite in set_suites(params).values() for check in suite.checks]
     assert "enough_pictures" in names
     assert "expected_emotions" not in names
+
+
+def test_people_whose_ids_are_easily_confused_are_warned_of() -> None:
+    manifest = good_manifest()
+    manifest.loc[manifest["subject_id"] == "set/child0", "subject_id"] = "set/Adult00"
+    passed = judged(manifest).passed
+    assert passed is not None
+    marked = passed.loc[passed["warnings"] != "", ["subject_id", "warnings"]]
+    assert set(marked["warnings"]) == {"subject_lookalikes"}
+    assert set(marked["subject_id"]) == {"set/adult0", "set/Adult00"}

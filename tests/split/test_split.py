@@ -1,5 +1,6 @@
 """Splits: stable, by subject, of the wanted sizes, and honest about what they could not balance."""
 
+import random
 import re
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from spellings import random_id, respelled
 
 from tasks.core.errors import DataError, ParamsError
 from tasks.core.params import parse_section
@@ -99,6 +101,26 @@ def test_shares_are_within_binomial_bounds():
         for name, part in PARTS.items():
             p = part / 10
             assert abs(counts[name] - p * subjects) < 4 * np.sqrt(subjects * p * (1 - p))
+
+
+def test_the_split_is_that_of_the_clean_spelling():
+    rng = random.Random(5)
+    table = pictures(400)
+    ids = {name: f"set/{random_id(rng)}" for name in table["subject_id"].unique()}
+    table["subject_id"] = table["subject_id"].map(ids)
+    names = [name.partition("/")[2] for name in table["subject_id"]]
+    spelled = table.assign(subject_id=[f"set/{respelled(rng, name)}" for name in names])
+    assert (spelled["subject_id"] != table["subject_id"]).mean() > 0.8
+    assert assign_splits(spelled, 7, True, PARTS).equals(assign_splits(table, 7, True, PARTS))
+
+
+def test_pictures_of_people_called_na_are_drawn_one_by_one():
+    words = ["NA", "nan", "None", "n/a", "-", "unknown", "", " ", "없음", "미상"]
+    table = pictures(100)
+    table = table.assign(subject_id=[f"set/{words[n % len(words)]}" for n in range(len(table))])
+    split = assign_splits(table, 7, True, PARTS)
+    assert split.equals(assign_splits(table.assign(subject_known=False), 7, True, PARTS))
+    assert split.value_counts().min() > 30
 
 
 def test_unknown_subjects_are_drawn_picture_by_picture():
