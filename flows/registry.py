@@ -4,13 +4,16 @@ from collections.abc import Sequence
 
 import pandas as pd
 from rich.table import Table
+from rich.text import Text
 
 from flows.version_batches import batches_of, batches_words, changes_words, is_cut
 from flows.worst_group import notices, worst_words
 from tasks.core.ledger import Ledger
 from tasks.core.paths import Paths
+from tasks.core.text import printable
 from tasks.register.records import TAKES_OUT, last_record, read_records, taken_out
 from tasks.register.registry import Version, find_version, rollback, versions
+from tasks.register.serving_defects import defects
 
 _HEADINGS = ("version", "alias", "registered", "weights", "worst group", "batches", "decision")
 
@@ -24,16 +27,20 @@ def models_table(paths: Paths) -> Table:
         Version, aliases, when it was registered, the weights' digest, the worst group's recall with
         its interval, pictures and people (by the gate, else held out in the model's own run), the
         batches it was trained with (of many: how many, and what is another than in the version
-        before), and the last decision. Below it the data's notice.
+        before), and the last decision. Below it the data's notice, and which versions are served
+        with code that has a known defect.
     """
     known, records = versions(paths), read_records(paths)
     decided = records[~records["action"].isin(TAKES_OUT)]
     title = None if known else "no model is registered yet"
     batches = [batches_of(version.tags) for version in known]
-    said = "\n".join([*notices(version.tags for version in known), *_how_to_see_all(batches)])
-    table = Table(
-        box=None, pad_edge=False, title=title, caption=said or None, caption_justify="left"
-    )
+    below = [
+        *notices(version.tags for version in known),
+        *_how_to_see_all(batches),
+        *defect_lines(known),
+    ]
+    caption = Text("\n".join(map(printable, below)), style="table.caption") if below else None
+    table = Table(box=None, pad_edge=False, title=title, caption=caption, caption_justify="left")
     for heading in _HEADINGS:
         table.add_column(heading, overflow="fold")
     rows = zip(known, batches, [None, *batches], strict=False)
@@ -74,6 +81,45 @@ def batches_lines(paths: Paths, number: int) -> list[str]:
             changed = changes_words(own, before) or "the same batches"
             lines.append(f"against version {last.number}: {changed}")
     return [f"{named} was trained with {told}", *lines]
+
+
+def defect_lines(known: Sequence[Version]) -> list[str]:
+    """Name the versions whose serving code has a known defect, newest first, and the remedy."""
+    found: dict[str, list[str]] = {}
+    for version in reversed(known):
+        for text in defects(version.tags):
+            found.setdefault(text, []).append(f"{version.number}{_aliases(version)}")
+    return [
+        f"registered with serving code that {text}: {_versions(which)}; "
+        "renew it: affectgap models --reregister N"
+        for text, which in found.items()
+    ]
+
+
+def reregister_command(paths: Paths, number: int) -> list[str]:
+    """Renew the code that a version is served with.
+
+    Raises
+    ------
+    ModelError
+        One line where there is no such version, or its files are lost or damaged.
+    """
+    from tasks.register.renewal import renew_serving_code  # imports the networks
+
+    version = renew_serving_code(paths, number)
+    return [
+        f"version {number} ({version.digest}){_aliases(version)} has today's serving code; its "
+        "weights, number, aliases and decisions are unchanged",
+        "a server that is running answers with the code that it loaded: start it again",
+    ]
+
+
+def _versions(which: Sequence[str]) -> str:
+    return f"version{'s' * (len(which) > 1)} {', '.join(which)}"
+
+
+def _aliases(version: Version) -> str:
+    return f" ({', '.join(version.aliases)})" if version.aliases else ""
 
 
 def rollback_command(paths: Paths, why: str, by: str) -> list[str]:

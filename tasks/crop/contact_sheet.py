@@ -100,7 +100,7 @@ def _label(row: pd.Series) -> str:
 
 def _picture(row: pd.Series, paths: Paths, box: object) -> Image.Image:
     limit = int(row["width_px"]) * int(row["height_px"])
-    image, _ = decode_image(read_content(paths.raw / row["path"], limit), limit)
+    image = decode_image(read_content(paths.raw / row["path"], limit), limit).image
     tile = ImageOps.pad(image, (_TILE_PX, _TILE_PX), Image.Resampling.BOX, color=_EMPTY)
     if box is not None:
         scale = _TILE_PX / max(image.size)

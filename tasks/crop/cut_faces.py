@@ -114,7 +114,7 @@ def cut_and_name(chunk: list[Source], settings: CropSettings) -> list[tuple[str,
 
 def _cut_one(content: bytes, pixels: int, settings: CropSettings) -> Cut | Missed:
     try:
-        image, orientation = decode_image(content, pixels)
+        image, orientation, _ = decode_image(content, pixels)
     except BadImageError as error:
         return Missed(error.reason, error.detail)
     found = detect_either_way(image, orientation, settings)

@@ -8,8 +8,9 @@ colour. N. Dalal, B. Triggs: Histograms of oriented gradients for human detectio
 D. King: Max-margin object detection, arXiv 1502.00046.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from math import hypot
 
 import dlib
@@ -126,9 +127,24 @@ def as_image(rgb: Pixels) -> Image.Image:
     return rgb if isinstance(rgb, Image.Image) else Image.fromarray(rgb)
 
 
-@lru_cache(maxsize=1)
-def _detector() -> dlib.fhog_object_detector:
-    return dlib.get_frontal_face_detector()  # one a process
+_idle_detectors: list[dlib.fhog_object_detector] = []
+
+
+@contextmanager
+def _detector() -> Iterator[dlib.fhog_object_detector]:
+    """Lend a detector to one thread: dlib's object keeps the image it works on and has no lock.
+
+    There are as many as ever searched at the same time: one in a stage's process, and in a server
+    those of its threads, however often threads come and go.
+    """
+    try:
+        detector = _idle_detectors.pop()  # taking and returning are atomic
+    except IndexError:
+        detector = dlib.get_frontal_face_detector()
+    try:
+        yield detector
+    finally:
+        _idle_detectors.append(detector)
 
 
 def _search(image: Image.Image, side_px: int, min_score: float) -> list[Face]:
@@ -136,7 +152,8 @@ def _search(image: Image.Image, side_px: int, min_score: float) -> list[Face]:
     factor = side_px / max(image.size)
     size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
     copy = np.asarray(_grey_copy(image, size))
-    boxes, scores, _ = _detector().run(copy, 0, min_score)
+    with _detector() as detector:
+        boxes, scores, _ = detector.run(copy, 0, min_score)
     by_x, by_y = image.width / size[0], image.height / size[1]
     faces = []
     for found, score in zip(boxes, scores, strict=True):

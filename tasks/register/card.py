@@ -6,7 +6,6 @@ opens offline, into registry/cards/ and beside the model's files in the store.
 """
 
 import html
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +16,11 @@ from tasks.core.files import write_text
 from tasks.core.models.checkpoint import load_spec
 from tasks.core.paths import Paths
 from tasks.core.render import render
+from tasks.core.text import markdown
 from tasks.register.kept_files import ARTEFACT
 
 FOLDER = "cards"  # below registry/
 _TEMPLATES = Path(__file__).with_name("templates")
-_MARKED = re.compile(r"[\\`*_<>|\[\]]")
 
 
 @dataclass(frozen=True)
@@ -119,4 +118,4 @@ def _table(table: Table) -> str:
 
 def _plain(text: str) -> str:
     """Write names that others chose so that Markdown takes them as they are."""
-    return _MARKED.sub(lambda found: "\\" + found[0], html.unescape(text))
+    return markdown(html.unescape(text))

@@ -13,7 +13,7 @@ from tasks.core.models.checkpoint import load_spec
 from tasks.core.models.spec import ModelSpec
 from tasks.core.paths import Paths
 from tasks.core.provenance import commit_of
-from tasks.core.tables import read_table
+from tasks.core.tables import read_csv, read_table
 from tasks.register.card import Card, Section
 from tasks.register.card_tables import (
     calibration_table,
@@ -156,7 +156,7 @@ def _figures(paths: Paths) -> list[Section]:
 
 
 def _table(file: Path) -> pd.DataFrame:
-    return pd.read_csv(file) if file.is_file() else pd.DataFrame()
+    return read_csv(file) if file.is_file() else pd.DataFrame()
 
 
 def _limits(data: pd.DataFrame) -> list[str]:

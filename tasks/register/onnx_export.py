@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from tasks.core import safe_yaml
 from tasks.core.files import write_text
 from tasks.core.models.checkpoint import load_model
 from tasks.core.models.onnx_network import DESCRIPTION, NETWORK
@@ -172,7 +173,7 @@ def _difference(module, spec: ModelSpec, file: Path) -> float:  # type: ignore[n
     random = np.random.default_rng(0)  # noise on different colours: noise alone looks all the same
     colours = random.integers(0, 128, (_TRIED, 1, 1, size[-1]), dtype=np.uint8)
     pixels = colours + random.integers(0, 128, size, dtype=np.uint8)
-    network, read_spec = read_onnx(file)
+    network, read_spec = read_onnx(file, written_here=True)
     here = Recogniser(spec, module, cpu).predict_prepared(pixels)
     there = Recogniser(read_spec, network, cpu).predict_prepared(pixels)
     return float(np.abs(here - there).max())
@@ -197,7 +198,7 @@ def _description(folder: Path, spec: ModelSpec) -> str:
 
 
 def _write_input(folder: Path, target: Path, spec: ModelSpec) -> None:
-    described = yaml.safe_load((target / DESCRIPTION).read_text(encoding="utf-8"))
+    described = safe_yaml.load((target / DESCRIPTION).read_text(encoding="utf-8"))
     crop = json.loads((folder / CROP_SETTINGS).read_text(encoding="utf-8"))
     content = {
         "model_version": spec.version,

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from tasks.core.labels import ALL, HELD_OUT, UNKNOWN
+from tasks.core.tables import read_csv
 
 MODEL = "finetuned"  # the model that a run registers
 _DIMENSIONS = ("age_band", "gender")
@@ -26,7 +27,7 @@ def worst_group_tags(file: Path) -> dict[str, str]:
     """
     if not file.is_file():
         return {}
-    groups = own_groups(pd.read_csv(file))
+    groups = own_groups(read_csv(file))
     crossed = groups[~groups[list(_DIMENSIONS)].isin([ALL, UNKNOWN]).any(axis=1)]
     if crossed.empty:
         return {}

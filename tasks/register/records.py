@@ -17,6 +17,8 @@ from filelock import FileLock
 
 from tasks.core.errors import DataError
 from tasks.core.paths import Paths
+from tasks.core.tables import read_csv
+from tasks.core.text import csv_cell, printable
 
 PROMOTED, REFUSED, WAITING = "promoted", "refused", "waiting"
 APPROVED, ROLLED_BACK = "approved", "rolled_back"
@@ -93,7 +95,7 @@ def read_records(paths: Paths) -> pd.DataFrame:
     if not whole:
         return pd.DataFrame(columns=list(COLUMNS), dtype="str")
     try:
-        table = pd.read_csv(io.BytesIO(whole), dtype="str", keep_default_na=False)
+        table = read_csv(io.BytesIO(whole), dtype="str", keep_default_na=False)
         return table[list(COLUMNS)]
     except (KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
@@ -163,7 +165,7 @@ def _last(rows: pd.DataFrame) -> pd.Series | None:
 
 
 def _one_line(value: object) -> str:
-    return " ".join(str(value).split())
+    return printable(" ".join(str(value).split()))
 
 
 def _add_line(path: Path, cells: list[str]) -> None:
@@ -177,7 +179,7 @@ def _add_line(path: Path, cells: list[str]) -> None:
         writer = csv.writer(text, lineterminator="\n")
         if whole == 0:
             writer.writerow(COLUMNS)
-        writer.writerow(cells)
+        writer.writerow(map(csv_cell, cells))
         handle.write(text.getvalue().encode())
         handle.flush()
         os.fsync(handle.fileno())

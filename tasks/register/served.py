@@ -9,23 +9,39 @@ import base64
 import binascii
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from PIL import Image
 
-from tasks.core.images import BadImageError, Picture, decode, read_content
+from tasks.core.images import BadImageError, decode_image
 from tasks.core.models.recogniser import Recogniser
+from tasks.register.request_guard import guard_scoring_server
+from tasks.register.serve_settings import (
+    MAX_ROWS,
+    SERVED_FOLDER,
+    ServeSettings,
+    serve_settings,
+    usable_cores,
+)
+from tasks.register.served_folder import read_below
 
 COLUMN = "image"  # of the input
 FOLDER = "model"  # the artefact: the model's folder
 SERVING = "serving.json"  # in that folder: what serving needs beside the model
-_LONGEST_PATH = 4096  # characters; a longer text that is no picture is not looked for on the disk
+_LONGEST_PATH = 4096  # characters; a longer text is not looked for on the disk
 _LEAST_BYTES = 16  # fewer are no picture, though a short path may be read as base64
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"P6\n")
+_BLANKS = b" \t\r\n\v\f"
 _ID_DIGITS = 16  # of `image_id`, as in the manifest
 _DIGITS = 6
 
@@ -44,20 +60,33 @@ class ServedModel(PythonModel):
     Parameters
     ----------
     face_finder
-        From a model's folder to what cuts the faces of a picture. It is given from outside,
-        since rooms do not import each other.
+        From a model's folder to a function that cuts the faces of a decoded image. It is given
+        from outside, since stage packages do not import each other.
+
+    Notes
+    -----
+    MLflow's server calls `predict` from several threads. Nothing that a call changes is shared:
+    the network only reads its weights, onnxruntime's sessions may be used by several threads, and
+    each search for faces has a detector of its own. Only so many images are worked on at once as
+    there are cores, which bounds the memory that decoded images take.
     """
 
-    def __init__(self, face_finder: Callable[[Path], Callable[[Picture], Faces]]) -> None:
+    def __init__(self, face_finder: Callable[[Path], Callable[[Image.Image, int], Faces]]) -> None:
         self._face_finder = face_finder
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the weights; raises ModelError where they are damaged."""
+        """Load the weights; raises ModelError where they, or the environment, are not usable."""
         folder = Path(context.artifacts[FOLDER])
+        serving = json.loads((folder / SERVING).read_text(encoding="utf-8"))
+        settings = serve_settings()
+        max_pixels = min(settings.max_pixels, int(serving["max_pixels"]))
+        self._settings = replace(settings, max_pixels=max_pixels)
+        self._in_server = guard_scoring_server(self._settings)
+        if self._in_server:
+            torch.set_num_threads(1)  # requests run side by side, and each thread has such a pool
         self._recogniser = Recogniser.load(folder, "auto")
         self._cut_faces = self._face_finder(folder)
-        serving = json.loads((folder / SERVING).read_text(encoding="utf-8"))
-        self._max_pixels = int(serving["max_pixels"])
+        self._cores = threading.BoundedSemaphore(usable_cores())
 
     def predict(
         self,
@@ -73,7 +102,7 @@ class ServedModel(PythonModel):
             MLflow's; not used.
         model_input
             A DataFrame with a column `image`: a picture's bytes, the same as base64 text (also as
-            a `data:` address), or the path of a file on the machine that serves.
+            a `data:` address), or a path below the folder that AFFECTGAP_SERVE_FOLDER names.
         params
             None are known.
 
@@ -85,12 +114,22 @@ class ServedModel(PythonModel):
             `detector_score`, `emotion`, `p_<label>` (float, they sum to 1), `model_version`, and
             `note`. A picture without a face, or one that cannot be read, has one row with a note
             and nothing else.
+
+        Raises
+        ------
+        MlflowException
+            In a server, for more images than a request may hold.
         """
-        rows = [
-            {"row": number, **row}
-            for number, given in enumerate(_one_by_one(model_input[COLUMN]))
-            for row in self._answer(given)
-        ]
+        images = list(_one_by_one(model_input[COLUMN]))
+        if self._in_server and len(images) > self._settings.max_rows:
+            raise MlflowException(
+                f"{len(images)} images; a request may hold {self._settings.max_rows} ({MAX_ROWS})",
+                INVALID_PARAMETER_VALUE,
+            )
+        rows = []
+        for number, given in enumerate(images):
+            with self._cores:
+                rows += [{"row": number, **row} for row in self._answer(given)]
         columns = ["row", *output_columns(self._recogniser.labels)]
         # As objects, so that what is missing stays None, which JSON has, and becomes no NaN.
         return pd.DataFrame(rows, columns=columns, dtype="object")
@@ -98,13 +137,13 @@ class ServedModel(PythonModel):
     def _answer(self, given: object) -> Iterator[dict[str, Any]]:
         name = given if isinstance(given, str) and len(given) <= _LONGEST_PATH else "(not a path)"
         try:
-            content, is_path = picture_bytes(given, self._max_pixels)
+            content, is_path = picture_bytes(given, self._settings)
             name = name if is_path else hashlib.sha256(content).hexdigest()[:_ID_DIGITS]
-            picture = decode(content, self._max_pixels)
+            image, exif_orientation, reading_note = decode_image(content, self._settings.max_pixels)
         except BadImageError as error:
             yield self._row(name, note=f"{error.reason}: {error.detail}")
             return
-        faces = self._cut_faces(picture)
+        faces = self._cut_faces(image, exif_orientation)
         if not len(faces.crops):
             yield self._row(name, note="no face found")
             return
@@ -115,6 +154,7 @@ class ServedModel(PythonModel):
             labels = self._recogniser.labels
             yield self._row(
                 name,
+                note=reading_note,
                 face=number,
                 box_xyxy_px=[float(edge) for edge in box],
                 detector_score=round(float(score), _DIGITS),
@@ -134,15 +174,15 @@ def output_columns(labels: tuple[str, ...]) -> list[str]:
     return [*first, *(f"p_{label}" for label in labels), "model_version", "note"]
 
 
-def picture_bytes(given: object, max_pixels: int) -> tuple[bytes, bool]:
+def picture_bytes(given: object, settings: ServeSettings) -> tuple[bytes, bool]:
     """Return a picture's bytes, and whether they were read from a path.
 
     Parameters
     ----------
     given
         Bytes, base64 text, or a path.
-    max_pixels
-        A file with more bytes than that many pixels can need is not read.
+    settings
+        Says whether paths are read, and below which folder.
 
     Raises
     ------
@@ -156,9 +196,12 @@ def picture_bytes(given: object, max_pixels: int) -> tuple[bytes, bool]:
     content = _from_base64(given)
     if content is not None:
         return content, False
-    if len(given) > _LONGEST_PATH or "\0" in given:
+    if settings.folder is None:
+        message = f"no image in base64; paths are read only where {SERVED_FOLDER} names a folder"
+        raise BadImageError("unreadable", message)
+    if len(given) > _LONGEST_PATH:
         raise BadImageError("unreadable", "a text that is neither base64 of a picture nor a path")
-    return read_content(Path(given), max_pixels), True
+    return read_below(settings.folder, given, settings.max_pixels), True
 
 
 def _one_by_one(column: Iterable[object]) -> Iterator[object]:
@@ -175,7 +218,7 @@ def _from_base64(text: str) -> bytes | None:
     marked = text.startswith("data:")
     text = text.partition(",")[2] if marked else text
     try:
-        content = base64.b64decode("".join(text.split()), validate=True)
+        content = base64.b64decode(text.encode("ascii").translate(None, _BLANKS), validate=True)
     except (binascii.Error, ValueError):
         return b"" if marked else None
     # `photos/anna` is base64 too, but of nothing that begins as a picture does.

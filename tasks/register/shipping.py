@@ -33,11 +33,12 @@ from tasks.register.kept_files import ARTEFACT, FILES, GROUPS, keep_files, list_
 from tasks.register.onnx_export import export_beside
 from tasks.register.own_groups import worst_group_tags
 from tasks.register.served import COLUMN, FOLDER, SERVING, output_columns
+from tasks.register.serving_defects import REVISION, TAG
 
 _ROOT = Path(__file__).parents[2]  # of the code, also where the project's data is elsewhere
 _ENTRIES = ("tasks.register.served", "tasks.crop.all_faces")  # what the shipped file imports
 _SCRIPT = Path(__file__).with_name("shipped_model.py.txt")  # as text: it works when imported
-_OPTIONAL = ("onnxruntime", "timm", "torchvision")  # needed by some networks only
+_OPTIONAL = ("onnx", "onnxruntime", "timm", "torchvision")  # needed by some networks only
 _DISTRIBUTIONS = {"PIL": "pillow", "dlib": "dlib-bin", "yaml": "pyyaml"}  # others: as imported
 _KEY_DIGITS = 12
 
@@ -77,11 +78,11 @@ def ship(paths: Paths, client: MlflowClient, name: str, folder: Path, key: str) 
     key
         As `key_of` names it; becomes a tag.
     """
-    with open_run(paths, "register", {"key": key}, kind="stage") as run, _staging(paths) as place:
+    with open_run(paths, "register", {"key": key}, kind="stage") as run, staging(paths) as place:
         files, about = _assemble(paths, folder, place / "kept" / FOLDER)
-        _save_pyfunc(place / "kept" / FOLDER, place / ARTEFACT, load_spec(folder))
+        save_pyfunc(place / "kept" / FOLDER, place / ARTEFACT, load_spec(folder))
         run.log_artifact(place / ARTEFACT)
-        return _create(client, name, run, {"key": key, FILES: files, **about})
+        return _create(client, name, run, {"key": key, FILES: files, TAG: str(REVISION), **about})
 
 
 def _assemble(paths: Paths, folder: Path, kept: Path) -> tuple[str, dict[str, str]]:
@@ -118,7 +119,8 @@ def _create(client: MlflowClient, name: str, run: Run, tags: dict[str, str]) -> 
 
 
 @contextmanager
-def _staging(paths: Paths) -> Iterator[Path]:
+def staging(paths: Paths) -> Iterator[Path]:
+    """Lend a folder of the project in which a model is put together; it is removed afterwards."""
     place = paths.work("registry", f".shipping-{os.getpid()}")
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
@@ -128,7 +130,7 @@ def _staging(paths: Paths) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _save_pyfunc(kept: Path, target: Path, spec: ModelSpec) -> None:
+def save_pyfunc(kept: Path, target: Path, spec: ModelSpec) -> None:
     """Write MLflow's model: the kept folder, the code, the script, requirements, signature."""
     from mlflow.pyfunc import save_model
 
@@ -179,7 +181,7 @@ def _copy_code(folder: Path, optional: set[str]) -> tuple[Path, list[str]]:
 def needed_by(folder: Path, spec: ModelSpec) -> set[str]:
     """Name those of the libraries for some networks only that a model needs."""
     if spec.architecture == ONNX:
-        return {"onnxruntime"}
+        return {"onnx", "onnxruntime"}
     module, _ = load_model(folder)
     return {type(part).__module__.split(".")[0] for part in module.modules()} & set(_OPTIONAL)
 

@@ -4,6 +4,8 @@ import base64
 import importlib.metadata
 import io
 import json
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import mlflow
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from mlflow.pyfunc.scoring_server import predictions_to_json
 from PIL import Image
 from registered_project import CROP, LABELS, draw_faces
+from serving_load import SIDES_PX, of_side
 
 from tasks.core.images import decode
 from tasks.core.models.recogniser import Recogniser
@@ -62,11 +65,21 @@ def test_probabilities_are_those_of_the_training_code(registered, served, faces)
     assert set(rows["model_version"]) == {recogniser.spec.version}
 
 
-def test_bytes_base64_and_paths_are_the_same_picture(served, faces, tmp_path):
-    (tmp_path / "face.jpg").write_bytes(faces[0])
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder from which images may be served."""
+    served_from = tmp_path / "served"
+    served_from.mkdir()
+    monkeypatch.setenv("AFFECTGAP_SERVE_FOLDER", str(served_from))
+    return served_from
+
+
+def test_bytes_base64_and_paths_are_the_same_picture(stored, faces, folder):
+    served = mlflow.pyfunc.load_model(str(stored))
+    (folder / "face.jpg").write_bytes(faces[0])
     text = base64.b64encode(faces[0]).decode()
     lines = "\n".join(text[start : start + 76] for start in range(0, len(text), 76))
-    given = [faces[0], text, lines, f"data:image/jpeg;base64,{text}", str(tmp_path / "face.jpg")]
+    given = [faces[0], text, lines, f"data:image/jpeg;base64,{text}", str(folder / "face.jpg")]
     rows = ask(served, *given)
     assert list(rows["row"]) == [0, 1, 2, 3, 4]
     assert np.ptp(probabilities(rows), axis=0).max() == 0
@@ -93,10 +106,12 @@ def test_two_faces_are_two_rows_and_a_turned_picture_is_turned(served, faces):
     [
         (b"", "empty: "),
         (b"no picture at all", "not_an_image: "),
-        ("nowhere/face.jpg", "unreadable: No such file"),
-        ("", "unreadable: "),
-        ("a\0b", "unreadable: a text"),
-        ("x" * 5000, "unreadable: a text"),
+        ("nowhere/face.jpg", "unreadable: no image in base64"),
+        ("/etc/passwd", "unreadable: no image in base64"),
+        ("", "unreadable: no image in base64"),
+        ("a\0b", "unreadable: no image in base64"),
+        ("x" * 5000, "unreadable: no image in base64"),
+        ("bild-ä.jpg", "unreadable: no image in base64"),
         ("data:image/png;base64,%%%", "empty: "),
         (7, "unreadable: neither"),
         (None, "unreadable: neither"),
@@ -106,6 +121,31 @@ def test_what_is_no_picture_gets_a_note_and_the_others_their_answers(served, fac
     rows = ask(served, given, faces[0]).to_dict(orient="records")
     assert rows[0]["note"].startswith(note) and rows[0]["emotion"] is None
     assert rows[1]["note"] == "" and rows[1]["face"] == 0
+
+
+def test_threads_get_the_answers_that_one_gets(served):
+    drawn = draw_faces(len(SIDES_PX), 480)
+    images = [of_side(image, side_px) for image, side_px in zip(drawn, SIDES_PX, strict=True)]
+    alone = [ask(served, image).to_json() for image in images]
+    order = list(range(len(images))) * 4
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(lambda at: ask(served, images[at]).to_json(), order))
+    assert together == [alone[at] for at in order]
+    assert len(set(alone)) == len(alone)
+
+
+def test_warnings_come_back_when_threads_have_decoded(faces):
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: decode(faces[0], 10**7), range(64)))
+    assert warnings.filters == before
+
+
+def test_an_image_of_many_pixels_is_refused_by_its_header(served):
+    content = io.BytesIO()
+    Image.new("1", (6000, 5000)).save(content, "PNG")
+    (note,) = ask(served, content.getvalue())["note"]
+    assert note == "too_large: 6000 x 5000 px, more than 25000000 pixels"
 
 
 def test_a_picture_without_a_face_says_so_in_json_without_nan(served):
@@ -130,7 +170,9 @@ def test_the_artefact_holds_code_and_exact_requirements_and_no_pickle(stored):
     assert all(importlib.metadata.version(line.split("==")[0]) for line in lines)
     needed = {"dlib-bin", "mlflow", "numpy", "pandas", "pillow", "pydantic", "safetensors", "torch"}
     assert needed <= {line.split("==")[0] for line in lines}
-    assert not {"torchvision", "timm", "onnxruntime"} & {line.split("==")[0] for line in lines}
+    assert not {"torchvision", "timm", "onnx", "onnxruntime"} & {
+        line.split("==")[0] for line in lines
+    }
 
 
 def test_the_signature_names_what_goes_in_and_comes_out(served, faces):

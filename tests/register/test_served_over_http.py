@@ -3,17 +3,26 @@
 import base64
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 
 import pytest
 from registered_project import CROP, LABELS, draw_faces, write_small_model
+from serving_load import (
+    ask,
+    ask_at_once,
+    asking,
+    hostile_requests,
+    images_of_mixed_sizes,
+    malformed_requests,
+    model_server,
+    ordinary_requests,
+    peak_bytes,
+    serial_answers,
+)
 
 from tasks.core.images import decode
 from tasks.core.models.recogniser import Recogniser
@@ -23,12 +32,6 @@ from tasks.register import registry
 REPOSITORY = Path(__file__).parents[2]
 CLI = [sys.executable, "-c", "from flows.cli import main; main()"]
 pytestmark = pytest.mark.slow
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def post(port, content):
@@ -42,48 +45,6 @@ def post(port, content):
 
 
 @pytest.fixture
-def serve(project, tmp_path):
-    """Start a server as the manual says, from a folder that is no project; ends it afterwards."""
-    scripts = str(Path(sys.executable).parent)
-    kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    environment = {
-        **kept,
-        "PATH": f"{scripts}:{kept['PATH']}",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{project.mlruns / 'mlflow.db'}",
-        "DO_NOT_TRACK": "true",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
-    port, log = free_port(), tmp_path / "server.log"
-    command = ["mlflow", "models", "serve", "-m", "models:/affectgap@champion"]
-    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    (tmp_path / "elsewhere").mkdir()
-    server = subprocess.Popen(
-        command,
-        cwd=tmp_path / "elsewhere",
-        env=environment,
-        stdout=log.open("w"),
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        yield lambda: wait_for(server, port, log)
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait(20)
-
-
-def wait_for(server, port, log):
-    until = time.monotonic() + 240
-    while time.monotonic() < until and server.poll() is None:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5)
-            return port
-        except (URLError, OSError):
-            time.sleep(0.3)
-    raise AssertionError(log.read_text()[-3000:])
-
-
-@pytest.fixture
 def second(project):
     """A second version; the first is in use."""
     registry.promote(project, 1, None)
@@ -91,25 +52,42 @@ def second(project):
     return registry.register_challenger(project, project.model("finetuned"), {})
 
 
-def test_what_is_in_use_answers_over_http(second, project, serve, tmp_path):
+def test_what_is_in_use_answers_over_http(second, project, tmp_path):
     registry.promote(project, 2, 1)
     faces = draw_faces(2)
     (tmp_path / "face.jpg").write_bytes(faces[1])
     text = base64.b64encode(faces[0]).decode()
-    port = serve()
-    given = [text, str(tmp_path / "face.jpg"), "nowhere.jpg"]
-    rows = post(port, {"dataframe_records": [{"image": image} for image in given]})
-    assert [row["row"] for row in rows] == [0, 1, 2]
+    given = [text, str(tmp_path / "face.jpg"), "nowhere.jpg", str(REPOSITORY / "README.md")]
+    with model_server(project, tmp_path, AFFECTGAP_SERVE_FOLDER=str(tmp_path)) as (port, _):
+        rows = post(port, {"dataframe_records": [{"image": image} for image in given]})
+        again = post(port, {"inputs": {"image": [text, text]}})
+        with pytest.raises(HTTPError) as error:
+            post(port, {"dataframe_records": [{"picture": text}]})
+    assert [row["row"] for row in rows] == [0, 1, 2, 3]
     assert {row["model_version"] for row in rows} == {second.digest}
     assert abs(sum(rows[0][f"p_{label}"] for label in LABELS) - 1) < 1e-5
+    assert rows[1]["emotion"] in LABELS
     assert rows[2]["emotion"] is None and rows[2]["note"].startswith("unreadable")
-    assert post(port, {"inputs": {"image": [text, text]}})[1]["emotion"] == rows[0]["emotion"]
-    with pytest.raises(HTTPError) as error:
-        post(port, {"dataframe_records": [{"picture": text}]})
-    assert error.value.code == 400
+    assert rows[3]["note"] == rows[2]["note"]
+    assert again[1]["emotion"] == rows[0]["emotion"] and error.value.code == 400
     recogniser = Recogniser.load(registry.fetch(project, 2), "cpu")
     wanted = recogniser.predict(cut_all_faces(decode(faces[0], 10**7), CROP).crops)[0]
     assert all(abs(rows[0][f"p_{k}"] - p) < 1e-5 for k, p in zip(LABELS, wanted, strict=True))
+
+
+def test_many_clients_get_the_serial_answers_and_hostile_ones_no_memory(project, tmp_path):
+    registry.promote(project, 1, None)
+    images = images_of_mixed_sizes(5, None)
+    requests = [*ordinary_requests(images), *malformed_requests(images[0])]
+    with model_server(project, tmp_path) as (port, pid):
+        answers = serial_answers(port, requests)
+        outcome = ask_at_once(port, answers, n=300, clients=30)
+        assert outcome.wrong == [] and outcome.n_images > 100
+        before = peak_bytes(pid)
+        statuses = [ask(port, request)[0] for request in hostile_requests()]
+        assert peak_bytes(pid) - before < 400 << 20
+        assert ask(port, asking(images[0])) == answers[0][1]
+    assert statuses == [200, 415, 413, 400, 400, 400]
 
 
 def test_the_commands_list_and_roll_back(second, project):
