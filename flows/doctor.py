@@ -15,6 +15,7 @@ from flows.doctor_files import (
     torn_dvc_files,
 )
 from flows.doctor_pictures import ledger_against_disk
+from flows.doctor_private import open_folders, readable_inbox, site_caches_elsewhere
 from flows.doctor_state import (
     dead_passes,
     dead_runs,
@@ -34,6 +35,9 @@ _BUSY = "another affectgap command is at work here; run `affectgap doctor` when 
 # In this order: what others stumble over first.
 _CHECKS: tuple[Callable[[Paths], Iterator[Finding]], ...] = (
     disk,
+    open_folders,
+    readable_inbox,
+    site_caches_elsewhere,
     orphans,
     torn_dvc_files,
     git_locks,

@@ -16,6 +16,7 @@ from flows.dvc_files import mend_after_a_crash, torn_data_sets
 from flows.dvc_graph import data_status
 from flows.finding import Finding
 from tasks.core.paths import Paths
+from tasks.core.provenance import repository_fault
 
 _LEAST_FREE_BYTES = 2 * 10**9
 _LEAST_FREE_SHARE = 0.03
@@ -70,6 +71,10 @@ def git_locks(paths: Paths) -> Iterator[Finding]:
         check=False,
     )
     if done.returncode != 0:
+        fault = repository_fault(paths.root)
+        if fault.startswith("belongs"):  # a folder without git is no fault here
+            what, _, remedy = fault.partition("; ")
+            yield Finding(what, str(paths.root), remedy, mended=False)
         return
     folder = Path(done.stdout.strip())
     locks = [*folder.glob("*.lock"), *folder.glob("refs/**/*.lock")]

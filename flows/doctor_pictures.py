@@ -20,7 +20,7 @@ from tasks.core.paths import Paths
 from tasks.core.progress import track
 from tasks.ingest.inbox.reading import digest_from
 from tasks.ingest.label import shown
-from tasks.ingest.listing import list_files
+from tasks.ingest.listing import is_of_system, list_files
 from tasks.ingest.sources import READY
 
 _SHOWN = 3  # files that a finding names
@@ -149,7 +149,7 @@ def _unknown(paths: Paths, ledger: Ledger) -> dict[Path, Finding]:
             entries = marked
         elif folder.name in taken or marked:
             entries = sorted(folder.iterdir())
-        entries = [one for one in entries if one not in known and not one.name.startswith(".")]
+        entries = [one for one in entries if one not in known and not _is_ignored(one.name)]
         for entry in entries:
             if entry.is_dir() and any(path.is_file() for path in entry.rglob("*")):
                 found[entry] = _stranger(paths, batches, entry)
@@ -158,6 +158,10 @@ def _unknown(paths: Paths, ledger: Ledger) -> dict[Path, Finding]:
             remedy = f"move them {INTO_THE_INBOX}, or away"
             found[folder] = Finding(told, str(folder), remedy, mended=False)
     return found
+
+
+def _is_ignored(name: str) -> bool:
+    return name.startswith(".") or is_of_system(name)
 
 
 def _stranger(paths: Paths, batches: pd.DataFrame, folder: Path) -> Finding:

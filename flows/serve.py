@@ -5,7 +5,6 @@ database is SQLite in .prefect/, or what PREFECT_API_DATABASE_CONNECTION_URL nam
 """
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
+from urllib.parse import unquote
 from uuid import UUID
 
 import psutil
@@ -24,8 +24,8 @@ from prefect.exceptions import PrefectException
 from prefect.runner import Runner
 from prefect.schedules import Cron, Interval, Schedule
 from prefect.settings import Settings
-from rich.console import Console
 
+from flows.access import SERVING, noted
 from flows.look_after import assert_not_anothers, drop_schedules, look_after, look_at_once
 from flows.policy import Params
 from flows.scheduled import (
@@ -39,13 +39,11 @@ from flows.scheduled import (
 from flows.server import Server, standing_server
 from flows.stores import behind, told_as_away
 from tasks.core.errors import AffectGapError, ParamsError
-from tasks.core.files import write_text
 from tasks.core.locks import alone
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
-from tasks.core.process import process_name
+from tasks.core.terminal import Console
 
-SERVING = ".prefect/serving.json"  # who serves here, and at which address
 _QUERY_S = 5  # between two looks for runs that are to begin
 _LOOK_AFTER_S = 10  # between two looks for runs that died
 _STOP_S = 10
@@ -84,7 +82,7 @@ def serve(paths: Paths, port: int, console: Console) -> None:
             with _in_one_line():
                 asyncio.run(_stand_by(deployments, server, console))
         except (KeyboardInterrupt, asyncio.CancelledError):
-            console.print("ending; what is at work is done again at the next start")
+            console.say("ending; what is at work is done again at the next start")
 
 
 async def _stand_by(
@@ -104,12 +102,14 @@ async def _stand_by(
         if not deployment.schedules:
             await asyncio.to_thread(drop_schedules, ids[deployment.name])
     for line in await asyncio.to_thread(look_after, ids, True):
-        console.print(line, highlight=False)
+        console.say(line)
     await asyncio.to_thread(look_at_once, ids[INBOX])
     for deployment in deployments:
-        console.print(f"{deployment.name}: {_when(deployment)}", highlight=False)
+        console.say(f"{deployment.name}: {_when(deployment)}")
     if server:
-        console.print(f"runs: {server.url.removesuffix('/api')} (Ctrl-C ends it)", highlight=False)
+        page = server.url.removesuffix("/api")
+        how = "`affectgap status --ui` shows the secret that it asks for; Ctrl-C ends it"
+        console.say(f"runs: {page} ({how})")
     async with asyncio.TaskGroup() as group:
         group.create_task(runner.start())
         group.create_task(_keep_looking(ids, server, console))
@@ -120,14 +120,14 @@ async def _keep_looking(ids: dict[str, UUID], server: Server | None, console: Co
     while True:
         await asyncio.sleep(_LOOK_AFTER_S)
         if server and not server.is_running():
-            console.print("the Prefect server was gone and is started again")
+            console.say("the Prefect server was gone and is started again")
             server.start()  # in the thread that lives as long as this process
         try:
             lines = await asyncio.to_thread(look_after, ids, False)
         except (HTTPError, PrefectException) as error:
             lines = [f"the Prefect server did not answer: {error}"]
         for line in lines:
-            console.print(line, highlight=False)
+            console.say(line)
 
 
 @contextmanager
@@ -199,7 +199,7 @@ def _has_own_database(server: Server | None) -> bool:
         Settings()
     )  # made anew, as the server makes its own; it has several names to set it by
     url = settings.server.database.connection_url
-    return url is not None and str(settings.home) in url.get_secret_value()
+    return url is not None and str(settings.home) in unquote(url.get_secret_value())
 
 
 def _cron(key: str, line: str | None) -> list[Schedule]:
@@ -233,21 +233,11 @@ def _server(paths: Paths, port: int) -> Iterator[Server | None]:
     """Start the server unless one is named, and leave a note of where it is."""
     note = paths.at(SERVING)
     if url := os.environ.get("PREFECT_API_URL"):
-        with _noted(note, url):
+        with noted(note, url, own=False):
             yield None
         return
-    with standing_server(paths.root, port) as server, _noted(note, server.url):
+    with standing_server(paths.root, port) as server, noted(note, server.url, own=True):
         yield server
-
-
-@contextmanager
-def _noted(note: Any, url: str) -> Iterator[None]:
-    content = {"process": process_name(os.getpid()), "url": url}
-    write_text(note, json.dumps(content) + "\n")
-    try:
-        yield
-    finally:
-        note.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -262,7 +252,7 @@ def _ending(console: Console) -> Iterator[None]:
             _signal(process, signal.SIGTERM)
         for process in psutil.wait_procs(left, timeout=_STOP_S)[1]:
             _signal(process, signal.SIGKILL)
-        console.print("ended")
+        console.say("ended")
 
 
 def _signal(process: psutil.Process, number: int) -> None:

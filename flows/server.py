@@ -1,7 +1,8 @@
 """A Prefect server on 127.0.0.1: for one command, or standing for `affectgap serve`.
 
-Prefect's own ephemeral server outlives a parent that is killed; this one is told to die with it.
-Where `PREFECT_API_URL` names a server, that one is used.
+It asks for a secret (`flows/access.py`) and answers to known host names only. Prefect's own
+ephemeral server outlives a parent that is killed; this one is told to die with it. Where
+`PREFECT_API_URL` names a server, that one is used, with the user's own `PREFECT_API_AUTH_STRING`.
 """
 
 import errno
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import requests
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
+from flows.access import SERVER_VARIABLE, allowed_hosts, new_secret, standing_secret
 from tasks.core.errors import AffectGapError, UserError
 from tasks.core.process import die_with_parent
 
@@ -47,6 +49,8 @@ class Server:
     def __init__(self, root: Path, port: int | None, standing: bool) -> None:
         self.port = port or _free_port()
         self.url = f"http://{HOST}:{self.port}/api"
+        # What one command needs, nobody else has to know.
+        self.secret = standing_secret(root) if standing else new_secret()
         self._root = root
         self._log = root / ".prefect" / (_STANDING_LOG if standing else _LOG)
         self._standing = standing
@@ -56,7 +60,9 @@ class Server:
         """Start it and wait until it answers; raises AffectGapError, which names the log."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
         call = f"serve({self.port}, {os.getpid()}, {self._standing})"
+        allowed_hosts()  # a mistake there is said here, not in the server's log
         told = {
+            SERVER_VARIABLE: self.secret,
             # Prefect's page asks the server where it is; unless told, it says port 4200.
             "PREFECT_SERVER_API_HOST": HOST,
             "PREFECT_SERVER_API_PORT": str(self.port),
@@ -151,17 +157,28 @@ def standing_server(root: Path, port: int) -> Iterator[Server]:
     UserError
         Where something else listens on the port, or it is not for this user (those below 1024).
     """
+    require_free_port(port, "affectgap serve --port N")
+    with _running(Server(root, port, standing=True)) as server:
+        yield server
+
+
+def require_free_port(port: int, command: str) -> None:
+    """Raise UserError where nothing of this user's can listen on a port of 127.0.0.1.
+
+    Parameters
+    ----------
+    port
+        0: any.
+    command
+        What takes another port.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as error:
             why = "is taken" if error.errno == errno.EADDRINUSE else f"({error.strerror})"
-            raise UserError(
-                f"port {port} of {HOST} {why}; `affectgap serve --port N` takes another"
-            ) from None
-    with _running(Server(root, port, standing=True)) as server:
-        yield server
+            raise UserError(f"port {port} of {HOST} {why}; `{command}` takes another") from None
 
 
 def answers(url: str) -> bool:
@@ -177,8 +194,11 @@ def serve(port: int, parent_pid: int, standing: bool) -> None:
     die_with_parent(parent_pid)
     import uvicorn
     from prefect.server.api.server import create_app
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    uvicorn.run(create_app(ephemeral=not standing), host=HOST, port=port, log_level="warning")
+    # Around the app, not in it: Prefect's own services call it by another name, inside the process.
+    app = TrustedHostMiddleware(create_app(ephemeral=not standing), allowed_hosts=allowed_hosts())
+    uvicorn.run(app, host=HOST, port=port, log_level="warning")
 
 
 @contextmanager
@@ -186,7 +206,8 @@ def _running(server: Server) -> Iterator[Server]:
     try:
         server.start()
         # Prefect read the environment when it was imported; a change there comes too late.
-        with temporary_settings({PREFECT_API_URL: server.url}):
+        settings = {PREFECT_API_URL: server.url, PREFECT_API_AUTH_STRING: server.secret}
+        with temporary_settings(settings):
             yield server
     finally:
         server.stop()

@@ -16,6 +16,7 @@ _LIBRARIES = ("mlflow", "requests", "sqlalchemy", "httpx", "prefect")
 _MLFLOW = ("requests.exceptions.RequestException", "sqlalchemy.exc.OperationalError")
 _PREFECT = ("httpx.HTTPError", "prefect.exceptions.PrefectException")
 _LOCKED = ("SQLITE_BUSY", "SQLITE_LOCKED")
+_UNAUTHORIZED = "401 Unauthorized"
 _NOT_REACHED = "Failed to reach API"  # Prefect's own words, in a plain RuntimeError
 _WIDTH = 200  # characters of what a library says
 
@@ -75,6 +76,11 @@ def where_runs_are(paths: Paths) -> str:
 def _line(what: str, variable: str, else_at: str, error: BaseException) -> str:
     named = os.environ.get(variable, "")
     told = " ".join(str(error).split())[:_WIDTH] or type(error).__name__
+    if _UNAUTHORIZED in told and what == "Prefect":
+        return (
+            f"{_without_password(named) or else_at}: Prefect asks for a secret: set "
+            "PREFECT_API_AUTH_STRING to the one that `affectgap status --ui` shows where it runs"
+        )
     remedy = f"is {variable} what it should be? then" if named else f"see {else_at};"
     where = _without_password(named) or else_at
     return f"{where}: {what} does not answer ({told}); {remedy} run the same command again"

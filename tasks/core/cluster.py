@@ -4,12 +4,15 @@ What travels are calls of the project's own functions; pictures and models are r
 from the paths that this process names. Every call is checked to meet the same code and libraries
 as here, since another version would give other bytes, and a worker does one call at a time,
 whatever its number of threads: dlib's detector and torch's threads are a process's own. When a
-worker dies, the scheduler gives its calls to another. Messages are pickles: the scheduler's port
-must be open to trusted machines only.
+worker dies, the scheduler gives its calls to another. Messages are pickles, and whoever reaches the
+scheduler's port has its workers run code: beyond this machine the address must be `tls://`, with
+the certificates that Dask's own settings name.
 """
 
 import hashlib
+import ipaddress
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +21,7 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tasks.core.errors import UserError
 
@@ -30,6 +34,11 @@ _ANSWER_S = 15  # for the scheduler to answer
 _WORKERS_S = 60  # for a worker to join, at the start and after all have died
 _LOOK_EVERY_S = 5.0
 _TURN = threading.Lock()
+_TLS_ADVICE = (
+    "; set DASK_DISTRIBUTED__COMM__TLS__CA_FILE, DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT and "
+    "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY"
+)
+PLAINTEXT_VARIABLE = "AFFECTGAP_DASK_PLAINTEXT"  # "allowed": a network that is trusted as a whole
 
 
 class Cluster(Executor):
@@ -38,15 +47,17 @@ class Cluster(Executor):
     Parameters
     ----------
     address
-        Of the scheduler, such as tcp://127.0.0.1:8786.
+        Of the scheduler, such as tcp://127.0.0.1:8786 or tls://10.0.0.3:8786.
 
     Raises
     ------
     UserError
-        One line where Dask is not installed, no scheduler answers or no worker joins.
+        One line where the address is of another machine and not encrypted, Dask is not installed,
+        no scheduler answers or no worker joins.
     """
 
     def __init__(self, address: str) -> None:
+        require_encryption(address)
         try:
             from distributed import Client, KilledWorker
         except ImportError:
@@ -59,9 +70,10 @@ class Cluster(Executor):
         client: Callable[..., Any] = Client
         try:
             self._client = client(address, timeout=_ANSWER_S, set_as_default=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:  # TypeError: TLS without certificates
+            advice = _TLS_ADVICE if address.startswith("tls:") else ""
             raise UserError(
-                f"AFFECTGAP_DASK: no scheduler answers at {address} ({error})"
+                f"AFFECTGAP_DASK: no scheduler answers at {address} ({error}){advice}"
             ) from None
         try:
             self._client.wait_for_workers(1, timeout=_WORKERS_S)
@@ -122,6 +134,26 @@ class Cluster(Executor):
             f"AFFECTGAP_DASK: the scheduler at {self._address} has no workers; start some with "
             f"`dask worker {self._address} --nthreads 1` in a checkout on the shared file system"
         )
+
+
+def require_encryption(address: str) -> None:
+    """Raise UserError for the plaintext address of another machine, unless that is allowed."""
+    parts = urlsplit(address if "://" in address else f"tcp://{address}")
+    if parts.scheme == "tls" or os.environ.get(PLAINTEXT_VARIABLE) == "allowed":
+        return
+    if not _is_this_machine(parts.hostname or ""):
+        raise UserError(
+            f"AFFECTGAP_DASK: {address} is another machine and not encrypted: whoever is on the "
+            "network could run code here; use tls:// (docs/scaling.md), or set "
+            f"{PLAINTEXT_VARIABLE}=allowed where you trust all of it"
+        )
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class _Sent(Future[Any]):

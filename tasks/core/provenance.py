@@ -1,7 +1,9 @@
 """Where results come from: the git commit and the versions of the libraries behind the figures."""
 
 import importlib.metadata
+import os
 import platform
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -35,6 +37,32 @@ def git(root: Path, *arguments: str) -> str:
     except OSError:
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def repository_fault(root: Path) -> str:
+    """Return why git does not work in a folder, and what to do about it; "" where it works."""
+    command = ["git", "-C", str(root), "rev-parse", "--git-dir"]
+    environment = {**os.environ, "LC_ALL": "C"}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    except OSError as error:
+        return f"git cannot be run ({error.strerror}); install it"
+    if done.returncode == 0:
+        return ""
+    if "dubious ownership" in done.stderr:
+        return (
+            f"belongs to another account ({_owner(root)}), so that git refuses to work here "
+            "(dubious ownership); work in a clone of your own or as that account, or, if you "
+            f"trust it, run `git config --global --add safe.directory {shlex.quote(str(root))}`"
+        )
+    return "no git repository; run `git init` here first"
+
+
+def _owner(root: Path) -> str:
+    try:
+        return root.owner()
+    except KeyError:
+        return f"user id {root.stat().st_uid}"
 
 
 def commit_of(root: Path) -> str:

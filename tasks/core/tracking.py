@@ -4,9 +4,11 @@ The store is SQLite in `mlruns/` unless `MLFLOW_TRACKING_URI` names another. The
 `AFFECTGAP_PIPELINE_RUN`: MLflow's own `MLFLOW_RUN_ID` would resume the parent instead of nesting.
 """
 
+import hashlib
 import json
 import logging
 import os
+import posixpath
 import re
 import signal
 import sqlite3
@@ -18,6 +20,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import alembic.config
+import mlflow
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunStatus, RunTag, ViewType
@@ -31,11 +35,13 @@ from tasks.core.paths import Paths
 from tasks.core.process import is_dead, process_name
 from tasks.core.provenance import commit_of, has_changes, versions
 from tasks.core.result import StageResult
+from tasks.core.sqlite_url import sqlite_url
 
 EXPERIMENT = "affectgap"
 PARENT_VARIABLE = "AFFECTGAP_PIPELINE_RUN"
 _PROCESS_TAG = "affectgap.process"
 _PATIENCE = "PRAGMA busy_timeout = 120000"  # ms
+_LONGEST_NAME = 200  # characters of a key; MLflow takes 250
 _BATCH = 100  # MLflow's limit of params a call; metrics and tags stay below theirs
 
 
@@ -82,6 +88,11 @@ class Run:
             self.client.log_artifact(self.run_id, str(path), folder)
 
 
+def store_uri(paths: Paths) -> str:
+    """Return the address of the tracking store: `MLFLOW_TRACKING_URI`, or the file in `mlruns/`."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(paths.mlruns / "mlflow.db")
+
+
 def open_store(paths: Paths) -> tuple[MlflowClient, str]:
     """Open the tracking store, made on first use, and return its client and experiment id.
 
@@ -90,14 +101,15 @@ def open_store(paths: Paths) -> tuple[MlflowClient, str]:
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table it makes
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it raises them as well
     _wait_for_locks()
+    _allow_percent_signs()
     paths.mlruns.mkdir(exist_ok=True)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.mlruns / 'mlflow.db'}"
+    uri = store_uri(paths)
     with FileLock(paths.mlruns / ".lock"):
         client = MlflowClient(tracking_uri=uri)
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is not None:
             return client, experiment.experiment_id
-        local = uri.startswith("sqlite:")
+        local = uri.startswith("sqlite")
         place = (paths.mlruns / "artifacts").as_uri() if local else None
         return client, client.create_experiment(EXPERIMENT, artifact_location=place)
 
@@ -201,8 +213,17 @@ def _notice(paths: Paths) -> str:
 
 
 def _name(key: str) -> str:
-    """Spell a key with the characters that MLflow takes."""
-    return re.sub(r"[^\w\-. /:]", "-", key, flags=re.ASCII)
+    """Spell a key with the characters that MLflow takes.
+
+    Names of groups are strangers' words, in any script: where more than an `@` is replaced or cut,
+    a digest keeps two of them apart.
+    """
+    name = re.sub(r"[^\w\-. /:]", "-", key, flags=re.ASCII)
+    is_path = posixpath.normpath(name) == name and not name.startswith(("/", ".."))
+    if name == key.replace("@", "-") and is_path and len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{name.replace('/', '-').strip('.')[:_LONGEST_NAME]}-{digest}"
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -223,6 +244,21 @@ def _wait_for_locks() -> None:
     if not event.contains(Engine, "before_cursor_execute", _longer):
         event.listen(Engine, "before_cursor_execute", _longer, retval=True)
         event.listen(Engine, "connect", _patient)
+
+
+def _allow_percent_signs() -> None:
+    """Have MLflow find its migrations where the folder that it is installed in has a `%`.
+
+    It hands that path to a configparser, to which the sign is special; the database's it escapes.
+    """
+    if "%" in mlflow.__file__ and not issubclass(alembic.config.Config, _EscapingConfig):
+        alembic.config.Config = _EscapingConfig  # type: ignore[misc]
+
+
+class _EscapingConfig(alembic.config.Config):
+    def set_main_option(self, name: str, value: str) -> None:
+        escaped = value.replace("%", "%%") if name == "script_location" else value
+        super().set_main_option(name, escaped)
 
 
 def _patient(connection: object, _record: object) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from distributed import Security
 from explain_world import params as explain_params
 
 from tasks.core import cluster
@@ -252,3 +253,75 @@ def test_a_mistyped_address_is_one_line(monkeypatch):
     monkeypatch.setattr(cluster, "_ANSWER_S", 0.5)
     with pytest.raises(UserError, match="AFFECTGAP_DASK"), process_pool(1):
         pass
+
+
+@pytest.mark.parametrize("address", ["tcp://10.1.2.3:8786", "gpu-1:8786", "tcp://[fe80::1]:8786"])
+def test_a_scheduler_elsewhere_is_not_spoken_to_in_plaintext(address, monkeypatch):
+    """Whoever is between the machines could answer with a pickle of their own."""
+    monkeypatch.delenv(cluster.PLAINTEXT_VARIABLE, raising=False)
+    with pytest.raises(UserError, match=r"is another machine and not encrypted: .* use tls://"):
+        cluster.Cluster(address)
+    monkeypatch.setenv(cluster.PLAINTEXT_VARIABLE, "allowed")
+    cluster.require_encryption(address)
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "tcp://[::1]:9", "localhost:9"])
+def test_this_machine_and_tls_are_spoken_to(address, monkeypatch):
+    monkeypatch.delenv(cluster.PLAINTEXT_VARIABLE, raising=False)
+    cluster.require_encryption(address)
+    cluster.require_encryption("tls://10.1.2.3:8786")
+
+
+def test_tls_without_certificates_names_the_settings():
+    with pytest.raises(UserError, match="DASK_DISTRIBUTED__COMM__TLS__CA_FILE"):
+        cluster.Cluster("tls://127.0.0.1:9")
+
+
+@pytest.mark.slow
+def test_with_tls_only_who_has_a_certificate_reaches_the_scheduler(tmp_path):
+    """Dask's own settings, from the environment, for scheduler, worker and this project."""
+    temporary = Security.temporary()
+    own = {"CA_FILE": temporary.tls_ca_file}
+    for role in ("SCHEDULER", "WORKER", "CLIENT"):
+        own[f"{role}__CERT"], own[f"{role}__KEY"] = (
+            temporary.tls_client_cert,
+            temporary.tls_client_key,
+        )
+    settings = {"DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "true"}
+    for name, text in own.items():
+        (tmp_path / name).write_text(text)
+        settings[f"DASK_DISTRIBUTED__COMM__TLS__{name}"] = str(tmp_path / name)
+    port = free_port()
+    address = f"tls://127.0.0.1:{port}"
+    call = (
+        "from tasks.core.cluster import Cluster; from tasks.core.cluster import digest_of_code;"
+        f"cluster = Cluster({address!r});"
+        "print(len(cluster.submit(digest_of_code).result())); cluster.shutdown(wait=False)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **settings}
+    started = []
+    try:
+        for kind, options in (
+            ("scheduler", ["--host", "127.0.0.1", "--port", str(port), "--protocol", "tls"]),
+            ("worker", [address, "--nthreads", "1", "--no-nanny", "--host", "tls://127.0.0.1"]),
+        ):
+            command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--no-dashboard"]
+            with (tmp_path / kind).open("wb") as log:
+                started.append(
+                    subprocess.Popen(
+                        [*command, *options], env=environment, cwd=tmp_path, stdout=log, stderr=log
+                    )
+                )
+        command = [sys.executable, "-c", call]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.stdout == "64\n", done.stderr + (tmp_path / "scheduler").read_text()
+        stranger = {**os.environ, "PYTHONPATH": str(ROOT)}
+        plain = call.replace("tls://", "tcp://")
+        refused = subprocess.run(
+            [sys.executable, "-c", plain], env=stranger, capture_output=True, text=True
+        )
+        assert refused.returncode != 0 and "no scheduler answers" in refused.stderr
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()

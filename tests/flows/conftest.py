@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tasks.core.private import SITE_CACHE, prepare_site_cache
+
 REPOSITORY = Path(__file__).parents[2]
 
 TOY_DVC = """
@@ -57,10 +59,12 @@ def toy(tmp_path, monkeypatch):
     (root / "dvc.yaml").write_text(TOY_DVC.format(python=sys.executable))
     (root / "stage.py").write_text(TOY_STAGE)
     (root / "params.yaml").write_text("a: {value: 1}\nb: {value: 2}\nc: {value: 3}\n")
-    environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
+    site_cache = {"DVC_SITE_CACHE_DIR": str(root / SITE_CACHE)}  # else a place that all share
+    environment = {**os.environ, "DVC_NO_ANALYTICS": "1", **site_cache}
     subprocess.run(["git", "init", "-q", "."], cwd=root, check=True)
     dvc = [sys.executable, "-m", "dvc"]
-    subprocess.run([*dvc, "init", "-q"], cwd=root, check=True, env=environment)
+    subprocess.run([*dvc, "init", "-q"], cwd=root, check=True, env=environment, umask=0o077)
+    prepare_site_cache(root)
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return root

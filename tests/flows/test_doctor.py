@@ -22,6 +22,7 @@ from tasks.core.ledger import Arrival, Ledger
 from tasks.core.ledger_file import PICTURE_COLUMNS
 from tasks.core.locks import alone
 from tasks.core.paths import Paths
+from tasks.core.private import prepare_site_cache
 from tasks.core.process import process_name
 from tasks.ingest.inbox.reading import digest_of
 from tasks.ingest.listing import list_files
@@ -38,9 +39,12 @@ def paths(tmp_path, monkeypatch):
     others = [check for check in doctor._CHECKS if check is not doctor_files.missing_in_cache]
     monkeypatch.setattr(doctor, "_CHECKS", tuple(others))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    before = os.umask(0o077)  # as every command sets it
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     (tmp_path / ".dvc/tmp").mkdir(parents=True)
-    return Paths(tmp_path)
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(prepare_site_cache(tmp_path)))
+    yield Paths(tmp_path)
+    os.umask(before)
 
 
 @pytest.fixture

@@ -20,10 +20,11 @@ import psutil
 import pytest
 import requests
 from httpx import ConnectError
+from lookups import foreign_names, watch
 from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.server.schemas.schedules import CronSchedule
-from rich.console import Console
+from prefect.settings import get_current_settings
 from typer.testing import CliRunner
 from whole_way import environment
 
@@ -33,6 +34,7 @@ from tasks.core.errors import AffectGapError, ParamsError, UserError
 from tasks.core.ledger import Ledger
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
+from tasks.core.terminal import Console
 
 REPOSITORY = Path(__file__).parents[2]
 SERVE = [sys.executable, "-c", "from flows.cli import main; main()", "serve", "--port"]
@@ -73,7 +75,7 @@ class Serving:
             self.process = subprocess.Popen(
                 [*SERVE, str(port)],
                 cwd=root,
-                env={**environment(REPOSITORY), "PYTHONUNBUFFERED": "1"},
+                env={**watch(environment(REPOSITORY), root / "names"), "PYTHONUNBUFFERED": "1"},
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
@@ -105,7 +107,7 @@ def _command(process: psutil.Process) -> list[str]:
         return []
 
 
-def fire(port: int) -> None:
+def fire(port: int, secret: str) -> None:
     event = {
         "event": "affectgap.data.arrived",
         "occurred": datetime.now(UTC).isoformat(),
@@ -113,9 +115,10 @@ def fire(port: int) -> None:
         "resource": {"prefect.resource.id": "site.3"},
         "payload": {},
     }
-    requests.post(
-        f"http://127.0.0.1:{port}/api/events", json=[event], timeout=10
-    ).raise_for_status()
+    api = f"http://127.0.0.1:{port}/api/events"
+    assert requests.post(api, json=[event], timeout=10).status_code == 401
+    auth = tuple(secret.split(":"))
+    requests.post(api, json=[event], auth=auth, timeout=10).raise_for_status()
 
 
 def free_port() -> int:
@@ -283,7 +286,7 @@ def test_the_reason_why_a_standing_server_died_stays_in_its_log(tmp_path, monkey
 def test_a_unit_writes_its_cache_where_it_may_and_waits_for_the_doctor(unit, clone):
     lines = (REPOSITORY / "docs" / "deploy" / unit).read_text().splitlines()
     assert "ProtectHome=true" in lines and f"ReadWritePaths={clone}" in lines
-    assert f"Environment=AFFECTGAP_CACHE={clone}/.cache" in lines
+    assert f"Environment=AFFECTGAP_CACHE={clone}/.cache" in lines and "UMask=0077" in lines
     if any(line.startswith("ExecStartPre=") for line in lines):  # its time is the start's too
         assert "TimeoutStartSec=infinity" in lines
 
@@ -293,7 +296,7 @@ def test_a_page_of_another_address_may_not_read_the_server(tmp_path, monkeypatch
 
     class Process:
         def __init__(self, command, env, **more):
-            told.update(env)
+            told.update(env, command=" ".join(command))
 
         def poll(self):
             return None
@@ -303,6 +306,33 @@ def test_a_page_of_another_address_may_not_read_the_server(tmp_path, monkeypatch
     server.Server(tmp_path, 4321, standing=True).start()
     allowed = told["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"]
     assert allowed == "http://127.0.0.1:4321,http://localhost:4321"
+
+
+@pytest.mark.parametrize("standing", [True, False])
+def test_a_server_asks_for_a_secret_that_no_command_line_shows(tmp_path, monkeypatch, standing):
+    told = {}
+
+    class Process:
+        poll = staticmethod(lambda: None)
+
+        def __init__(self, command, env, **more):
+            told.update(env, command=" ".join(command))
+
+        terminate = wait = lambda self, timeout=None: None
+
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING", raising=False)
+    monkeypatch.setattr(server.subprocess, "Popen", Process)
+    monkeypatch.setattr(server, "answers", lambda url: True)
+    one = server.Server(tmp_path, 4321, standing)
+    with server._running(one):  # what this process and its children ask with
+        settings = get_current_settings().to_environment_variables(exclude_unset=True)
+    secret = told["PREFECT_SERVER_API_AUTH_STRING"]
+    assert settings["PREFECT_API_AUTH_STRING"] == secret and len(secret) > 40
+    assert secret.partition(":")[2] not in told["command"]
+    file = tmp_path / ".prefect/auth-string"
+    assert file.is_file() == standing  # nobody else has to know that of one command
+    assert server.Server(tmp_path, 4321, standing).secret != secret or standing
 
 
 @pytest.mark.parametrize(
@@ -334,12 +364,17 @@ def test_it_looks_is_called_by_an_event_does_again_what_died_and_leaves_nothing(
         for origin, allowed in ((f"http://localhost:{port}", True), ("http://elsewhere", False)):
             answer = requests.get(page, headers={"Origin": origin}, timeout=10)
             assert ("access-control-allow-origin" in answer.headers) is allowed, origin
+        foreign = requests.get(page, headers={"Host": f"elsewhere:{port}"}, timeout=10)
+        assert foreign.status_code == 400  # a page whose name resolves to this machine
+        settings = requests.get(f"http://127.0.0.1:{port}/ui-settings", timeout=10).json()
+        assert settings["auth"] == "BASIC"  # Prefect's page asks for the secret
         second = affectgap(project, "serve", "--port", str(free_port()))
         assert second.returncode == 2
         assert second.stderr.endswith("another `affectgap serve` stands by here\n")
 
         (project / "data" / "ledger.db").unlink()  # now no pass has trained
-        fire(port)
+        secret = (project / ".prefect/auth-string").read_text().strip()
+        fire(port, secret)
         serving.wait_for(process="stage.py")
         shown = affectgap(project, "status").stdout
         assert "a pass is at work" in shown and "next look    2" in shown, shown
@@ -350,7 +385,11 @@ def test_it_looks_is_called_by_an_event_does_again_what_died_and_leaves_nothing(
             shown = affectgap(project, "status").stdout
         assert re.search(weekly, shown), shown
 
+        shown = affectgap(project, "status", "--ui").stdout
+        assert secret in shown and f"127.0.0.1:{port}" in shown
         run = serving.wait_for(process="prefect.engine")
+        words = [word for process in psutil.process_iter() for word in _command(process)]
+        assert not any(secret.partition(":")[2] in word for word in words)
         below = [run, *run.children(recursive=True)]
         run.kill()
         assert not psutil.wait_procs(below, timeout=15)[1]
@@ -373,3 +412,4 @@ def test_it_looks_is_called_by_an_event_does_again_what_died_and_leaves_nothing(
     ledger = Ledger(project / "data" / "ledger.db")
     assert set(ledger.passes()["state"]) <= {"died", "running"}
     assert len(ledger.close_dead_passes()) <= 1
+    assert foreign_names(project / "names") == set()
