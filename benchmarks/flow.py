@@ -15,6 +15,10 @@ import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RUN = [sys.executable, "-c", "from flows.cli import main; main()", "run", "--quiet"]
@@ -41,18 +45,36 @@ def seconds(command: list[str], folder: Path) -> float:
     environment.pop("PREFECT_API_URL", None)
     started = time.monotonic()
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    took = time.monotonic() - started
     if done.returncode != 0:
         sys.exit(f"{command} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return time.monotonic() - started
+    return took
 
 
-def overlap_share(folder: Path) -> float:
-    """Share of the time from first stage to last in which at least two stages ran."""
+def stage_runs(folder: Path) -> list["Run"]:
+    """Return the runs of stages that MLflow's store of a clone has."""
     from tasks.core import tracking
     from tasks.core.paths import Paths
 
     client, experiment = tracking.open_store(Paths(folder))
-    runs = client.search_runs([experiment], "tags.`affectgap.kind` = 'stage'")
+    return list(client.search_runs([experiment], "tags.`affectgap.kind` = 'stage'"))
+
+
+def require_runs(folders: list[Path], n_stages: int | None = None) -> int:
+    """Return how many stages ran in each clone; exit unless they are as many, and `n_stages`.
+
+    A stage that a cache answers would make its side look fast.
+    """
+    counts = [len(stage_runs(folder)) for folder in folders]
+    expected = counts[0] if n_stages is None else n_stages
+    if not expected or any(count != expected for count in counts):
+        sys.exit(f"{counts} stages ran, and not {expected} in each: nothing can be compared")
+    return expected
+
+
+def overlap_share(folder: Path) -> float:
+    """Share of the time from first stage to last in which at least two stages ran."""
+    runs = stage_runs(folder)
     edges = sorted(
         edge for run in runs for edge in ((run.info.start_time, 1), (run.info.end_time, -1))
     )
@@ -63,13 +85,15 @@ def overlap_share(folder: Path) -> float:
     return together / (edges[-1][0] - edges[0][0])
 
 
-def main() -> None:
-    """Measure and print."""
+def main() -> int:
+    """Measure, print and return 0 where both bounds hold."""
     folder = Path(tempfile.mkdtemp(prefix="affectgap-bench-"))
     try:
         flow, plain = clone(folder / "flow"), clone(folder / "plain")
         plain_full, flow_full = seconds(REPRO, plain), seconds(RUN, flow)
+        n_stages = require_runs([plain, flow])
         plain_idle, flow_idle = seconds(REPRO, plain), seconds(RUN, flow)
+        require_runs([plain, flow], n_stages)
         server = seconds([sys.executable, "-c", SERVER], flow)
         print(f"dvc repro           full {plain_full:6.1f} s, nothing to do {plain_idle:5.1f} s")
         print(f"affectgap run       full {flow_full:6.1f} s, nothing to do {flow_idle:5.1f} s")
@@ -79,9 +103,10 @@ def main() -> None:
         bound = 1.15 * plain_idle + server
         print(f"nothing to do       {flow_idle:6.1f} s (at most {bound:.1f}: 1.15 times + server)")
         print(f"two stages at once  {overlap_share(flow):6.0%} of the time")
+        return 0 if flow_full - server <= 1.15 * plain_full and flow_idle <= bound else 1
     finally:
         shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -133,8 +133,8 @@ def _mark(parts: dict[str, pd.DataFrame], naive: dict[str, Any], chosen: str) ->
     return holds
 
 
-def main() -> None:
-    """Measure and print."""
+def main() -> int:
+    """Measure, print and return 0 where no setting misses the mark."""
     share = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
     settings = sys.argv[2:] or list(DISTANCES)
     folder = Path(tempfile.mkdtemp(prefix="affectgap-forgetting-"))
@@ -148,9 +148,10 @@ def main() -> None:
             shutil.rmtree(place)
         words = {True: "holds", False: "missed", None: "cannot be tested"}
         print("\nthe mark: " + ", ".join(f"{name} {words[mark]}" for name, mark in marks.items()))
+        return 1 if False in marks.values() else 0
     finally:
         shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -34,6 +34,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SIZES = (1_000, 20_000)
 TRAINED_SIZES = (1_000, 100_000)
 TRAINED_SIDE_PX, DISTINCT_CROPS = 64, 200
+MAX_TRAINING_MIB = 2_000_000_000 / (1 << 20)  # the model, of a few MB, counted too
 LABELS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 STAGES = ("ingest", "check", "crop", "split", "evaluate base")
 MODEL = """
@@ -88,14 +89,21 @@ def peak_mib(folder: Path, stage: str) -> float:
     reader, writer = os.pipe()
     child = os.fork()  # the account of finished children belongs to a process
     if child == 0:
-        run(folder, "-m", "tasks", *stage.split())
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        os.write(writer, f"{peak:.1f}".encode())
-        os._exit(0)
+        try:
+            run(folder, "-m", "tasks", *stage.split())
+            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+            os.write(writer, f"{peak:.1f}".encode())
+        except SystemExit as error:
+            print(error.code, file=sys.stderr)
+        finally:
+            os._exit(0)  # else it would go on as the parent does, and remove its folder
     os.close(writer)
     os.waitpid(child, 0)
     with os.fdopen(reader) as answer:
-        return float(answer.read() or "nan")
+        told = answer.read()
+    if not told:
+        sys.exit(f"{stage} failed")
+    return float(told)
 
 
 def trained_project(folder: Path, crops: int) -> Path:
@@ -156,14 +164,18 @@ def trained_peaks_mib(folder: Path) -> dict[str, float]:
     return {"resident": peaks["VmHWM"], "of which anonymous": peaks["RssAnon"]}
 
 
-def training(sizes: tuple[int, ...], folder: Path) -> None:
-    """Measure and print what training takes."""
+def training(sizes: tuple[int, ...], folder: Path) -> bool:
+    """Measure and print what training takes; return whether the target is met."""
     found = {n: trained_peaks_mib(trained_project(folder / f"train-{n}", n)) for n in sizes}
     print("train               " + "".join(f"{size:>12,} crops" for size in sizes) + "   more")
     for kind in found[sizes[0]]:
         peaks = [found[size][kind] for size in sizes]
         cells = "".join(f"{peak:>14.0f} MiB" for peak in peaks)
         print(f"{kind:<20}{cells}   {peaks[-1] - peaks[0]:.0f} MiB", flush=True)
+    most = max(peak["resident"] for peak in found.values())
+    if not 0 < most <= MAX_TRAINING_MIB:
+        print(f"train: {most:.0f} MiB, and the target is under {MAX_TRAINING_MIB:.0f}")
+    return 0 < most <= MAX_TRAINING_MIB
 
 
 def stages(sizes: tuple[int, ...], folder: Path) -> None:
@@ -176,8 +188,8 @@ def stages(sizes: tuple[int, ...], folder: Path) -> None:
         print(f"{stage:<15}{cells}   {peaks[-1] / peaks[0]:.2f}", flush=True)
 
 
-def main() -> None:
-    """Measure and print."""
+def main() -> int:
+    """Measure, print and return 0 where the target is met."""
     arguments = sys.argv[1:]
     training_alone = arguments[:1] == ["training"]
     sizes = tuple(int(number) for number in arguments[training_alone:])
@@ -185,10 +197,10 @@ def main() -> None:
     try:
         if not training_alone:
             stages(sizes or SIZES, folder)
-        training((training_alone and sizes) or TRAINED_SIZES, folder)
+        return 0 if training((training_alone and sizes) or TRAINED_SIZES, folder) else 1
     finally:
         shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

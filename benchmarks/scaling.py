@@ -90,12 +90,16 @@ def cost_of(folder: Path, stage: str) -> Cost:
     reader, writer = os.pipe()
     child = os.fork()  # the account of finished children belongs to a process
     if child == 0:
-        started = time.monotonic()
-        run(folder, "-m", "tasks", *stage.split())
-        wall, used = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpu, peak = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
-        os.write(writer, f"{cpu} {wall} {peak}".encode())
-        os._exit(0)
+        try:
+            started = time.monotonic()
+            run(folder, "-m", "tasks", *stage.split())
+            wall, used = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+            cpu, peak = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+            os.write(writer, f"{cpu} {wall} {peak}".encode())
+        except SystemExit as error:
+            print(error.code, file=sys.stderr)
+        finally:
+            os._exit(0)  # else it would go on as the parent does, and remove its folder
     os.close(writer)
     os.waitpid(child, 0)
     with os.fdopen(reader) as answer:

@@ -155,17 +155,18 @@ def _compare(settings: Params, whole: Progress, halved: Progress, grid: Grid, fu
     return same and share <= MARK
 
 
-def main() -> None:
-    """Measure and print."""
+def main() -> int:
+    """Measure, print and return 0 where the mark holds in every study."""
     shifts = [int(shift) for shift in sys.argv[1:]] or [0]
     folder = Path(tempfile.mkdtemp(prefix="affectgap-study-"))
     try:
         content = project(folder)
         held = [study(folder, content, shift) for shift in shifts]
         print(f"\nthe mark held in {sum(held)} of {len(held)} studies")
+        return 0 if all(held) else 1
     finally:
         shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
