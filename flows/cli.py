@@ -1,22 +1,29 @@
 """The `affectgap` command. Heavy libraries are imported by the commands that need them."""
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from flows.environment import prepare_environment
 from flows.operations import operations_app
-from flows.starter import mark_as_command
+from flows.starter import clean_arguments, mark_as_command
 from flows.stores import told_as_away, where_runs_are
 from tasks.core.errors import AffectGapError, UserError
 from tasks.core.no_room import FULL, is_full
 from tasks.core.paths import EVALUATED, Paths, find_root
+from tasks.core.private import restrict_umask
+from tasks.core.provenance import repository_fault
+from tasks.core.terminal import (
+    Console,
+    console,
+    flush_output,
+    json_line,
+    prepare_output,
+    print_error,
+)
 
 app = typer.Typer(
     help="Train emotion recognisers; measure by age and gender where they read pictures less often "
@@ -30,34 +37,36 @@ datasets_app = typer.Typer()
 app.add_typer(datasets_app, name="datasets")
 app.add_typer(operations_app)
 
-_LOG_WIDTH = 120  # characters a line, where the output is no terminal
-
 Quiet = Annotated[bool, typer.Option("--quiet", help="Plain lines without bars, for logs.")]
 
 
 def main() -> None:
     """Run the command line: 0 on success, 2 on a user's mistake, 1 on a failure."""
+    restrict_umask()
     mark_as_command()
+    prepare_output()
+    sys.argv[1:] = clean_arguments(sys.argv[1:])
     try:
         app()
     except AffectGapError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        print_error(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("error: interrupted; run the same command again to go on", file=sys.stderr)
+        print_error("interrupted; run the same command again to go on")
         sys.exit(130)
     except Exception as error:
         if is_full(error):
-            print(f"error: {FULL}", file=sys.stderr)
+            print_error(FULL)
             sys.exit(1)
         if told := told_as_away(error):
-            print(f"error: {told}", file=sys.stderr)
+            print_error(told)
             sys.exit(1)
         if not isinstance(error, OSError) or error.filename is None:  # a defect, to be seen whole
             raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        print_error(AffectGapError(f"{error.filename}: {error.strerror}"))
         sys.exit(2)
+    finally:
+        flush_output()
 
 
 @app.command()
@@ -76,9 +85,9 @@ def run(
     from tasks.core.params import load_yaml
 
     load_yaml(paths.params)  # a torn file is said in our words, before DVC stumbles over it
-    console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
+    out = console()
     for line in mend(paths):
-        console.print(f"mended: {line}", highlight=False)
+        out.say(f"mended: {line}")
     if target is not None:
         stage_graph(paths.root, target)  # says it in one line where there is no such stage
     if changed := changed_stages(paths.root, target):
@@ -86,11 +95,11 @@ def run(
         from tasks.core import tracking  # with MLflow, which takes longer than DVC's look
 
         tracking.close_dead_runs(paths)
-        reproduce(paths, target, changed, console, quiet)
+        reproduce(paths, target, changed, out, quiet)
     else:
-        console.print("Everything is up to date (DVC); nothing to do.")
+        out.say("Everything is up to date (DVC); nothing to do.")
     if target in (None, "report"):  # after a part of the way, the tables are of an earlier run
-        _print_headline(paths, console)
+        _print_headline(paths, out)
 
 
 @app.command()
@@ -108,9 +117,9 @@ def study(quiet: Quiet = False) -> None:
     from flows.study_state import StudyState
 
     state = StudyState(paths)
-    console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
+    out = console()
     for line in mend(paths):
-        console.print(f"mended: {line}", highlight=False)
+        out.say(f"mended: {line}")
     changed = changed_stages(paths.root, "split")
     if not changed:
         state.look()
@@ -120,13 +129,13 @@ def study(quiet: Quiet = False) -> None:
 
         check(state)
         tracking.close_dead_runs(paths)
-        carry_out_study(paths, state, changed, console, quiet)
+        carry_out_study(paths, state, changed, out, quiet)
     else:
-        console.print("The study is up to date (DVC); nothing to do.")
+        out.say("The study is up to date (DVC); nothing to do.")
     from flows.study_headline import study_lines
 
     for line in study_lines(paths, state):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        out.say(line)
 
 
 @app.command()
@@ -137,7 +146,7 @@ def use(preset: Annotated[str, typer.Argument(help="A name in presets/, or a YAM
     """
     from flows.presets import use_preset
 
-    print(use_preset(_project().root, preset))
+    console().say(use_preset(_project().root, preset))
 
 
 @app.command()
@@ -163,14 +172,14 @@ def intake(
     from flows.advice import advise_on_waiting
     from flows.intake import take_in, take_in_inbox
 
-    paths = _project()
+    paths, say = _project(), console().say
     _need_git(paths.root)
     if source is not None and dataset is not None:
-        print(take_in(paths, source, dataset))
+        say(take_in(paths, source, dataset))
     elif source is None and dataset is None:
-        if not take_in_inbox(paths, print):
-            print(f"{paths.inbox}: holds no batch")
-        advise_on_waiting(paths, print, at_intake=True)
+        if not take_in_inbox(paths, say):
+            say(f"{paths.inbox}: holds no batch")
+        advise_on_waiting(paths, say, at_intake=True)
     else:
         raise UserError("give SOURCE and --dataset (a whole data set), or neither (the inbox)")
 
@@ -199,12 +208,12 @@ def predict(
 
     paths = _project()
     if told := not_in_use(paths, model):
-        print(f"note: {told}", file=sys.stderr)
+        Console(stderr=True).say(f"note: {told}")
     request = Request(tuple(images), model, explain, out, figure)
     failures = 0
     for line in predict_faces(paths, request):
         failures += "error" in line
-        print(json.dumps(line, ensure_ascii=False), flush=True)
+        print(json_line(line), flush=True)
     if failures:
         raise UserError(f"{failures} of {len(images)} pictures could not be read; see above")
 
@@ -221,28 +230,36 @@ def audit(
         tuple[str, str] | None,
         typer.Option(help="Two models of the CSV to compare, where it has more than two."),
     ] = None,
+    bins: Annotated[
+        list[str] | None,
+        typer.Option(help="Compare a column of numbers in bins: age_years=10,18. May be repeated."),
+    ] = None,
 ) -> None:
     """Audit any system's predictions by age, gender and any other column.
 
     The CSV needs the columns emotion and y_pred; image_id, subject_id, age_band (or age_years),
     gender, ethnicity, mouth, gaze, dataset, model, seen_in_training and p_<emotion> are used where
     they are there. Two models are compared picture by picture. audit.md says what could not be
-    told without the others.
+    told without the others. Rows that cannot be audited are in rejects.csv. Tables with semicolons
+    or tabs, in UTF-16 or Korean cp949, and .xlsx are read too.
 
     Example: affectgap audit predictions.csv --out audit/ --by ethnicity
     """
     from tasks.audit.from_csv import audit_csv
+    from tasks.audit.group_sizes import parse_bins
     from tasks.audit.settings import Settings
     from tasks.core.params import load_section, load_yaml
 
     params = _project().params
     settings = load_section(params, "audit", Settings)
     bands = load_yaml(params).get("ingest", {}).get("age_bands", {})
-    written = audit_csv(predictions, out, settings, pair, by or [], bands)
-    for path in written.paths:
-        print(path)
+    cut = parse_bins(bins or [])
+    written = audit_csv(predictions, out, settings, pair, by or [], bands, cut)
+    say = console().say
+    for line in [*map(str, written.paths), *written.notes]:
+        say(line)
     if written.kept:
-        print(f"files of the same names that were there before are now in {written.kept}")
+        say(f"files of the same names that were there before are now in {written.kept}")
 
 
 @datasets_app.callback(invoke_without_command=True)
@@ -263,7 +280,8 @@ def show_dataset(name: str) -> None:
     """
     from tasks.ingest.datasets import describe_dataset
 
-    print(describe_dataset(name))
+    for line in describe_dataset(name).splitlines():
+        console().say(line)
 
 
 @datasets_app.command("count")
@@ -286,10 +304,11 @@ def count_dataset(
         table.add_column(heading)
     for attribute, group, n, share in counted.table.itertuples(index=False):
         table.add_row(attribute, group, str(n), f"{share:.4f}")
-    Console().print(table)
-    print(counted.summary())
+    terminal = console()
+    terminal.print(table)
+    terminal.say(counted.summary())
     if out is not None:
-        print(out)
+        terminal.say(str(out))
 
 
 @datasets_app.command("fetch")
@@ -301,7 +320,8 @@ def fetch_dataset(name: str) -> None:
     from tasks.ingest.datasets import fetch_dataset as fetch
 
     folder = fetch(name)
-    print(f"{folder}\nnext: affectgap intake '{folder}' --dataset {name}")
+    console().say(str(folder))
+    console().say(f"next: affectgap intake '{folder}' --dataset {name}")
 
 
 def _project() -> Paths:
@@ -311,26 +331,22 @@ def _project() -> Paths:
 
 
 def _need_git(root: Path) -> None:
-    asked = ["git", "-C", str(root), "rev-parse", "--git-dir"]
-    if subprocess.run(asked, capture_output=True, check=False).returncode != 0:
-        raise UserError(
-            f"{root}: no git repository; run `git init` here first: DVC ties every result to the "
-            "code and the params that made it through git"
-        )
+    """Raise where git cannot be used: DVC ties results to code and params through it."""
+    if fault := repository_fault(root):
+        raise UserError(f"{root}: {fault}")
 
 
-def _print_headline(paths: Paths, console: Console) -> None:
+def _print_headline(paths: Paths, out: Console) -> None:
     """Print the headline table, if there is a report, and where the report is."""
     if not paths.report.is_file():
         return
     from flows.headline import headline_table, notices
 
-    console.print(headline_table(paths))
+    out.print(headline_table(paths))
     for line in notices(paths):
-        console.print(line, style="bold", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"report: {paths.report}", highlight=False, markup=False, soft_wrap=True)
-    runs = f"runs:   {where_runs_are(paths)}"
-    console.print(runs, highlight=False, markup=False, soft_wrap=True)
+        out.say(line, style="bold")
+    out.say(f"report: {paths.report}")
+    out.say(f"runs:   {where_runs_are(paths)}")
 
 
 def _list_datasets() -> None:
@@ -341,5 +357,6 @@ def _list_datasets() -> None:
         table.add_column(heading, overflow="fold")
     for dataset in list_datasets():
         table.add_row(dataset.name, dataset.content, dataset.licence)
-    Console().print(table)
-    print("`affectgap datasets show NAME` says how to get one and where to put it")
+    terminal = console()
+    terminal.print(table)
+    terminal.say("`affectgap datasets show NAME` says how to get one and where to put it")

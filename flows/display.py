@@ -1,13 +1,15 @@
-"""What `affectgap run` shows: a bar a stage on a terminal, a line an event in a log."""
+"""What `affectgap run` shows: one bar per stage on a terminal, one line per event in a log."""
 
 import threading
 import time
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from tasks.core import progress
+from tasks.core.terminal import Console
+from tasks.core.text import printable
 
 NAME_WIDTH = 21  # characters of the longest stage's name, and a little
 
@@ -35,9 +37,9 @@ class StageDisplay:
         if not quiet and console.is_terminal:
             self._live = Progress(
                 SpinnerColumn(),
-                TextColumn(f"{{task.description:<{width - 1}}}"),
+                TextColumn(f"{{task.description:<{width - 1}}}", markup=False),
                 BarColumn(),
-                TextColumn("{task.fields[what]}"),
+                TextColumn("{task.fields[what]}", markup=False),
                 TimeElapsedColumn(),
                 console=console,
                 transient=True,
@@ -71,23 +73,18 @@ class StageDisplay:
             what, done, total = step
             self._live.update(self._bars[stage], completed=done, total=total, what=what)
         if text.startswith(progress.NOTE):
-            self._console.print(
-                f"{stage:<{self._width}}{text}", highlight=False, markup=False, soft_wrap=True
-            )
+            self._console.say(f"{stage:<{self._width}}{text}")
 
-    def end(self, stage: str, outcome: str) -> None:
-        """Show how a stage ended."""
+    def end(self, stage: str, outcome: str, style: str = "") -> None:
+        """Show how a stage ended, in a style of Rich's such as `red`."""
         with self._lock:
             seconds = time.monotonic() - self._started[stage]
             if self._live:
                 self._live.remove_task(self._bars.pop(stage))
-            self._console.print(
-                f"{stage:<{self._width}}{outcome}  [dim]{seconds:.0f} s[/dim]",
-                highlight=False,
-                soft_wrap=True,
-            )
+            parts = (f"{stage:<{self._width}}", (printable(outcome), style), "  ")
+            self._console.print(Text.assemble(*parts, (f"{seconds:.0f} s", "dim")), soft_wrap=True)
 
     def say(self, line: str) -> None:
         """Show a line between those of the stages."""
         with self._lock:
-            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+            self._console.say(line)

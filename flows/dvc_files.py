@@ -94,7 +94,7 @@ def torn_data_sets(paths: Paths) -> list[str]:
     torn = [path.stem for path in files if not _is_whole(path)]
     gone = [dataset for dataset in torn if not _holds_anything(paths.raw / dataset)]
     if gone:
-        raise UserError("\n".join(_what_to_do(paths, dataset) for dataset in gone))
+        raise UserError(*(_what_to_do(paths, dataset) for dataset in gone))
     return torn
 
 

@@ -156,7 +156,9 @@ def main_of_dvc(arguments: list[str], parent_pid: int) -> None:
 def _ask(root: Path, *arguments: str) -> dict[str, Any]:
     """Return what DVC answers in JSON; raises UserError with its own words where it cannot."""
     command = dvc_command(*arguments, "--json")
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, errors="replace", check=False
+    )
     if done.returncode != 0:
         said = " ".join(what_dvc_said(done.stderr.splitlines()).split()) or "no message"
         raise UserError(f"{root}: DVC cannot read the project: {said}")

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
 
 from flows.dvc_graph import changed_stages
 from flows.gate import crops_for
@@ -25,6 +24,7 @@ from tasks.core.models.checkpoint import load_seen
 from tasks.core.params import load_section, load_yaml
 from tasks.core.paths import Paths
 from tasks.core.tables import read_table, write_csv
+from tasks.core.terminal import Console
 from tasks.crop.settings import settings_of_model
 from tasks.evaluate.stage import Params as EvaluateParams
 from tasks.register.registry import Version, champion, fetch

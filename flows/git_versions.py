@@ -15,6 +15,7 @@ from pathlib import Path
 
 from flows.policy import Params
 from tasks.core.paths import Paths
+from tasks.core.provenance import repository_fault
 
 KEPT = ("dvc.lock", ":(glob)data/raw/*.dvc", "params.yaml", "registry")
 _CODE = ("dvc.yaml", "flows", "tasks", "pyproject.toml", "uv.lock")
@@ -153,8 +154,8 @@ def _assert_same_weights(root: Path, name: str, message: str) -> None:
 
 def _place(root: Path, wanted: str | None) -> _Place:
     """Find out where to commit; raises where that is not possible now."""
-    if not _succeeds(root, "rev-parse", "--git-dir"):
-        raise _GitError(f"{root} is no git repository")
+    if fault := repository_fault(root):
+        raise _GitError(f"{root}: {fault}")
     head = _git(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}", may_fail=True)
     if not head:
         raise _GitError("the repository has no commit yet; make the first one by hand")

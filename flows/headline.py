@@ -5,7 +5,7 @@ from rich.table import Table
 
 from tasks.core.labels import ALL, credit_line
 from tasks.core.paths import Paths
-from tasks.core.tables import read_table
+from tasks.core.tables import read_csv, read_table
 
 _END = "n"  # the dimensions of before_after.csv stand before its figures
 
@@ -16,8 +16,8 @@ def headline_table(paths: Paths) -> Table:
     The first column of figures is the base model on all pictures that it has not seen; the other
     is about the pictures that neither model has seen, so that like is compared with like.
     """
-    groups = pd.read_csv(paths.tables / "groups.csv", keep_default_na=False)
-    change = pd.read_csv(paths.tables / "before_after.csv", keep_default_na=False)
+    groups = read_csv(paths.tables / "groups.csv", keep_default_na=False)
+    change = read_csv(paths.tables / "before_after.csv", keep_default_na=False)
     dimensions = [name for name in change.columns[: change.columns.get_loc(_END)]]
     dimensions = [name for name in dimensions if name not in ("dataset", "emotion")]
     base = groups[(groups["model"] == "base") & (groups["protocol"] == "held_out")]

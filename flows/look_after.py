@@ -10,7 +10,7 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
 
 from flows.scheduled import PROCESS_TAG
@@ -93,11 +93,15 @@ def drop_schedules(deployment: UUID) -> None:
             client.delete_deployment_schedule(deployment, schedule.id)
 
 
-def next_runs(url: str, names: Iterable[str]) -> dict[str, datetime]:
-    """Return when each deployment runs next, by the server at `url`; none: it is not in it."""
+def next_runs(url: str, secret: str, names: Iterable[str]) -> dict[str, datetime]:
+    """Return when each deployment runs next, by the server at `url`; none: it is not in it.
+
+    `secret` is what that server asks for; "": what the environment says.
+    """
     found = {}
+    settings = {PREFECT_API_URL: url, **({PREFECT_API_AUTH_STRING: secret} if secret else {})}
     with (
-        temporary_settings({PREFECT_API_URL: url}),
+        temporary_settings(settings),
         get_client(sync_client=True) as client,
     ):
         for name in names:

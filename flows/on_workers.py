@@ -42,7 +42,7 @@ class WorkerStageError(AffectGapError):
     """A stage failed on a worker; the text is what it said there."""
 
     def __init__(self, text: str, exit_code: int) -> None:
-        super().__init__(text)
+        super().__init__(*text.splitlines())
         self.exit_code = exit_code
 
 
@@ -118,7 +118,9 @@ def _prepare(client: SyncPrefectClient, root: Path, pool: str) -> UUID:
 def _assert_committed(root: Path) -> None:
     """Raise where workers would check out other code than is here: DVC would not take theirs."""
     command = ["git", "-C", str(root), "status", "--porcelain", "-z", "--untracked-files=all"]
-    told = subprocess.run([*command, "--no-renames"], capture_output=True, text=True, check=False)
+    told = subprocess.run(
+        [*command, "--no-renames"], capture_output=True, text=True, errors="replace", check=False
+    )
     names = [entry[3:] for entry in told.stdout.split("\0") if entry]
     read, travelling = _read_by_stages(root), _files(root)
     changed = [name for name in names if name not in travelling and _is_below(name, read)]

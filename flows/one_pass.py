@@ -17,7 +17,6 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import PrefectException
 from prefect.task_runners import ThreadPoolTaskRunner
-from rich.console import Console
 
 from flows.display import StageDisplay
 from flows.dvc_graph import changed_stages, stage_graph
@@ -29,6 +28,7 @@ from tasks.core.errors import AffectGapError
 from tasks.core.ledger import Ledger
 from tasks.core.params import load_yaml
 from tasks.core.paths import Paths
+from tasks.core.terminal import Console
 
 PROMOTED, REFUSED, WAITING = "promoted", "refused", "waiting"  # what the gate's record says
 IN_USE = "in use already"

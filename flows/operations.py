@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from flows.environment import prepare_environment
 from tasks.core.paths import Paths, find_root
+from tasks.core.terminal import console
 
 operations_app = typer.Typer()
-
-_LOG_WIDTH = 120  # characters a line, where the output is no terminal
 
 By = Annotated[str, typer.Option(help="Who decides; kept with the decision.")]
 Why = Annotated[str, typer.Option(help="The reason; kept with the decision.")]
@@ -30,7 +28,7 @@ def retrain(
     from flows.retrain import retrain as one_pass
 
     paths = _project()
-    _say(one_pass(paths, _console(), quiet=quiet, now=now))
+    _say(one_pass(paths, console(), quiet=quiet, now=now))
 
 
 @operations_app.command()
@@ -44,22 +42,47 @@ def serve(
 
     Example: affectgap serve
     """
+    paths = _project()
     from flows.serve import serve as stand_by
 
-    stand_by(_project(), port, _console())
+    stand_by(paths, port, console())
 
 
 @operations_app.command()
-def status() -> None:
+def ui(
+    port: Annotated[
+        int, typer.Option(min=1, max=65_535, help="Port of MLflow's pages on 127.0.0.1.")
+    ] = 5000,
+) -> None:
+    """Show the runs in MLflow's pages, which ask for the project's secret; until Ctrl-C.
+
+    Example: affectgap ui
+    """
+    paths = _project()
+    from flows.ui import serve_pages
+
+    serve_pages(paths, port, console())
+
+
+@operations_app.command()
+def status(
+    ui: Annotated[
+        bool, typer.Option("--ui", help="Only where the pages are, and the secret they ask for.")
+    ] = False,
+) -> None:
     """Show in one screen the model in use, its worst group, the inbox, last runs and the next.
 
     Leaves with 1 where something of it cannot be read, and says what.
 
     Example: affectgap status
     """
-    from flows.status import status_lines
+    from flows.status import status_lines, ui_lines
 
-    lines, whole = status_lines(_project())
+    paths = _project()
+    if ui:
+        _say(ui_lines(paths))
+        return
+    lines, whole = status_lines(paths)
     _say(lines)
     if not whole:
         sys.exit(1)
@@ -69,11 +92,15 @@ def status() -> None:
 def withdraw(batch: str, why: Why, by: By = "") -> None:
     """Take a batch out of data/raw again; it goes to data/quarantine, whole, with the reason.
 
+    That erases nothing: the output lists what stays, and where.
+
     Example: affectgap withdraw 2026-11-site-3 --why "anger and disgust were mixed up"
     """
+    from flows.intake import what_stays
     from flows.intake import withdraw as take_out
 
-    _say([take_out(_project(), batch, why, by)])
+    paths = _project()
+    _say([take_out(paths, batch, why, by), *what_stays(paths, batch)])
 
 
 @operations_app.command()
@@ -107,15 +134,20 @@ def models(
     version: Annotated[
         int | None, typer.Option(help="Only name every data batch that this one was trained with.")
     ] = None,
+    reregister: Annotated[
+        int | None, typer.Option(help="Only renew the code that this version is served with.")
+    ] = None,
 ) -> None:
     """List the versions of the model: worst group, data batches, decision, which one is in use.
 
     Example: affectgap models
     """
-    from flows.registry import batches_lines, models_table
+    from flows.registry import batches_lines, models_table, reregister_command
 
-    if version is None:
-        _console().print(models_table(_project()))
+    if reregister is not None:
+        _say(reregister_command(_project(), reregister))
+    elif version is None:
+        console().print(models_table(_project()))
     else:
         _say(batches_lines(_project(), version))
 
@@ -144,23 +176,19 @@ def doctor() -> None:
     """
     from flows.doctor import examine
 
-    findings = examine(_project())
+    findings = examine(_project(close=False))
     _say([str(finding) for finding in findings] or ["nothing to mend"])
     if any(not finding.mended for finding in findings):
         sys.exit(1)
 
 
-def _project() -> Paths:
+def _project(close: bool = True) -> Paths:
     paths = Paths(find_root(Path.cwd()))
-    prepare_environment(paths.root)
+    prepare_environment(paths.root, close)
     return paths
 
 
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
-
-
 def _say(lines: list[str]) -> None:
-    console = _console()
+    out = console()
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        out.say(line)

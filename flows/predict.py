@@ -146,11 +146,14 @@ class _Asker:
             return [line]
         found = cut_all_faces(picture, self.crop)
         if not found.scores:
-            faceless = {"image": str(image), "face": None, "note": "no face found"}
+            note = f"no face found; {picture.note}" if picture.note else "no face found"
+            faceless = {"image": str(image), "face": None, "note": note}
             if self.figure is not None:
                 self.figure.add_faceless(image, picture.rgb, faceless)
             return [faceless]
         lines = self._lines(image, found, self.recogniser.predict(found.crops))
+        if picture.note:
+            lines = [{**line, "note": picture.note} for line in lines]
         if self.request.out is not None:
             self._draw(self.request.out, image, picture.rgb, found.crops, lines)
         if self.figure is not None:

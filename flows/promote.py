@@ -20,6 +20,7 @@ from tasks.core.locks import alone
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
 from tasks.core.tables import write_csv
+from tasks.core.text import printable
 from tasks.gate.decision import ANSWERS, DECISION, Decision, read_decision
 from tasks.gate.settings import Params
 from tasks.register.records import (
@@ -213,7 +214,8 @@ def _into_use(paths: Paths, decision: Decision, action: str, why: str) -> list[s
 
     number, digest = decision.challenger.version, decision.challenger.digest
     policy = load_section(paths.params, "retrain", RetrainParams)
-    body = "\n".join([*decision.reasons, why, f"Weights {digest}"]).strip()
+    said = [printable(line) for line in (*decision.reasons, why)]
+    body = "\n".join([*said, f"Weights {digest}"]).strip()
     message = f"affectgap: version {number} {action}\n\n{body}\n"
     rival = decision.champion.version if decision.champion else None
     if action in (PROMOTED, APPROVED):

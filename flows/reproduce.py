@@ -15,10 +15,10 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import ThreadPoolTaskRunner
-from rich.console import Console
 
 from flows.display import NAME_WIDTH, StageDisplay
 from flows.dvc_graph import run_dvc, stage_graph
+from flows.moved_splits import moved_splits_note
 from flows.on_workers import POOL_VARIABLE, run_on_worker
 from flows.server import prefect_server
 from tasks.core import tracking
@@ -27,6 +27,7 @@ from tasks.core.locks import alone
 from tasks.core.no_room import FULL, says_full
 from tasks.core.params import load_yaml
 from tasks.core.paths import STUDY_RUN, Paths
+from tasks.core.terminal import Console
 
 SIDE_BY_SIDE = 4  # stages at once: memory stays bounded where the graph is wider
 _BUSY = "another `affectgap run` or `affectgap study` is at work here"
@@ -45,7 +46,7 @@ class StageFailedError(AffectGapError):
     """A stage left with an error; the text is what it said."""
 
     def __init__(self, text: str, exit_code: int) -> None:
-        super().__init__(text)
+        super().__init__(*text.splitlines())
         self.exit_code = exit_code
 
 
@@ -131,6 +132,8 @@ def at_work(
         prefect_server(paths.root),
         StageDisplay(console, quiet, width) as display,
     ):
+        if note := moved_splits_note(paths):  # while the last split is still there
+            console.say(f"note: {note}")
         os.environ[tracking.PARENT_VARIABLE] = run.run_id
         os.environ["AFFECTGAP_PROGRESS"] = "off" if quiet else "lines"
         try:
@@ -208,7 +211,7 @@ def reproduce_stage(
         lines.append(line)
     code = int(lines.pop().removeprefix("exit "))
     if code != 0:
-        display.end(shown, "[red]failed[/red]")
+        display.end(shown, "failed", "red")
         raise _failure(stage, lines)
     outcome = _outcome(stage, lines)
     if worker and outcome.status == "restored":

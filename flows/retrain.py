@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from rich.console import Console
-
 from flows import policy
 from flows.dvc_files import mend_after_a_crash
 from flows.failures import Failures
@@ -21,6 +19,7 @@ from tasks.core.ledger import Ledger
 from tasks.core.locks import alone
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
+from tasks.core.terminal import Console
 
 ASKED = "asked for (--now)"
 INBOX = "the inbox"  # trigger of a pass that ended before it trained
@@ -280,4 +279,4 @@ def _is_busy(error: Exception) -> bool:
 
 def _say(console: Console, lines: list[str]) -> None:
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.say(line)

@@ -12,7 +12,6 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
-from rich.console import Console
 
 from flows.environment import prepare_environment
 from flows.retrain import BusyError, retrain
@@ -21,6 +20,7 @@ from flows.stores import in_one_line
 from tasks.core.errors import AffectGapError
 from tasks.core.paths import Paths
 from tasks.core.process import die_with_parent, process_name
+from tasks.core.terminal import Console
 
 INBOX, FULL_AUDIT = "inbox", "full-audit"  # names of the flows and of their deployments
 EVENT = "affectgap.data.arrived"  # other systems fire it when they have put a batch there
@@ -46,7 +46,7 @@ def look_into_inbox(root: str) -> Any:
         _look_again()
         return Completed(message=f"{error}; another look follows", name="Busy")
     except AffectGapError as error:
-        print_line(f"error: {error}")
+        print_fault(error)
         return Failed(message=str(error))
     for line in lines:
         print_line(line)
@@ -64,7 +64,7 @@ def audit_everything(root: str) -> Any:
         with in_one_line():
             lines = _when_free(lambda: full_audit(paths), until)
     except AffectGapError as error:
-        print_line(f"error: {error}")
+        print_fault(error)
         return Failed(message=str(error))
     for line in lines:
         print_line(line)
@@ -96,7 +96,13 @@ def _look_again() -> None:
 
 def print_line(line: str) -> None:
     """Write a line to the log of `affectgap serve`."""
-    _console().print(line, highlight=False, markup=False, soft_wrap=True)
+    _console().say(line)
+
+
+def print_fault(error: Exception) -> None:
+    """Write an error to the log of `affectgap serve`, one line per fault."""
+    for line in str(error).splitlines():
+        print_line(f"error: {line}")
 
 
 def _begin(root: str) -> Paths:

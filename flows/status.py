@@ -4,19 +4,22 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from textwrap import shorten
+from typing import Any
 
 import pandas as pd
 
+from flows.access import SERVING, SERVING_UI, known_secret
 from flows.failures import Failures
 from flows.policy import datasets_read
 from flows.retrain import what_is_missing, why_due
 from flows.worst_group import not_judged_words, notices, worst_words
-from tasks.core.errors import AffectGapError
+from tasks.core.errors import AffectGapError, UserError
 from tasks.core.ledger import Ledger
 from tasks.core.paths import Paths
 from tasks.core.process import is_dead
 
 _LAST_PASSES = 5
+_NOTES = {"runs": SERVING, "models": SERVING_UI}
 _STORES = ("sqlalchemy", "alembic", "mlflow", "prefect", "httpx")  # whose errors are no defects
 _WIDTH = 90  # characters of what came out of a pass
 
@@ -156,26 +159,54 @@ def _passes(ledger: Ledger) -> Iterator[str]:
         heading = ""
 
 
+def ui_lines(paths: Paths) -> list[str]:
+    """Return the addresses of the pages that run here, and the secret that they ask for.
+
+    Raises
+    ------
+    UserError
+        Where no server of this project runs.
+    """
+    pages = {name: _note(paths, file) for name, file in _NOTES.items()}
+    running = {name: note for name, note in pages.items() if note and note["own"]}
+    if not running:
+        raise UserError(
+            f"{paths.root}: no server of this project runs; start `affectgap serve` or `affectgap "
+            "ui` (a server that PREFECT_API_URL names asks for its own secret)"
+        )
+    lines = [f"{name:<12} {note['url'].removesuffix('/api')}" for name, note in running.items()]
+    user, _, password = known_secret(paths.root).partition(":")
+    return [*lines, f"secret       {user}:{password}", f"             (user {user}, then password)"]
+
+
 def _next(paths: Paths) -> Iterator[str]:
     """Ask the server for the next runs, where one stands by."""
     from flows.server import answers
 
-    try:
-        note = json.loads(paths.at(".prefect/serving.json").read_text(encoding="utf-8"))
-        url, process = str(note["url"]), str(note["process"])
-    except (OSError, ValueError, KeyError):
-        url = ""
-    if not url or is_dead(process):
+    note = _note(paths, SERVING)
+    if note is None:
         yield "next look    none: `affectgap serve` is not running here"
         return
+    url = note["url"]
     if not answers(url):
         yield f"next look    unknown: the Prefect server at {url} does not answer"
         return
     from flows.look_after import next_runs
     from flows.scheduled import FULL_AUDIT, INBOX
 
-    runs = next_runs(url, (INBOX, FULL_AUDIT))
+    secret = known_secret(paths.root) if note["own"] else ""
+    runs = next_runs(url, secret, (INBOX, FULL_AUDIT))
     yield f"next look    {_at(runs.get(INBOX))}; full audit {_at(runs.get(FULL_AUDIT))}"
+
+
+def _note(paths: Paths, file: str) -> dict[str, Any] | None:
+    """Read what a standing server wrote about itself; None where none is running."""
+    try:
+        note = json.loads(paths.at(file).read_text(encoding="utf-8"))
+        url, process = str(note["url"]), str(note["process"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if is_dead(process) else {"url": url, "own": bool(note.get("own", True))}
 
 
 def _at(time: datetime | None) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Container
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
-from rich.console import Console
 
 from flows.display import StageDisplay
 from flows.dvc_graph import stage_graph
@@ -20,6 +19,7 @@ from flows.side_by_side import Place, Places, places_here
 from flows.study_stages import remove_leftovers, run_stage, target_of
 from flows.study_state import StudyState
 from tasks.core.paths import STUDY_OUTS, Paths
+from tasks.core.terminal import Console
 from tasks.study.arms import BACKBONES, ROUNDS, arms_of
 from tasks.study.plan import Decision, Progress
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 
-import pandas as pd
-
 from flows.headline import notices
 from flows.stores import where_runs_are
 from flows.study_state import StudyState
 from tasks.core.labels import ALL
 from tasks.core.paths import Paths
+from tasks.core.tables import read_csv
 
 
 def study_lines(paths: Paths, state: StudyState) -> Iterator[str]:
@@ -23,7 +22,7 @@ def study_lines(paths: Paths, state: StudyState) -> Iterator[str]:
     """
     for decision in state.progress().decisions:
         yield f"{decision.round}: {decision.chosen.name}. {decision.why}"
-    test = pd.read_csv(paths.at("study/test.csv"), keep_default_na=False)
+    test = read_csv(paths.at("study/test.csv"), keep_default_na=False)
     for row in test[test["dimension"] == ALL].to_dict("records"):
         yield (
             f"test pictures, {str(row['measure']).replace('_', ' ')}: {float(row['value']):.2f} "

@@ -125,12 +125,12 @@ def _dvc(root: Path, *arguments: str, environment: dict[str, str] | None = None)
     if code == "exit 0":
         return
     told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    text = "\n".join(told) or what_dvc_said(lines, whole=arguments[0] == "repro")
+    faults = told or what_dvc_said(lines, whole=arguments[0] == "repro").splitlines()
     if told and any("exited with 2" in line for line in lines):
-        raise UserError(text)
-    raise AffectGapError(text if told else f"dvc {arguments[0]} failed:\n{text}")
+        raise UserError(*faults)
+    raise AffectGapError(*([] if told else [f"dvc {arguments[0]} failed:"]), *faults)
 
 
 def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = ["git", "-C", str(root), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)

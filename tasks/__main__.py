@@ -14,15 +14,19 @@ from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
-from tasks.core import ranks, tracking
+from tasks.core import ranks
+from tasks.core.account import name_account
 from tasks.core.digests import input_digests
 from tasks.core.errors import AffectGapError, UserError
 from tasks.core.locks import alone
 from tasks.core.no_room import FULL, is_full
 from tasks.core.params import Section, load_section
 from tasks.core.paths import STAGE_OUTS, STUDY_OUTS, STUDY_RUN, Paths, find_root
+from tasks.core.private import close_folders, restrict_umask
 from tasks.core.process import die_with_parent, starter_pid
 from tasks.core.stages import MODULES, TRAINING, is_stage, section_of
+from tasks.core.terminal import prepare_output, print_error
+from tasks.core.text import printable
 
 # What the first process says, the others need not say too: torchrun ends them when it leaves.
 _FIRST_SPEAKS_S = 60
@@ -30,7 +34,12 @@ _FIRST_SPEAKS_S = 60
 
 def main(argv: list[str]) -> int:
     """Run the stage named on the command line and return the exit code."""
+    prepare_output()
     die_with_parent(None if ranks.under_torchrun() else starter_pid())
+    restrict_umask()
+    name_account(Path.cwd())
+    from tasks.core import tracking  # with MLflow, which asks for a home when it is imported
+
     # Threads that wait by spinning slow down the stage beside this one many times; read by OpenMP
     # when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -44,15 +53,17 @@ def main(argv: list[str]) -> int:
     except AffectGapError as error:
         if ranks.rank() > 0:
             time.sleep(_FIRST_SPEAKS_S)
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        print_error(error)
         return error.exit_code
     except tracking.KilledError:
         return 143
+    except PermissionError as error:  # as in the project of another account
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     except Exception as error:
         if not is_full(error):
             raise
-        print(f"error: {FULL}", file=sys.stderr)
+        print_error(FULL)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -67,6 +78,7 @@ def _in_its_part(name: str, items: list[str], stage: str) -> int:
         return launch(options, [name, *items])
     paths = Paths(find_root(Path.cwd()))
     if ranks.rank() == 0:
+        close_folders(paths.root)  # what DVC makes before and after this stage has its own umask
         _run(name, items, stage, paths)
         return 0
     with suppress(ranks.PartDone):
@@ -75,6 +87,8 @@ def _in_its_part(name: str, items: list[str], stage: str) -> int:
 
 
 def _run(name: str, items: list[str], stage: str, paths: Paths) -> None:
+    from tasks.core import tracking
+
     module = importlib.import_module(MODULES[name])
     params = _params(name, items, module, paths)
     lock, busy = (
@@ -89,7 +103,8 @@ def _run(name: str, items: list[str], stage: str, paths: Paths) -> None:
         run.log_result(result)
         tracking.write_run_record(paths, stage, run)
     if result.summary:
-        print(f"{stage}: {result.summary} ({time.monotonic() - started:.0f} s)", flush=True)
+        seconds = time.monotonic() - started
+        print(f"{stage}: {printable(result.summary)} ({seconds:.0f} s)", flush=True)
 
 
 def _help(name: str, items: list[str], paths: Paths) -> None:

@@ -19,13 +19,16 @@ HOMES = {  # library: modules (or rooms) that may import it
     "distributed": ("tasks.core.cluster",),
     "dlib": ("tasks.crop",),
     "lime": ("tasks.explain",),
-    "onnxruntime": ("tasks.core.models.onnx_network",),
+    "h5py": ("tasks.core.models.hdf5_arrays",),
+    "openpyxl": ("tasks.core.workbook",),
+    "onnx": ("tasks.core.models.onnx_session",),
+    "onnxruntime": ("tasks.core.models.onnx_session",),
     "timm": ("tasks.core.models.timm_network",),
-    "mlflow": ("tasks.core.tracking", "tasks.register"),
+    "mlflow": ("tasks.core.tracking", "tasks.register", "flows.ui"),
     "optuna": ("tasks.study.halving",),
     "pytorch_optimizer": ("tasks.train.optimisers",),
 }
-COMMAND_LINES = ("tasks.__main__", "flows.cli")
+COMMAND_LINES = ("tasks.__main__", "tasks.core.limited", "flows.cli")
 OTHER_SECTIONS = {  # of params.yaml, beside those of stages: where their classes are
     "intake": "tasks.ingest.inbox.settings",
     "drift": "tasks.drift.settings",
@@ -100,11 +103,16 @@ def test_every_module_that_a_stage_imports_is_a_dep(graph, stage):
     assert not idle, f"{stage} names modules that it does not import: {sorted(idle)}"
 
 
-def test_packages_hold_no_code():
+def test_packages_hold_no_code_but_what_switches_telemetry_off():
+    found = {}
     for path in sources():
         if path.name == "__init__.py" and path.parent.parent in (ROOT, ROOT / "tasks"):
             body = ast.parse(path.read_text(encoding="utf-8")).body
-            assert len(body) == 1 and isinstance(body[0], ast.Expr), path
+            assert isinstance(body[0], ast.Expr), path
+            found[dotted(path)] = [ast.unparse(node).partition("(")[0] for node in body[1:]]
+    assert found.pop("tasks") == ["import os", "os.environ.update"]
+    assert found.pop("flows") == ["import tasks as _telemetry_off"]
+    assert not any(found.values()), found
 
 
 def test_outs_of_dvc_are_those_of_paths():
@@ -189,7 +197,8 @@ def test_module_opens_with_its_purpose_and_does_nothing_on_import(path):
         loose = isinstance(node, ast.Expr | ast.For | ast.While | ast.With)
         main = isinstance(node, ast.If) and "__name__" in ast.dump(node.test)
         typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-        allowed = dotted(path) == "flows.cli" and isinstance(node, ast.Expr)  # typer's add_typer
+        # typer's add_typer, and the environment against telemetry
+        allowed = dotted(path) in ("flows.cli", "tasks") and isinstance(node, ast.Expr)
         assert allowed or not loose, f"{path}:{node.lineno} does work when imported"
         assert not isinstance(node, ast.If) or main or typing_only, f"{path}:{node.lineno}"
 

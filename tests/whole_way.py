@@ -25,7 +25,8 @@ def fresh_clone(folder: Path, preset: str) -> Path:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if k not in ("PREFECT_API_URL", "PREFECT_HOME")}
+    own = ("PREFECT_API_URL", "PREFECT_HOME", "DVC_SITE_CACHE_DIR")  # of another project
+    kept = {name: value for name, value in os.environ.items() if name not in own}
     return {**kept, "PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "1"}
 
 

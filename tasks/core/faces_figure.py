@@ -145,8 +145,7 @@ def _draw_cell(figure: Figure, cell: Shown, names: Sequence[str], left: float, t
 
     x, y = left / WIDTH_INCHES, top / height
     heading = _shortened(cell.heading)
-    # A file's name is no formula, whatever dollars it has.
-    plain: dict[str, Any] = {"va": "top", "parse_math": False}
+    plain: dict[str, Any] = {"va": "top"}
     figure.text(x, y, heading, fontsize=10.5, fontweight="bold", color=INK, **plain)
     second = y - 0.2 / height
     figure.text(x, second, cell.detail, fontsize=9, color=FAINT, **plain)

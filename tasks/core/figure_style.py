@@ -11,14 +11,16 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from matplotlib import font_manager
+from matplotlib import font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter
 
 from tasks.core.files import atomic_path
+from tasks.core.text import printable
 
 # Okabe and Ito's colours, which readers with any colour vision tell apart.
 COLOURS: tuple[str, ...] = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -28,6 +30,8 @@ WIDTH_INCHES = 12
 DPI = 150
 # For names of groups in other scripts than the first font has; those that are installed are used.
 _FONTS = ("DejaVu Sans", "Noto Sans CJK KR", "Noto Sans CJK JP", "NanumGothic", "Malgun Gothic")
+# Characters of a tick's label, and of any other line: a title or a credit has fewer.
+LONGEST_LABEL, _LONGEST_LINE = 60, 300
 _MISSING_GLYPH = re.compile(r"Glyph (\d+) ")
 
 
@@ -79,7 +83,7 @@ def save(
     top = 1 - (0.45 + 0.27 * lines + 0.27 * bool(handles)) / height
     FigureCanvasAgg(figure)
     if figure.axes:
-        with _every_script(figure, ""):  # said once, when it is written
+        with as_written(figure):  # said once, when it is written
             figure.tight_layout(rect=(0, 0.3 / height if credit else 0, 1, top))
     write_png(figure, path, credit)
 
@@ -88,12 +92,9 @@ def write_png(figure: Figure, path: Path, credit: str) -> None:
     """Write a figure that is laid out already, with its credit at the foot."""
     height = figure.get_size_inches()[1]
     figure.set_facecolor("white")
-    # Names of files and data sets are no formulas.
-    figure.text(
-        0.012, 0.1 / height, credit, fontsize=9, va="bottom", color=CREDIT, parse_math=False
-    )
+    figure.text(0.012, 0.1 / height, credit, fontsize=9, va="bottom", color=CREDIT)
     FigureCanvasAgg(figure)
-    with _every_script(figure, path.name), atomic_path(path) as temporary:
+    with as_written(figure, path.name), atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=DPI, metadata={"Software": None})
 
 
@@ -105,11 +106,26 @@ def empty_figure(path: Path, text: str, credit: str) -> None:
 
 
 @contextmanager
-def _every_script(figure: Figure, name: str) -> Iterator[None]:
-    """Draw texts with every installed font of `_FONTS`; say of a named figure what none has."""
+def as_written(figure: Figure, name: str = "") -> Iterator[None]:
+    """Draw the texts of a figure as they are written, in every script that is installed.
+
+    A dollar in the name of a group, a file or a model begins no formula, control characters are
+    shown as escapes, and what is far too long to be drawn is cut. A named figure logs which letters
+    no font has. Every figure is laid out and saved within this.
+    """
     for text in figure.findobj(Text):
         text.set_fontfamily(_installed_fonts())
-    with warnings.catch_warnings(record=True) as caught:
+        text.set_parse_math(False)
+        text.set_text(_drawable(text.get_text(), _LONGEST_LINE))
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if isinstance(formatter := axis.get_major_formatter(), FuncFormatter):
+                axis.set_major_formatter(_Labels(formatter))
+    # Ticks are made while drawing: they take the setting.
+    with (
+        rc_context({"text.parse_math": False}),
+        warnings.catch_warnings(record=True) as caught,
+    ):
         warnings.simplefilter("always")
         yield
     missing = {found[1] for one in caught if (found := _MISSING_GLYPH.match(str(one.message)))}
@@ -124,6 +140,18 @@ def _every_script(figure: Figure, name: str) -> Iterator[None]:
             name,
             letters,
         )
+
+
+class _Labels(FuncFormatter):
+    """The labels that another formatter gives, as they can be drawn."""
+
+    def __init__(self, given: FuncFormatter) -> None:
+        super().__init__(lambda value, place: _drawable(given(value, place), LONGEST_LABEL))
+
+
+def _drawable(text: str, longest: int) -> str:
+    lines = (printable(line) for line in text.split("\n"))
+    return "\n".join(line if len(line) <= longest else f"{line[: longest - 1]}…" for line in lines)
 
 
 @cache

@@ -14,6 +14,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import track as rich_track
 
+from tasks.core.text import printable
+
 MARK = "\x1eprogress "
 NOTE = "note: "
 _EVERY_S = 0.25
@@ -44,7 +46,7 @@ def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
 
 def say(line: str) -> None:
     """Say something that whoever started the stage should know; the flow shows it too."""
-    print(NOTE + line, flush=True)
+    print(NOTE + printable(line), flush=True)
 
 
 def parse(line: str) -> tuple[str, int, int] | None:

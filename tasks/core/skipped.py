@@ -43,5 +43,5 @@ def read_skipped(folder: Path) -> Skipped | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return Skipped(str(content["reason"]), tuple(content["labels"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ModelError(f"{path}: is damaged; remove the folder and run again") from None

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from tasks.core.text import markdown
 from tasks.drift.settings import Params
 
 NAMES = {
@@ -23,7 +24,7 @@ _HEAD = "| what | batch | training | effect | interval | pictures | people |"
 
 def not_compared_page(batch: str, why: str) -> list[str]:
     """Write the lines of `reports/drift/<batch>.md` where no advice could be given."""
-    return [_title(batch), "", f"It was not compared: {why}."]
+    return [_title(batch), "", f"It was not compared: {markdown(why)}."]
 
 
 def drift_page(
@@ -103,7 +104,7 @@ def _line(row: Any) -> str:
 
 
 def _name(row: Any) -> str:
-    return f"{NAMES[row.feature]} {row.level}".strip()
+    return f"{NAMES[row.feature]} {markdown(row.level)}".strip()
 
 
 def _figure(row: Any, value: float) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from tasks.core.figure_style import as_written
 from tasks.core.files import atomic_path
 from tasks.core.labels import credit_line
 from tasks.explain.explanation_table import mean_r2
@@ -121,8 +122,8 @@ def draw_cells(
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically; the same figure gives the same bytes."""
-    with atomic_path(path) as temporary:
-        options = {"compress_level": _PNG_LEVEL}
+    options = {"compress_level": _PNG_LEVEL}
+    with as_written(figure, path.name), atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None}, pil_kwargs=options)
 
 

@@ -15,6 +15,7 @@ from tasks.core.figure_style import (
     GRID,
     INK,
     WIDTH_INCHES,
+    as_written,
     quiet_axes,
     write_png,
 )
@@ -56,7 +57,8 @@ def training_figure(
         _loss(axes[0, column], history)
         _recall(axes[1, column], history, name in worst_group, kept[name])
     FigureCanvasAgg(figure)
-    figure.tight_layout(rect=(0, 0.05, 1, 1), h_pad=1.6, w_pad=2.5)
+    with as_written(figure):
+        figure.tight_layout(rect=(0, 0.05, 1, 1), h_pad=1.6, w_pad=2.5)
     write_png(figure, path, credit)
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
+from tasks.core import safe_yaml
 from tasks.core.errors import DataError
 from tasks.core.paths import MODELS, STAGE_OUTS, Paths
-from tasks.core.tables import GROUP_COLUMNS, read_table
+from tasks.core.tables import GROUP_COLUMNS, read_csv, read_table
 
 FIGURES: tuple[str, ...] = (
     "strategies",
@@ -141,7 +141,7 @@ def load(paths: Paths) -> Inputs:
         lime={name: _optional(paths.tables / f"lime_{name}.csv") for name in MODELS},
         figures={name: path if path.is_file() else None for name, path in figures.items()},
         runs=_runs(paths),
-        params=yaml.safe_load(text) or {},
+        params=safe_yaml.load(text) or {},
         params_text=text,
     )
 
@@ -176,8 +176,8 @@ def _csv(path: Path, text_only: bool = False) -> pd.DataFrame:
         return pd.DataFrame()
     try:
         if text_only:
-            return pd.read_csv(path, dtype="str", keep_default_na=False)
-        return pd.read_csv(path)
+            return read_csv(path, dtype="str", keep_default_na=False)
+        return read_csv(path)
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
 

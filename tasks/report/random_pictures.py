@@ -111,7 +111,7 @@ def _picture(row: pd.Series, paths: Paths) -> tuple[np.ndarray | None, tuple[Box
     """Return the picture and its box as shown; else None and why."""
     limit = int(row["width_px"]) * int(row["height_px"])
     try:
-        image, _ = decode_image(read_content(paths.raw / str(row["path"]), limit), limit)
+        image = decode_image(read_content(paths.raw / str(row["path"]), limit), limit).image
     except BadImageError as error:
         return None, (), f"picture: {error.reason}"
     x0, y0, x1, y1 = (float(edge) for edge in row["box_xyxy_px"])

@@ -10,7 +10,7 @@ import pandas as pd
 from tasks.core.errors import DataError
 from tasks.core.paths import Paths
 from tasks.core.selection import select_rows
-from tasks.core.tables import read_table
+from tasks.core.tables import read_csv, read_table
 
 TABLES = ("runs", "curves", "arms", "seeds", "choices")
 PUBLISHED_TABLES = ("published_rates", "published_pairs", "agreement")
@@ -86,7 +86,7 @@ def _group(whole: Mapping[str, Any]) -> tuple[Mapping[str, list[str]], str]:
 
 def _read(path: Any) -> pd.DataFrame:
     """Read a table; an empty cell of a column of words is "" and of numbers NaN."""
-    table = pd.read_csv(path)
+    table = read_csv(path)
     for name in _WORDS:
         if name in table and table[name].dtype != bool:
             table[name] = table[name].astype("object").fillna("").astype(str)

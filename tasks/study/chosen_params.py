@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from tasks.core import safe_yaml
+
 _SECTION = "train"
 _LINE = re.compile(r"(?P<indent> *)(?P<key>[A-Za-z_]+):(?P<space> *)(?P<rest>.*)$")
 _COMMENT = re.compile(r"(?P<value>.*?)(?P<comment>\s+#.*)?$")
@@ -27,10 +29,10 @@ def chosen_text(text: str, recipe: Mapping[str, Any]) -> str:
         The text with changed values in their lines. Where a value does not stand in one line, the
         whole file is written anew, without comments.
     """
-    wanted = {**yaml.safe_load(text), _SECTION: _plain(recipe)}
+    wanted = {**safe_yaml.load(text), _SECTION: _plain(recipe)}
     changed = "\n".join(_lines(text, _flat(_plain(recipe)))) + "\n"
     try:
-        if yaml.safe_load(changed) == wanted:
+        if safe_yaml.load(changed) == wanted:
             return changed
     except yaml.YAMLError:
         pass

@@ -21,6 +21,7 @@ from statsmodels.stats.multitest import multipletests
 
 from tasks.core.errors import DataError, ParamsError
 from tasks.core.intervals import wilson
+from tasks.core.text import clean
 from tasks.study.arms import ROUNDS
 from tasks.study.scores import Score
 
@@ -63,10 +64,13 @@ def read_study(name: str) -> pd.DataFrame:
         )
     path = FOLDER / f"{name}.csv"
     lines = path.read_text(encoding="utf-8").splitlines()
-    table = pd.read_csv(StringIO("\n".join(line for line in lines if not line.startswith("#"))))
+    text = "\n".join(line for line in lines if not line.startswith("#"))
+    table = pd.read_csv(StringIO(text), dtype="str", keep_default_na=False).map(clean)
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise DataError(f"{path}: lacks the column(s) {', '.join(missing)}")
+    for column in ("accuracy", "validation_n"):
+        table[column] = pd.to_numeric(table[column], errors="coerce")
     wrong = ~(table["round"].isin(ROUNDS) & table["accuracy"].between(0, 1))
     wrong |= ~(table["validation_n"] > 0)
     if wrong.any():

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from tasks.core.errors import DataError
+from tasks.core.tables import read_csv
 
 RESULT, HISTORY, VALIDATION = "result.json", "history.csv", "validation.csv"
 MODEL = "model"  # the folder of a run's model, where the run went to the end
@@ -71,9 +72,9 @@ def read_result(folder: Path) -> Result:
         missing = [name for name in _REQUIRED if name not in facts]
         if missing:
             raise DataError(f"{folder / RESULT}: lacks {', '.join(missing)}")
-        history = pd.read_csv(folder / HISTORY)
+        history = read_csv(folder / HISTORY)
         words = dict.fromkeys(("image_id", "subject_id", "emotion", "y_pred"), "str")
-        validation = pd.read_csv(folder / VALIDATION, dtype=words, keep_default_na=False)
+        validation = read_csv(folder / VALIDATION, dtype=words, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: is no finished run ({error}); delete it") from None
     return Result(folder.name, facts, history, validation)

@@ -2,6 +2,7 @@ import logging
 
 import pytest
 from matplotlib.figure import Figure
+from nasty_names import IN_TABLES
 
 from tasks.core import figure_style
 
@@ -37,3 +38,15 @@ def test_another_warning_is_not_swallowed(tmp_path, figure, monkeypatch):
     monkeypatch.setattr(figure, "savefig", savefig)
     with pytest.warns(UserWarning, match="something else"):
         figure_style.write_png(figure, tmp_path / "a.png", "")
+
+
+def test_names_in_a_figure_are_text_wherever_they_stand(tmp_path, caplog):
+    drawn = Figure(figsize=(12, 8))
+    axis = drawn.subplots()
+    axis.set_yticks(range(len(IN_TABLES)), IN_TABLES)
+    axis.set_title("a$$b")
+    axis.annotate("$\\frac{$", (0, 0))
+    figure_style.save(drawn, tmp_path / "a.png", "$x$ of\n$", "$", [figure_style.mark("red", "$$")])
+    labels = [label.get_text() for label in axis.get_yticklabels()]
+    assert labels[0] == "$x$" and not axis.get_yticklabels()[0].get_parse_math()
+    assert "\\x1b[2J" in labels and max(map(len, labels)) <= figure_style.LONGEST_LABEL

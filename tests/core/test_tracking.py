@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from nasty_names import NASTY
 
 from tasks.core import tracking
 from tasks.core.paths import Paths
@@ -45,7 +46,8 @@ def test_a_stage_logs_what_it_returned_under_the_pipeline_run(paths, monkeypatch
     assert stage.info.status == "FINISHED"
     assert stage.data.tags["mlflow.parentRunId"] == parent.run_id
     assert stage.data.params["a.b"] == "1"
-    assert stage.data.params["c--18--"] == "2"
+    (named,) = [name for name in stage.data.params if name.startswith("c")]
+    assert stage.data.params[named] == "2" and named.startswith("c--18---")
     assert len(stage.data.params) == 232
     assert stage.data.metrics["valid_recall_score"] == 0.9
     assert [m.value for m in client.get_metric_history(run.run_id, "loss")] == [0.5, 0.25]
@@ -120,3 +122,12 @@ def test_processes_that_start_together_share_one_new_store(tmp_path):
     answers = {process.communicate(timeout=120)[0].split()[-1] for process in started}
     assert answers == {"1"}
     assert all(process.returncode == 0 for process in started)
+
+
+def test_names_of_groups_stay_apart_and_none_ends_a_stage(paths):
+    names = [f"recall.{name}" for name in NASTY]
+    with tracking.open_run(paths, "audit", {}, "stage") as run:
+        run.log_result(StageResult(metrics={name: float(at) for at, name in enumerate(names)}))
+        run.log_tags({name: name for name in names if "\udcff" not in name})
+        logged = run.client.get_run(run.run_id).data.metrics
+    assert sorted(logged.values()) == [float(at) for at in range(len(names))]

@@ -1,8 +1,7 @@
 import io
 
-from rich.console import Console
-
 from flows.display import StageDisplay
+from tasks.core.terminal import Console
 
 
 def test_notes_of_a_stage_are_shown_and_its_other_lines_are_not():

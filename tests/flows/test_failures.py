@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from inbox_world import new_project
 from requests.exceptions import ConnectionError as NoConnectionError
-from rich.console import Console
 
 from flows import one_pass, retrain, scheduled, status
 from flows.failures import Failures
 from tasks.core.errors import AffectGapError, DataError, ParamsError, UserError
 from tasks.core.ledger import Ledger
+from tasks.core.terminal import Console
 
 DVC = "data/raw/arrived: DVC could not track it: unexpected error - 'path'"
 

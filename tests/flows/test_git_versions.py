@@ -169,7 +169,7 @@ def hold_the_index(root: Path) -> None:
     [
         (detach, "HEAD is detached, and retrain.branch names no branch"),
         (start_a_rebase, "a rebase is going on"),
-        (take_git_away, "is no git repository"),
+        (take_git_away, "no git repository; run `git init`"),
         (hold_the_index, "index.lock"),
     ],
 )

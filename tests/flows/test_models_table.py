@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from flows import operations, registry, status
@@ -13,12 +12,15 @@ from flows.operations import operations_app
 from flows.worst_group import worst_words
 from tasks.core.ledger import Arrival, Ledger
 from tasks.core.paths import Paths
+from tasks.core.terminal import Console
 from tasks.register.records import append_record
 from tasks.register.registry import Version
+from tasks.register.serving_defects import REVISION, TAG
 
 
 def version(number, aliases, **tags):
     made = datetime(2026, 11, number, 3, tzinfo=UTC)
+    tags = {TAG: str(REVISION), **tags}
     return Version(number, f"{number:012x}", "run", aliases, tags, made)
 
 

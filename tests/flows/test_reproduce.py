@@ -146,6 +146,14 @@ def test_a_folder_that_is_no_repository_says_so_in_one_line(toy, affectgap):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_project_of_another_account_is_not_called_one_without_git(toy, affectgap):
+    """`git init`, which it was told to do, would not have helped."""
+    done = affectgap(toy, "run", env={"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"})
+    assert done.returncode == 2 and "git init" not in done.stderr
+    assert "dubious ownership" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert f"safe.directory {toy}`" in done.stderr
+
+
 def test_what_a_crash_tore_is_mended(toy):
     (toy / ".dvc" / "tmp").mkdir(exist_ok=True)
     (toy / ".dvc" / "tmp" / "rwlock").write_text('{"write": {"/a')

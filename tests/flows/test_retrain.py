@@ -19,7 +19,6 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
-from rich.console import Console
 from sqlalchemy.exc import DatabaseError
 
 from flows import doctor_state, full_audit, one_pass, operations, retrain, scheduled, status
@@ -32,6 +31,8 @@ from tasks.core.files import write_text
 from tasks.core.ledger import Arrival, Ledger
 from tasks.core.locks import alone
 from tasks.core.paths import Paths
+from tasks.core.terminal import Console
+from tasks.core.text import markdown
 from tasks.register import records, registry
 
 REPOSITORY = Path(__file__).parents[2]
@@ -155,7 +156,7 @@ def test_asked_for_it_trains_whatever_the_policy_says(world):
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (DataError("no training data\nat all"), "no training data at all"),
+        (DataError("no training data", "at all"), "no training data at all"),
         (
             OSError(5, "Input/output error", "a.png"),
             "OSError: [Errno 5] Input/output error: 'a.png'",
@@ -176,7 +177,7 @@ def test_drift_that_cannot_be_told_stops_nothing(world, monkeypatch, error, told
     assert world.go() == ["version 7 is put into use"]
     assert f"drift of site-3: not compared ({told})\n" in world.console.file.getvalue()
     page = world.paths.at("reports/drift/site-3.md").read_text()
-    assert page.splitlines()[-1] == f"It was not compared: {told}."
+    assert page.splitlines()[-1] == f"It was not compared: {markdown(told)}."
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
@@ -229,7 +230,7 @@ def test_a_whole_data_set_that_came_twice_is_trained_once_and_not_compared(world
 
 
 def test_a_mistake_is_not_repeated_on_a_schedule_until_something_changes(world):
-    world.error = DataError("check: 3 groups are too small\nand more")
+    world.error = DataError("check: 3 groups are too small", "and more")
     with pytest.raises(DataError):
         world.go(scheduled=True)
     (held,) = world.go(scheduled=True)

@@ -21,6 +21,7 @@ from mlflow.utils.server_info import (
 from moto.server import ThreadedMotoServer
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.settings import PREFECT_API_AUTH_STRING
 
 from flows import on_workers, worker_stage
 from flows.environment import prepare_environment
@@ -89,6 +90,7 @@ def start_worker(tmp_path):
             **os.environ,
             "AFFECTGAP_CLONE": str(clone),
             "PREFECT_API_URL": url,
+            "PREFECT_API_AUTH_STRING": PREFECT_API_AUTH_STRING.value() or "",
             "PREFECT_HOME": str(clone / ".prefect"),
             "PREFECT_WORKER_HEARTBEAT_SECONDS": "3",
             "PREFECT_WORKER_QUERY_SECONDS": "2",

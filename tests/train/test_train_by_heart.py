@@ -50,7 +50,8 @@ BACKBONES = {  # pixels, steps and learning rate
 }
 ALIAS = "mobilenet_v3_large"  # of mobilenet_v3
 SLOW = {*TIMM_NAMES, "alexnet", "resnet18", "resnet50"}
-LONG = {"resnet152"}  # resnet50's code, three times as deep
+# The same code several times as deep; a step of each is trained among the slow tests.
+LONG = {"resnet152", "resnet50", "densenet121"}
 
 
 def marks_of(name):

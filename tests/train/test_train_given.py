@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from in_process import read_models_here
 from keras_writer import CLASSES, head, mobilenet, write_flat
 from onnx import TensorProto, helper, numpy_helper
 
@@ -31,6 +32,11 @@ from tasks.train import stage
 from tasks.train.untrained import Untrained, untrained
 
 LABELS = ("anger", "happiness", "neutral")
+
+
+@pytest.fixture(autouse=True)
+def without_a_child_process(monkeypatch):
+    read_models_here(monkeypatch)
 
 
 @pytest.fixture
