@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 UV := .uv/bin/uv
 BIN := $(VENV)/bin
+JOBS ?= 2
+# The tests of one file stay in one process, since they share what they set up.
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 export DO_NOT_TRACK = true
 export DVC_NO_ANALYTICS = 1
@@ -18,7 +21,7 @@ run: setup
 	@$(BIN)/affectgap run
 
 test: setup
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 slow: setup
 	@$(BIN)/python -m pytest -m "slow and not long" --durations=20
@@ -33,13 +36,14 @@ check: setup
 	@$(BIN)/lint-imports
 
 bench: setup
-	@for claim in benchmarks/*.py; do echo "== $$claim"; $(BIN)/python $$claim || exit 1; done
+	@for claim in $(filter-out benchmarks/rounds.py,$(wildcard benchmarks/*.py)); do echo "== $$claim"; $(BIN)/python $$claim || exit 1; done
 
 ui: setup
-	@echo "MLflow on http://127.0.0.1:5000 (Ctrl-C ends it)"
-	@$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db
+	@$(BIN)/affectgap ui
 
+# DVC keeps images and names in these folders, with modes of its own.
 setup: $(VENV)/.synced
+	@chmod go-rwx .dvc .cache 2>/dev/null || :
 
 # The environment is made again only when the lock or the project file is newer than it.
 $(VENV)/.synced: pyproject.toml uv.lock | $(UV)
