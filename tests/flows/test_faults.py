@@ -36,7 +36,7 @@ def expected(ready, tmp_path_factory):
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long  # kills of an intake, a run and a training are among the slow tests
 def test_killed_at_random_moments_torn_and_begun_twice_a_plain_restart_ends_it(
     ready, expected, tmp_path
 ):
@@ -52,6 +52,6 @@ def test_a_full_disk_stops_with_a_line_and_more_room_ends_the_pass(ready, expect
     full_disk(ready, expected, tmp_path / "disk", at=at)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_nothing_of_all_that_reached_the_project_it_was_copied_from(ready, expected):
     assert len(Ledger(ready.ledger).batches()) == 0
