@@ -112,7 +112,7 @@ def of_side(picture: bytes, side_px: int) -> bytes:
 
 
 def ordinary_requests(images: Sequence[bytes]) -> list[Request]:
-    """Ask about each image alone, and about it together with its neighbour."""
+    """Request each image alone, and together with its neighbour."""
     pairs = zip(images, [*images[1:], images[0]], strict=True)
     return [asking(*some) for image, other in pairs for some in ((image,), (image, other))]
 
@@ -219,7 +219,7 @@ class Outcome:
 def ask_at_once(
     port: int, answers: dict[int, tuple[Request, tuple[int, bytes]]], n: int, clients: int
 ) -> Outcome:
-    """Ask `n` requests by several clients, and compare with the serial answers."""
+    """Send `n` requests by several clients, and compare with the serial answers."""
     order = random.Random(20261130).choices(sorted(answers), k=n)
 
     def one(number: int) -> tuple[Request, tuple[int, bytes]] | None:
@@ -238,7 +238,7 @@ def ask_at_once(
 def serial_answers(
     port: int, requests: Sequence[Request]
 ) -> dict[int, tuple[Request, tuple[int, bytes]]]:
-    """Ask one request after the other."""
+    """Send one request after the other."""
     return {number: (request, ask(port, request)) for number, request in enumerate(requests)}
 
 

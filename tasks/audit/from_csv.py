@@ -186,7 +186,7 @@ def _check_once(frame: pd.DataFrame, path: Path) -> None:
 
 
 def _notes(predictions: Predictions, names: Mapping[str, str]) -> tuple[str, ...]:
-    """Say what became of the rows, and how the file was read."""
+    """Return what became of the rows, and how the file was read."""
     audited, rejected = len(predictions.frame), len(predictions.rejects)
     account = f"{audited + rejected} rows: {audited} audited, {rejected} rejected"
     if rejected:

@@ -294,7 +294,7 @@ def detail_of(content: bytes) -> str:
 
 @pytest.fixture
 def formats(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let a test choose which optional formats there are."""
+    """Choose which optional formats there are."""
     readable_formats.cache_clear()
     yield
     monkeypatch.undo()

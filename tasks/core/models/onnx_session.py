@@ -97,7 +97,7 @@ def open_session(content: bytes, name: str, n_threads: int) -> Any:
 
 
 def run_session(session: Any, found: Found, pictures: np.ndarray, name: str) -> np.ndarray:
-    """Ask about pictures.
+    """Return the outputs for some pictures.
 
     Parameters
     ----------

@@ -117,7 +117,7 @@ def assert_answers(
 
 
 def probe(module: nn.Module, spec: ModelSpec, origin: Path | str) -> None:
-    """Ask a network about two of the probe pictures; see `assert_answers`.
+    """Check a network's answers to two of the probe pictures; see `assert_answers`.
 
     Parameters
     ----------
