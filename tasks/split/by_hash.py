@@ -36,8 +36,8 @@ def assign_splits(
     Parameters
     ----------
     pictures
-        One row per picture: `image_id`, `subject_id` and `subject_known`. However a person's name is
-        spelled (see `current_subjects`), the split is that of today's spelling.
+        One row per picture: `image_id`, `subject_id` and `subject_known`. However an id is spelled
+        (see `current_subjects`), the split is that of today's spelling.
     seed
         Another seed is another split.
     by_subject
