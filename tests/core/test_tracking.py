@@ -125,7 +125,7 @@ def test_processes_that_start_together_share_one_new_store(tmp_path):
 
 
 def test_names_of_groups_stay_apart_and_none_ends_a_stage(paths):
-    names = [f"recall.{name}" for name in NASTY]
+    names = [f"recall.{name}" for name in (*NASTY, "a@b", "a-b")]
     with tracking.open_run(paths, "audit", {}, "stage") as run:
         run.log_result(StageResult(metrics={name: float(at) for at, name in enumerate(names)}))
         run.log_tags({name: name for name in names if "\udcff" not in name})

@@ -1,75 +1,10 @@
-"""Tests and intervals for two recalls that need no draws, and corrections for many tests.
+"""Intervals and tests of differences that need no draws, and corrections for many tests."""
 
-The tests see people, not pictures: several pictures of one person are not independent. What a
-person adds to a difference is one figure (its influence), and the differences of people are what
-varies. Where nothing varies, because one side is read all right or all wrong, shares are compared
-with each person counted once.
-"""
-
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control, norm, t
-
-from tasks.core.intervals import wilson
-
-
-@dataclass(frozen=True)
-class Variance:
-    """The variance of differences between two recalls, over people.
-
-    Attributes
-    ----------
-    difference
-        `(k,)` variance of the difference.
-    side_a, side_b
-        `(k,)` variances of each recall.
-    df
-        `(k,)` degrees of freedom of `difference`.
-    """
-
-    difference: np.ndarray
-    side_a: np.ndarray
-    side_b: np.ndarray
-    df: np.ndarray
-
-
-def clustered_variance(
-    influence_a: np.ndarray, influence_b: np.ndarray, in_a: np.ndarray, in_b: np.ndarray
-) -> Variance:
-    """Return the variance of differences of two recalls, clustered by person.
-
-    Parameters
-    ----------
-    influence_a, influence_b
-        `(people, k)` what each person adds to each recall: correct pictures less recall times
-        pictures, over all pictures of the side.
-    in_a, in_b
-        `(people, k)` booleans: who has pictures on which side.
-
-    Notes
-    -----
-    K.-Y. Liang and S. L. Zeger (1986), Biometrika 73, 13-22, with the factor people / (people - 1)
-    on each side. The same people may be on both sides (their influences are subtracted), or
-    different ones (then the variances add up). Degrees of freedom as F. E. Satterthwaite (1946),
-    Biometrics Bull. 2, 110-114, has them, from the people of a alone, of b alone and of both. With
-    one picture a person this is Welch's t test, or the paired one.
-    """
-    n_a, n_b = in_a.sum(axis=0), in_b.sum(axis=0)
-    a, b = influence_a * _expanded(n_a), influence_b * _expanded(n_b)
-    squared = (a - b) ** 2
-    parts, freedom = np.zeros(len(n_a)), np.zeros(len(n_a))
-    for who in (in_a & ~in_b, in_b & ~in_a, in_a & in_b):
-        part = (squared * who).sum(axis=0)
-        parts += part
-        freedom += part**2 / np.maximum(who.sum(axis=0) - 1, 1)
-    df = np.divide(parts**2, freedom, out=np.ones(len(n_a)), where=freedom > 0)
-    return Variance(parts, (a**2).sum(axis=0), (b**2).sum(axis=0), df)
-
-
-def _expanded(people: np.ndarray) -> np.ndarray:
-    return np.asarray(np.sqrt(people / np.maximum(people - 1, 1)))
 
 
 def t_test(difference: np.ndarray, variance: np.ndarray, df: np.ndarray) -> np.ndarray:
@@ -79,73 +14,87 @@ def t_test(difference: np.ndarray, variance: np.ndarray, df: np.ndarray) -> np.n
     return np.asarray(2 * t.sf(statistic, df))
 
 
-def score_test(count_a: float, n_a: float, count_b: float, n_b: float) -> float:
-    """Return the two-sided p-value of two proportions being equal (score test, pooled variance).
-
-    Counts may be fractions, as where each person counts once with the share of theirs.
-    """
-    pooled = (count_a + count_b) / (n_a + n_b)
-    variance = pooled * (1 - pooled) * (1 / n_a + 1 / n_b)
-    if variance <= 1e-15:
-        return 1.0
-    return float(2 * norm.sf(abs(count_a / n_a - count_b / n_b) / np.sqrt(variance)))
-
-
 def added(
-    share_a: float, limits_a: tuple[float, float], share_b: float, limits_b: tuple[float, float]
-) -> tuple[float, float]:
-    """Return the interval of a difference a − b of two independent shares from their own intervals.
-
-    Notes
-    -----
-    R. G. Newcombe (1998), Stat. Med. 17, 873-890, method 10, for Wilson intervals; G. Y. Zou and A.
-    Donner (2008), Stat. Med. 27, 1693-1702, for any others: distances to the limits, added in
-    squares.
-    """
-    gap = share_a - share_b
-    low = gap - np.hypot(share_a - limits_a[0], limits_b[1] - share_b)
-    high = gap + np.hypot(limits_a[1] - share_a, share_b - limits_b[0])
-    return float(low), float(high)
-
-
-def newcombe_paired(
-    both: float, lost: float, gained: float, neither: float, confidence: float
-) -> tuple[float, float]:
-    """Return Newcombe's interval of the change in recall between two models on the same pictures.
+    share_a: Any,
+    limits_a: tuple[Any, Any],
+    share_b: Any,
+    limits_b: tuple[Any, Any],
+    correlation: Any = 0.0,
+) -> tuple[Any, Any]:
+    """Return the interval of a difference a − b of two shares from their own intervals.
 
     Parameters
     ----------
-    both
-        Pictures that both models read correctly; fractions where each person counts once.
-    lost
-        Those that only the first one does.
-    gained
-        Those that only the second one does.
-    neither
-        Those that none does.
-    confidence
-        Level, such as 0.95.
-
-    Returns
-    -------
-    low, high
-        Limits of recall of the second model minus recall of the first, from -1 to 1.
+    share_a, share_b
+        Numbers or arrays, as everything else.
+    limits_a, limits_b
+        Their intervals, which contain them.
+    correlation
+        Of the two estimates; 0 where no subject is on both sides.
 
     Notes
     -----
-    R. G. Newcombe (1998), Stat. Med. 17, 2635-2650, method 10: Wilson intervals of both recalls,
-    squared and added with the correlation phi, whose numerator is corrected for continuity.
+    R. G. Newcombe (1998), Stat. Med. 17, 873-890 and 2635-2650, methods 10, for Wilson intervals;
+    G. Y. Zou and A. Donner (2008), Stat. Med. 27, 1693-1702, for any others: distances to the
+    limits, added in squares, less what their correlation takes away.
     """
-    n = both + lost + gained + neither
-    first, second = (both + lost) / n, (both + gained) / n
-    low, high = wilson(np.array([both + lost, both + gained]), np.array([n, n]), confidence)
-    margins = (both + lost) * (gained + neither) * (both + gained) * (lost + neither)
-    product = both * neither - lost * gained
-    corrected = max(product - n / 2, 0) if product > 0 else product
-    phi = corrected / np.sqrt(margins) if margins > 0 else 0.0
-    change = second - first
-    down, up = (second - low[1], high[0] - first), (high[1] - second, first - low[0])
-    return change - _add(down, phi), change + _add(up, phi)
+    gap = share_a - share_b
+    below = _distance(share_a - limits_a[0], limits_b[1] - share_b, correlation)
+    above = _distance(limits_a[1] - share_a, share_b - limits_b[0], correlation)
+    return gap - below, gap + above
+
+
+def _distance(one: Any, other: Any, correlation: Any) -> Any:
+    return np.sqrt(np.maximum(one**2 + other**2 - 2 * correlation * one * other, 0.0))
+
+
+def agreeing(
+    gap: np.ndarray, low: np.ndarray, high: np.ndarray, p_value: np.ndarray, confidence: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return intervals of differences that never contradict the p-values beside them.
+
+    Where interval and test disagree about a difference of 0, the limit that is nearer to 0 is
+    replaced by the one that the test implies, so that 0 lies in the interval if and only if
+    `p_value >= 1 - confidence`. The gap lies in its interval. NaN p-values change nothing.
+
+    Notes
+    -----
+    O. S. Miettinen (1976), Am. J. Epidemiol. 103, 226-235: test-based limits,
+    `gap - gap * z(confidence) / z(p)`.
+    """
+    p = np.asarray(p_value, dtype=float)
+    low, high = np.array(low, dtype=float), np.array(high, dtype=float)
+    level = 1 - confidence
+    with np.errstate(divide="ignore", invalid="ignore"):
+        limit = gap * (1 - norm.ppf((1 + confidence) / 2) / norm.isf(p / 2))
+    shown = p < level
+    wrong = np.isfinite(p) & (gap != 0) & (shown == ((low <= 0) & (high >= 0)))
+    side = np.sign(gap)
+    # Rounding may not put a limit on the other side of 0, nor beyond the gap or what is possible.
+    near = np.where(shown, np.clip(side * limit, np.abs(gap) * 1e-6, np.abs(gap)), 0.0)
+    outside = np.where(np.isfinite(limit), np.clip(side * limit, -1.0, 0.0), -1.0)
+    near = side * np.where(shown, near, outside)
+    low = np.where(wrong & (side > 0), near, low)
+    high = np.where(wrong & (side < 0), near, high)
+    return low, high
+
+
+def equivalent(low: np.ndarray, high: np.ndarray, margin: float) -> np.ndarray:
+    """Return where a difference is shown to be smaller than a margin on either side: booleans.
+
+    Parameters
+    ----------
+    low, high
+        Limits at level 1 - 2 alpha, such as 0.9 for a test at 0.05; NaN shows nothing.
+    margin
+        Of shares, such as 0.05 for 5 points.
+
+    Notes
+    -----
+    Two one-sided tests: D. J. Schuirmann (1987), J. Pharmacokinet. Biopharm. 15, 657-680. That no
+    difference was shown does not show that there is none; this does.
+    """
+    return np.asarray((low > -margin) & (high < margin))
 
 
 def corrected(p_values: pd.Series, tested: pd.Series, correction: str) -> pd.Series:
@@ -209,9 +158,3 @@ def smallest_shown(
     """
     wanted = t.ppf(1 - level / (2 * max(family, 1)), df) + t.ppf(power, df)
     return np.asarray(wanted * error)
-
-
-def _add(sides: tuple[float, float], phi: float) -> float:
-    """Add two half-widths, squared, less what their correlation takes away."""
-    one, other = sides
-    return float(np.sqrt(max(one**2 + other**2 - 2 * phi * one * other, 0.0)))

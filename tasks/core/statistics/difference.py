@@ -1,9 +1,11 @@
-"""The difference between two recalls: of two groups, or of two models on the same pictures.
+"""The difference between two recalls: of two groups, or of two models on the same images.
 
-One way for both, because both have people who stand behind several pictures. The interval comes
-from the cluster bootstrap, the p-value from the people's influence on the difference. Where the
-draws cannot tell, because a side is read all right or all wrong, or is of one person alone, each
-person is counted once.
+One way for both, because both have subjects who stand behind several images. The p-value permutes
+subjects (`permuted.py`); with very many of them it is a t test clustered by subject. The interval
+adds the distances of both recalls to their own limits, less what subjects on both sides have in
+common, and never contradicts the p-value: see `comparisons.agreeing`.
+
+Only images of known subjects count: how people vary cannot be told from the others.
 """
 
 from dataclasses import dataclass
@@ -13,178 +15,264 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from tasks.core.statistics.comparisons import (
-    added,
-    clustered_variance,
-    newcombe_paired,
-    score_test,
-    t_test,
-)
-from tasks.core.statistics.people import whole
-from tasks.core.statistics.recalls import selected
-from tasks.core.statistics.resample import Resampled, percentile_interval, ratio, share_interval
-from tasks.core.statistics.unknown_people import NOBODY_KNOWN, SOME_UNKNOWN
+from tasks.core.statistics.comparisons import added, agreeing, equivalent, t_test
+from tasks.core.statistics.people import People, whole
+from tasks.core.statistics.permuted import permutation_p
+from tasks.core.statistics.recalls import BySubject, selected
+from tasks.core.statistics.resample import Resampled
+from tasks.core.statistics.unknown_people import MOST_UNKNOWN, NOBODY_KNOWN, TOO_MANY_UNKNOWN
 
-DRAWN = (
-    "interval: percentiles of a cluster bootstrap by subject, widened for few people; "
-    "p: t test of the difference, clustered by subject"
+PERMUTED = (
+    "p: permutation of subjects; interval: both recalls' own limits, added in squares, and the "
+    "limit nearer to 0 that of the test where they disagree"
 )
-COUNTED = (
-    "interval of Newcombe's kind and score test, each person counted once, because nothing varies "
-    "between people or one side is one person"
+T_TEST = (
+    "p: t test clustered by subject; interval: both recalls' own limits, added in squares, and the "
+    "limit nearer to 0 that of the test where they disagree"
 )
-_AT_ONCE = 1 << 22  # entries of (people, comparisons)
+ALONE = "not tested: a side is one person; interval: both recalls' own limits, added in squares"
+ONLY_KNOWN = "; images of unknown subjects are left out"
+MANY = 500  # effective subjects on both sides: then a t test says what a permutation would
+_STILL = 1e-12
 Kind = Literal["groups", "models"]
 
 
 @dataclass(frozen=True)
 class Sides:
-    """One side of `k` comparisons: `(pictures, k)` which pictures, and which of them are right."""
+    """One side of `k` comparisons: `(images, k)` which images, and which of them are right."""
 
     members: sparse.csr_array
     hits: sparse.csr_array
 
     @classmethod
     def of(cls, members: sparse.csr_array, correct: np.ndarray) -> "Sides":
-        """Make a side from its pictures and `(pictures,)` booleans."""
+        """Make a side from its images and `(images,)` booleans."""
         return cls(members, selected(members, correct))
 
     def part(self, place: np.ndarray) -> "Sides":
         """Keep some of the comparisons."""
         return Sides(self.members[:, place], self.hits[:, place])
 
-    def figures(self, sampled: Resampled, side: str) -> pd.DataFrame:
-        """Count pictures, correct ones and people, and divide."""
+    def only(self, known: np.ndarray, where: np.ndarray) -> "Sides":
+        """Keep the images of known subjects in the comparisons `where`, all in the others."""
+        members, hits = (_only(own, known, where) for own in (self.members, self.hits))
+        return Sides(members, hits)
+
+    def figures(self, sums: BySubject, side: str) -> pd.DataFrame:
+        """Count images, correct ones and people, and divide."""
         n, correct = whole(self.members.sum(axis=0)), whole(self.hits.sum(axis=0))
         figures = {"n": n, "correct": correct, "recall": correct / n}
-        figures["subjects"] = sampled.count(self.members)
+        figures["subjects"] = whole(sums.total(np.ones(len(sums.column))))
         return pd.DataFrame(figures).add_suffix(f"_{side}")
 
 
 def differences(
-    sampled: Resampled, a: Sides, b: Sides, known: np.ndarray, confidence: float, kind: Kind
+    sampled: Resampled,
+    a: Sides,
+    b: Sides,
+    known: np.ndarray,
+    confidence: float,
+    kind: Kind,
+    pairs: np.ndarray | None = None,
+    margin: float | None = None,
 ) -> pd.DataFrame:
     """Compare pairs of recalls.
 
     Parameters
     ----------
     sampled
-        The people of the pictures, drawn again and again.
+        Who is in the images; `resamples` allocations are drawn with its `seed`.
     a, b
         The sides of `k` comparisons; none is empty.
     known
-        `(pictures,)` booleans: whether it is known who is in the picture.
+        `(images,)` booleans: whether it is known who is in the image.
     confidence
         Level of the intervals.
     kind
-        `groups`: different pictures on both sides. `models`: the same pictures, read twice.
+        `groups`: different images on both sides. `models`: the same images, read twice.
+    pairs
+        `(k,)` comparisons with the same value are of the same two groups, such as all emotions of
+        girls and boys, and share allocations, which saves time. None: for `groups` each comparison
+        has its own, for `models` all share them.
+    margin
+        Whether a difference is shown to be smaller than this (`equivalent`); None: not asked.
 
     Returns
     -------
     pandas.DataFrame
-        `(k, …)`: `n, correct, recall, subjects` of each side (`_a`, `_b`), `gap` (a minus b),
-        `ci_low, ci_high, p_value, method`, and `error, df`: the standard error of the gap and its
-        degrees of freedom. `p_value` is NaN where a side is one person alone.
+        `(k, …)`: `n, correct, recall, subjects, effective_subjects, n_unknown` of each side (`_a`,
+        `_b`), `gap` (a minus b), `ci_low, ci_high, p_value, method`, and `error, df`: the standard
+        error of the gap and its degrees of freedom; `equivalence_margin, equivalent` with a
+        margin. All figures are of images of known subjects, `n_unknown` says how many others there
+        are; where a side has nobody known, they are of all images. `p_value` is NaN where a side is
+        one person alone, and so are the limits where more than a third of a side is unknown.
     """
-    table = pd.concat([a.figures(sampled, "a"), b.figures(sampled, "b")], axis=1)
+    counts = [_counts(side, known) for side in (a, b)]
+    known_n = np.minimum(counts[0][0] - counts[0][1], counts[1][0] - counts[1][1])
+    a, b = (side.only(known, known_n > 0) for side in (a, b))
+    sums = [BySubject.of(sampled, side.members, side.hits) for side in (a, b)]
+    table = pd.concat([a.figures(sums[0], "a"), b.figures(sums[1], "b")], axis=1)
     table["gap"] = table["recall_a"] - table["recall_b"]
-    every = np.arange(len(table))
-    step = max(1, _AT_ONCE // max(sampled.people, 1))
-    tests = [
-        _tests(sampled, a.part(place), b.part(place), table.iloc[place], kind)
-        for place in np.split(every, range(step, len(every), step))
-    ]
-    table = pd.concat([table, pd.concat(tests)], axis=1)
-    limits = [
-        _limits(sampled, a.part(place), b.part(place), table.iloc[place], confidence, kind)
-        for place in sampled.blocks(every, 4)
-    ]
-    table["ci_low"], table["ci_high"] = np.concatenate(limits, axis=1)
-    n = np.asarray((a.members + b.members).sum(axis=0))
-    known_n = np.asarray(known.astype(float) @ (a.members + b.members))
-    note = np.where(known_n == 0, NOBODY_KNOWN, np.where(known_n < n, SOME_UNKNOWN, ""))
-    table["method"] = np.where(table["counted"], COUNTED, DRAWN) + note.astype(object)
-    return table.drop(columns="counted")
+    for name, own, (_, unknown) in zip("ab", sums, counts, strict=True):
+        table[f"effective_subjects_{name}"] = np.where(known_n > 0, own.effective, 0.0)
+        table[f"n_unknown_{name}"] = whole(unknown)
+    share = np.maximum(*(unknown / n for n, unknown in counts))
+    withheld = (known_n == 0) | (share > MOST_UNKNOWN)
+    figures, methods = _tested(sampled, sums[0], sums[1], table, withheld, kind, pairs)
+    table = table.assign(**figures)
+    table["ci_low"], table["ci_high"] = _limits(sums[0], sums[1], table, confidence)
+    if margin is not None:
+        # A test at level alpha takes the interval at 1 - 2 alpha.
+        low, high = _limits(sums[0], sums[1], table, 2 * confidence - 1)
+        table["equivalence_margin"] = margin
+        table["equivalent"] = equivalent(low, high, margin) & ~withheld
+    table.loc[withheld, ["ci_low", "ci_high"]] = np.nan
+    methods[share > 0] = methods[share > 0] + ONLY_KNOWN
+    methods[withheld] = TOO_MANY_UNKNOWN
+    methods[known_n == 0] = NOBODY_KNOWN
+    table.loc[known_n == 0, ["subjects_a", "subjects_b"]] = 0
+    return table.drop(columns="correlation").assign(method=methods)
 
 
-def _tests(sampled: Resampled, a: Sides, b: Sides, table: pd.DataFrame, kind: Kind) -> pd.DataFrame:
-    """Test the differences; `counted` says where each person had to be counted once."""
-    sides = []
-    for side, name in ((a, "a"), (b, "b")):
-        pictures = sampled.by_person(side.members).toarray()
-        right = sampled.by_person(side.hits).toarray()
-        influence = (right - pictures * table[f"recall_{name}"].to_numpy()) / pictures.sum(axis=0)
-        sides.append((influence, pictures > 0))
-    (one, in_a), (other, in_b) = sides
-    variance = clustered_variance(one, other, in_a, in_b)
-    tiny = 1e-12
-    still = variance.difference <= tiny
-    if kind == "groups":
-        still = still | (variance.side_a <= tiny) | (variance.side_b <= tiny)
-    alone = (table[["subjects_a", "subjects_b"]] < 2).any(axis=1).to_numpy()
-    p_value = t_test(table["gap"].to_numpy(), variance.difference, variance.df)
-    error, df = np.sqrt(variance.difference), variance.df.copy()
-    for place in np.flatnonzero(still | alone):
-        row = table.iloc[place]
-        p_value[place] = np.nan if alone[place] else _score(row)
-        error[place], df[place] = _error_of_people(row), np.inf
-    figures = {"p_value": p_value, "error": error, "df": df, "counted": still | alone}
-    return pd.DataFrame(figures, index=table.index)
+def complete_cases(members: sparse.csr_array, known: np.ndarray) -> sparse.csr_array:
+    """Keep the images of known subjects of each group, all of a group where nobody is known."""
+    there = np.asarray(known.astype(float) @ members) > 0
+    return _only(members, known, there)
 
 
-def _score(row: pd.Series) -> float:
-    """Compare two shares with each person counted once."""
-    a, b = row["subjects_a"], row["subjects_b"]
-    return score_test(row["recall_a"] * a, a, row["recall_b"] * b, b)
+def _only(members: sparse.csr_array, known: np.ndarray, where: np.ndarray) -> sparse.csr_array:
+    if known.all():
+        return members
+    rest = sparse.diags_array((~where).astype(float))
+    others = sparse.csr_array(selected(members, ~known) @ rest)
+    out = sparse.csr_array(selected(members, known) + others)
+    out.eliminate_zeros()
+    return out
 
 
-def _error_of_people(row: pd.Series) -> float:
-    """Return the error of a difference with each person counted once.
+def _counts(side: Sides, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Count images, and those whose subject is not known."""
+    n = np.asarray(side.members.sum(axis=0))
+    return n, np.asarray((~known).astype(float) @ side.members)
 
-    One success and one failure are added to each side, so that a share of 0 or 1 has an error (A.
-    Agresti and B. Caffo 2000, Am. Stat. 54, 280-288).
+
+def _tested(
+    sampled: Resampled,
+    a: BySubject,
+    b: BySubject,
+    table: pd.DataFrame,
+    withheld: np.ndarray,
+    kind: Kind,
+    pairs: np.ndarray | None,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return `p_value, error, df, correlation` and how each was tested."""
+    figures = _moments(a, b, sampled)
+    variance, df = figures["error"] ** 2, figures["df"]
+    p_value = t_test(table["gap"].to_numpy(), variance, df)
+    people = table[["subjects_a", "subjects_b"]].min(axis=1).to_numpy()
+    few = np.minimum(a.effective, b.effective) <= MANY
+    methods = np.where(people < 2, ALONE, np.where(few, PERMUTED, T_TEST)).astype(object)
+    p_value[withheld | (people < 2)] = np.nan
+    if pairs is None:
+        pairs = np.zeros(a.k) if kind == "models" else np.arange(a.k)
+    drawn = np.flatnonzero(few & (people >= 2) & ~withheld)
+    for columns in _together(drawn, pairs, sampled):
+        p_value[columns] = permutation_p(a, b, columns, sampled.resamples, sampled.seed)
+    # Nothing varies: one success and one failure are added to each side (A. Agresti and B. Caffo
+    # 2000, Am. Stat. 54, 280-288).
+    still = variance <= _STILL
+    figures["error"] = np.where(still, _error_of_people(table, a, b), figures["error"])
+    figures["df"] = np.where(still, np.inf, df)
+    return figures | {"p_value": p_value}, methods
+
+
+def _together(drawn: np.ndarray, pairs: np.ndarray, sampled: Resampled) -> list[np.ndarray]:
+    """Split comparisons by pair, and large pairs into parts that fit into memory."""
+    order = drawn[np.argsort(pairs[drawn], kind="stable")]
+    cuts = np.flatnonzero(pairs[order][1:] != pairs[order][:-1]) + 1
+    step = max(1, (1 << 21) // (sampled.resamples + 1))
+    parts = [part for part in np.split(order, cuts) if len(part)]
+    return [part[start : start + step] for part in parts for start in range(0, len(part), step)]
+
+
+def _moments(a: BySubject, b: BySubject, people: People) -> dict[str, np.ndarray]:
+    """Return the error of differences, clustered by subject, its df, and the correlation of sides.
+
+    K.-Y. Liang and S. L. Zeger (1986), Biometrika 73, 13-22, with CR2 influences, and degrees of
+    freedom as F. E. Satterthwaite (1946), Biometrics Bull. 2, 110-114, has them, from the subjects
+    of a alone, of b alone and of both, each no more than the effective ones.
     """
-    total = 0.0
-    for side in ("a", "b"):
-        people = row[f"subjects_{side}"]
-        share = (row[f"recall_{side}"] * people + 1) / (people + 2)
-        total += share * (1 - share) / (people + 2)
-    return float(np.sqrt(total))
+    shape = people.people, a.k
+    one, other = (
+        sparse.csr_array((side.influence(), (side.subject, side.column)), shape) for side in (a, b)
+    )
+    in_a, in_b = (
+        sparse.csr_array((np.ones(len(side.column)), (side.subject, side.column)), shape)
+        for side in (a, b)
+    )
+    covariance = _sum(one.multiply(other))
+    in_both = sparse.csr_array(in_a.multiply(in_b))
+    shared = _sum(in_both)
+    squares = [_sum(own.multiply(own)) for own in (one, other)]
+    of_both = [_sum(own.multiply(own).multiply(in_both)) for own in (one, other)]
+    parts = [
+        (squares[0] - of_both[0], a.total(np.ones(len(a.column))) - shared, a.effective),
+        (squares[1] - of_both[1], b.total(np.ones(len(b.column))) - shared, b.effective),
+        (of_both[0] + of_both[1] - 2 * covariance, shared, np.minimum(a.effective, b.effective)),
+    ]
+    variance = np.maximum(squares[0] + squares[1] - 2 * covariance, 0.0)
+    spread = sum(
+        np.maximum(part, 0) ** 2 / np.maximum(np.minimum(count, effective) - 1, 1)
+        for part, count, effective in parts
+    )
+    df = np.divide(variance**2, spread, out=np.ones(a.k), where=spread > 0)
+    return {
+        "error": np.sqrt(variance),
+        "df": df,
+        "correlation": _correlation(a, b, squares, covariance),
+    }
+
+
+def _correlation(
+    a: BySubject, b: BySubject, squares: list[np.ndarray], covariance: np.ndarray
+) -> np.ndarray:
+    """Return the correlation of both recalls, a little smaller than the sample's.
+
+    Two models that answer alike would leave an interval without width; half a subject's worth of
+    variance is added to what is not shared.
+    """
+    worth = np.ones(a.k)
+    for side in (a, b):
+        subjects = np.maximum(side.effective, 1.0)
+        share = (side.total(side.hits) / np.maximum(side.total(side.images), 1)) * subjects
+        share = (share + 0.5) / (subjects + 1)
+        worth = worth * share * (1 - share) / subjects**2
+    together = np.sqrt(squares[0] * squares[1]) + 0.5 * np.sqrt(worth)
+    return np.asarray(covariance / (together + _STILL))
+
+
+def _sum(values: sparse.csr_array) -> np.ndarray:
+    return np.asarray(values.sum(axis=0)).ravel()
 
 
 def _limits(
-    sampled: Resampled, a: Sides, b: Sides, table: pd.DataFrame, confidence: float, kind: Kind
-) -> np.ndarray:
-    """Return the intervals of differences, `(2, k)`."""
-    draws = [ratio(sampled.sums(side.hits), sampled.sums(side.members)) for side in (a, b)]
-    people = table[["subjects_a", "subjects_b"]].min(axis=1).to_numpy()
-    limits = np.array(percentile_interval(draws[0] - draws[1], people, confidence))
-    shares = [
-        share_interval(
-            table[f"recall_{n}"].to_numpy(), own, table[f"subjects_{n}"].to_numpy(), confidence
-        )
-        for n, own in zip("ab", draws, strict=True)
-    ]
-    for place in np.flatnonzero(table["counted"]):
-        row = table.iloc[place]
-        if kind == "models":
-            limits[:, place] = _paired_people(
-                sampled, a.part(np.array([place])), b.part(np.array([place])), confidence
-            )
-        else:
-            (low_a, high_a, _), (low_b, high_b, _) = shares
-            side_a = row["recall_a"], (low_a[place], high_a[place])
-            limits[:, place] = added(*side_a, row["recall_b"], (low_b[place], high_b[place]))
-    return limits
+    a: BySubject, b: BySubject, table: pd.DataFrame, confidence: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the intervals of differences, in agreement with `p_value`."""
+    shares = [table[f"recall_{side}"].to_numpy() for side in "ab"]
+    own = [s.limits(share, confidence)[:2] for s, share in zip((a, b), shares, strict=True)]
+    correlation = table["correlation"].to_numpy()
+    low, high = added(shares[0], own[0], shares[1], own[1], correlation)
+    gap = table["gap"].to_numpy()
+    low, high = agreeing(gap, low, high, table["p_value"].to_numpy(), confidence)
+    return np.minimum(low, gap), np.maximum(high, gap)
 
 
-def _paired_people(
-    sampled: Resampled, a: Sides, b: Sides, confidence: float
-) -> tuple[float, float]:
-    """Return the paired interval of a change with each person counted once."""
-    n, people = a.members.sum(), sampled.count(a.members)[0]
-    both = a.hits.multiply(b.hits).sum()
-    gained, lost = a.hits.sum() - both, b.hits.sum() - both
-    one = float(people / n)
-    neither = n - both - lost - gained
-    return newcombe_paired(both * one, lost * one, gained * one, neither * one, confidence)
+def _error_of_people(table: pd.DataFrame, a: BySubject, b: BySubject) -> np.ndarray:
+    """Return the error of differences with each effective subject counted once."""
+    total = np.zeros(len(table))
+    for side, own in (("a", a), ("b", b)):
+        people = np.maximum(own.effective, 1.0)
+        share = (table[f"recall_{side}"].to_numpy() * people + 1) / (people + 2)
+        total += share * (1 - share) / (people + 2)
+    return np.sqrt(total)

@@ -43,6 +43,24 @@ class People:
         return np.bincount(people, minlength=members.shape[1])
 
 
+def effective(images: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """Return how many subjects with equal numbers of images would tell as much.
+
+    Parameters
+    ----------
+    images, squares
+        `(k,)` sums over the subjects of each selection: of their images, and of the squares of
+        these. 0 where nobody is in the selection.
+
+    Notes
+    -----
+    L. Kish (1965), Survey Sampling, section 11.7: one person with half of the images leaves less
+    than four effective subjects, however many others there are.
+    """
+    images, squares = np.asarray(images, dtype=float), np.asarray(squares, dtype=float)
+    return np.asarray(np.divide(images**2, squares, out=np.zeros_like(images), where=squares > 0))
+
+
 def whole(sums: np.ndarray) -> np.ndarray:
     """Turn sums of zeros and ones, which are kept as floats, into integers."""
     integers: np.ndarray = np.rint(np.asarray(sums)).astype(np.int64)

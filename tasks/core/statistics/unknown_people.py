@@ -1,21 +1,86 @@
-"""What to say where it is not known who is in a picture."""
+"""Images of which it is not known who is in them: what follows, and the words for it.
+
+A blank `subject_id` is no subject of its own: ten images of one child would count as ten children
+(simulated: false alarms of .24 to .51 where all ids are missing, .11 to .17 with a third of them).
+A share is still one over all images, but how much it varies is told by known subjects alone; a
+difference rests on images of known subjects.
+"""
 
 import pandas as pd
 
-NOBODY_KNOWN = "; subjects are not known, so each picture counts as a person of its own"
-SOME_UNKNOWN = "; pictures whose subject is not known count as people of their own"
+NOBODY_KNOWN = (
+    "not tested: who is in the images is not known (give subject_id, or say that every image shows "
+    "another person)"
+)
+MOST_UNKNOWN = 1 / 3  # of a side's images; with more, those who are left may not stand for the rest
+TOO_MANY_UNKNOWN = (
+    "not tested: of more than a third of the images on a side it is not known who is in them; "
+    "figures are of the others"
+)
+SHARE_NOBODY_KNOWN = (
+    "Wilson score interval of one person, because who is in the images is not known; give "
+    "subject_id, or say that every image shows another person"
+)
+SHARE_SOME_UNKNOWN = "; how people vary is told by the images whose subject is known"
 
 
-def unknown_people(part: pd.DataFrame) -> str:
-    """Say how many pictures are of nobody known; "" where there is none.
+def independent_images(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with every image as a known person of its own.
+
+    For callers who know that no two images show the same person, such as a collection with one
+    image per person and no ids. Everything in the project then treats images as independent.
 
     Parameters
     ----------
-    part
-        One row a picture; `subject_known` (booleans) where there is one, else all are known.
+    table
+        One row per image, with `image_id`.
     """
-    if "subject_known" not in part.columns or part["subject_known"].all():
-        return ""
-    count = int((~part["subject_known"].astype(bool)).sum())
-    which = "any picture" if count == len(part) else f"{count} of {len(part)} pictures"
-    return f" It is not known who is in {which}: each of these counts as a person of its own."
+    return table.assign(subject_id=table["image_id"].astype("str"), subject_known=True)
+
+
+def known_subjects(judged: pd.DataFrame) -> pd.DataFrame:
+    """Return the images of known subjects; all of them where nobody is known.
+
+    Parameters
+    ----------
+    judged
+        One row per image; `subject_known` (booleans) where there is one, else all are known.
+    """
+    known = _known(judged)
+    return judged[known] if known.any() else judged
+
+
+def without_verdicts(table: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
+    """Take the limits and p-values out of a table where too few subjects are known, and say it.
+
+    Parameters
+    ----------
+    table
+        Made of `known_subjects(judged)`: one row per figure, with `model, protocol, method`.
+    judged
+        One row per model, protocol and image.
+    """
+    table = table.astype({"method": object})
+    ends = ("p_value", "p_adjusted")
+    unsure = [name for name in map(str, table.columns) if "ci_" in name or name.endswith(ends)]
+    for (model, protocol), part in judged.groupby(["model", "protocol"], sort=False):
+        unknown = ~_known(part)
+        rows = (table["model"] == model) & (table["protocol"] == protocol)
+        if not unknown.any() or not rows.any():
+            continue
+        if unknown.mean() > MOST_UNKNOWN:
+            table.loc[rows, unsure] = float("nan")
+            note = NOBODY_KNOWN if unknown.all() else TOO_MANY_UNKNOWN
+        else:
+            note = f"{int(unknown.sum())} images of unknown subjects are left out"
+        table.loc[rows, "method"] = [
+            f"{text}; {note}" if isinstance(text, str) and text else note
+            for text in table.loc[rows, "method"]
+        ]
+    return table
+
+
+def _known(part: pd.DataFrame) -> "pd.Series[bool]":
+    if "subject_known" not in part.columns:
+        return pd.Series(True, index=part.index)
+    return part["subject_known"].astype(bool)
