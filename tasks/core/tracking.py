@@ -63,11 +63,11 @@ class Run:
             self.client.log_batch(self.run_id, params=flat[start : start + _BATCH])
 
     def log_tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags."""
+        """Set tags; a stage's `@`, as in `explain@base`, becomes a dash."""
         for start in range(0, len(tags), _BATCH):
             some = list(tags.items())[start : start + _BATCH]
             self.client.log_batch(
-                self.run_id, tags=[RunTag(_name(key), text) for key, text in some]
+                self.run_id, tags=[RunTag(_name(key.replace("@", "-")), text) for key, text in some]
             )
 
     def log_result(self, result: StageResult) -> None:
@@ -215,12 +215,12 @@ def _notice(paths: Paths) -> str:
 def _name(key: str) -> str:
     """Spell a key with the characters that MLflow takes.
 
-    Names of groups are strangers' words, in any script: where more than an `@` is replaced or cut,
-    a digest keeps two of them apart.
+    Names of groups are strangers' words, in any script: where anything is replaced or cut, a
+    digest keeps two of them apart.
     """
     name = re.sub(r"[^\w\-. /:]", "-", key, flags=re.ASCII)
     is_path = posixpath.normpath(name) == name and not name.startswith(("/", ".."))
-    if name == key.replace("@", "-") and is_path and len(name) <= _LONGEST_NAME:
+    if name == key and is_path and len(name) <= _LONGEST_NAME:
         return name
     digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{name.replace('/', '-').strip('.')[:_LONGEST_NAME]}-{digest}"
