@@ -234,6 +234,18 @@ def audit(
         list[str] | None,
         typer.Option(help="Compare a column of numbers in bins: age_years=10,18. May be repeated."),
     ] = None,
+    depth: Annotated[
+        int | None,
+        typer.Option(min=1, max=4, help="Columns crossed at once: 2 for pairs, 3 for triples."),
+    ] = None,
+    independent_images: Annotated[
+        bool | None,
+        typer.Option(
+            "--independent-images",
+            help="Every image without a subject_id shows another person.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Audit any system's predictions by age, gender and any other column.
 
@@ -241,7 +253,8 @@ def audit(
     gender, ethnicity, mouth, gaze, dataset, model, seen_in_training and p_<emotion> are used where
     they are there. Two models are compared picture by picture. audit.md says what could not be
     told without the others. Rows that cannot be audited are in rejects.csv. Tables with semicolons
-    or tabs, in UTF-16 or Korean cp949, and .xlsx are read too.
+    or tabs, in UTF-16 or Korean cp949, and .xlsx are read too. Images without a subject_id give no
+    verdict, unless every one shows another person and --independent-images says so.
 
     Example: affectgap audit predictions.csv --out audit/ --by ethnicity
     """
@@ -252,6 +265,9 @@ def audit(
 
     params = _project().params
     settings = load_section(params, "audit", Settings)
+    changed = {"depth": depth, "independent_images": independent_images}
+    changed = {name: value for name, value in changed.items() if value is not None}
+    settings = settings.model_copy(update=changed)
     bands = load_yaml(params).get("ingest", {}).get("age_bands", {})
     cut = parse_bins(bins or [])
     written = audit_csv(predictions, out, settings, pair, by or [], bands, cut)

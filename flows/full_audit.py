@@ -105,10 +105,13 @@ def _predictions(paths: Paths, version: Version) -> pd.DataFrame:
     everyone = _everyone(paths).merge(answers, on="image_id", how="left", validate="1:1")
     known = everyone["emotion"].isin(labels)  # a label that the model lacks is no fault of its
     seen = load_seen(folder)["subject_id"]
+    # In the manifest an image of an unknown subject has an id of its own, which is no person's.
+    someone = everyone["subject_known"].astype(bool)
     return everyone[known].assign(
         model=f"version {version.number}",
         y_pred=everyone["y_pred"].fillna(""),
         seen_in_training=everyone["subject_id"].isin(seen),
+        subject_id=everyone["subject_id"].where(someone, ""),
     )
 
 

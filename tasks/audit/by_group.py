@@ -14,20 +14,36 @@ from pandas.api.types import is_numeric_dtype
 
 from tasks.audit.calibration import calibration_table, why_not_calibrated
 from tasks.audit.confusion_gaps import confusion_gaps_table
-from tasks.audit.cube import cell_members, dimensions, pool, sort_cells, values_in_order
+from tasks.audit.cube import (
+    cell_blocks,
+    dimensions,
+    distinct_rows,
+    pool,
+    sort_cells,
+    values_in_order,
+    with_constants,
+)
 from tasks.audit.factors import factors_table
 from tasks.audit.fairness import fairness_table
 from tasks.audit.gaps import gaps_table
+from tasks.audit.intersections import intersections_table
 from tasks.audit.paired import paired_table
+from tasks.audit.predictive_values import predictive_values_table
+from tasks.audit.sensitivity import sensitivity_table
 from tasks.audit.settings import NUMBERS, Settings
-from tasks.audit.standardised import standardised_table
+from tasks.audit.standardised import standardised_table, with_limits_of_gaps
 from tasks.core.errors import DataError, ParamsError
 from tasks.core.labels import ALL, EMOTIONS, HELD_OUT, UNKNOWN, in_order
-from tasks.core.statistics.recalls import recalls
-from tasks.core.statistics.resample import Resampled
+from tasks.core.statistics.people import People
+from tasks.core.statistics.recalls import selected, shares
+from tasks.core.statistics.unknown_people import known_subjects, without_verdicts
 
+# In the column `method`, where a user says so.
+INDEPENDENT = "; images without a subject id were taken as independent at the user's word"
 PROTOCOLS: tuple[str, ...] = (HELD_OUT, ALL)
 _NEEDED = ("image_id", "dataset", "subject_id", "emotion", "split", "model", "y_pred")
+_SUBJECTS = ("effective_subjects", "n_unknown", "recall_per_subject")
+_SUBJECTS += ("per_subject_ci_low", "per_subject_ci_high")
 _KEPT = ("seen_in_training", "subject_known", *NUMBERS)
 
 
@@ -89,6 +105,10 @@ def prepare(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     for name in _labels_of_groups(table, settings):
         text = table[name].astype("str").where(table[name].notna(), UNKNOWN).replace("", UNKNOWN)
         table[name] = text.replace(ALL, "all (recorded)")  # `all` means pooled
+    if settings.independent_images:
+        alone = ~table["subject_known"].astype(bool)
+        table.loc[alone, "subject_id"] = "image " + table.loc[alone, "image_id"].astype("str")
+        table["subject_known"] = True
     table["correct"] = table["y_pred"] == table["emotion"]
     table["named"] = _named(frame)
     return table
@@ -187,17 +207,42 @@ def audit_predictions(
     judged = by_protocol(table[table["named"]])
     if judged.empty:
         raise DataError("no picture has an answer and a label that its model knows: none to audit")
-    return {
-        "counts": counts_table(table, settings.by),
+    tables = {
+        "counts": counts_table(table, settings.by, settings.depth),
         "groups": groups_table(judged, settings),
         "gaps": gaps_table(judged, settings),
         "before_after": paired_table(table[table["named"]], settings, pair, pair_protocol),
         "confusion": confusion_table(judged, settings.by, model_labels(frame)),
         "factors": factors_table(judged, settings),
-        "standardised": standardised_table(judged, settings),
-        "fairness": fairness_table(judged, settings),
-        "calibration": calibration_table(judged, settings),
         "confusion_gaps": confusion_gaps_table(judged, settings),
+        "intersections": intersections_table(judged, settings),
+        "predictive_values": predictive_values_table(judged, settings),
+    }
+    known = known_subjects(judged)
+    for name, make in (
+        ("standardised", standardised_table),
+        ("fairness", fairness_table),
+        ("calibration", calibration_table),
+    ):
+        tables[name] = without_verdicts(make(known, settings), judged)
+    tables["standardised"] = with_limits_of_gaps(tables["standardised"], tables["gaps"])
+    tables["sensitivity"] = sensitivity_table(judged, tables["gaps"], settings)
+    return _with_assumption(tables) if assumed_independent(frame, settings) else tables
+
+
+def assumed_independent(frame: pd.DataFrame, settings: Settings) -> bool:
+    """Whether images are taken as independent only because the user says so."""
+    known = frame.get("subject_known", pd.Series(True, frame.index)).astype(bool)
+    return settings.independent_images and not known.all()
+
+
+def _with_assumption(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Name the assumption in every table that says how its figures were made."""
+    return {
+        name: table.assign(method=table["method"].astype("str") + INDEPENDENT)
+        if "method" in table.columns and len(table)
+        else table
+        for name, table in tables.items()
     }
 
 
@@ -213,27 +258,33 @@ def groups_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Return recall with its interval for every cell of the cube.
 
     Columns: `model, protocol, dataset, age_band, gender, emotion, n, correct, recall, ci_low,
-    ci_high`, then further dimensions, `subjects`, `confidence` and `method`. For `emotion=all`,
-    recall is the share of all pictures of the group that are read correctly.
+    ci_high`, then further dimensions, `subjects`, `confidence`, `method`, and how much the images
+    tell: `effective_subjects`, `n_unknown` (images of unknown subjects) and `recall_per_subject`,
+    the mean of the subjects' own recalls, with its limits. For `emotion=all`, recall is the share
+    of all images of the group that are read correctly.
     """
-    by, parts = settings.by, []
+    by, confidence, parts = settings.by, settings.confidence, []
+    dims = ["dataset", *by, "emotion"]
     for (model, protocol), part in judged.groupby(["model", "protocol"], sort=False):
-        cells, members = cell_members(part, ["dataset", *by, "emotion"])
-        sampled = Resampled(part["subject_id"], settings.resamples, settings.seed)
-        correct, known = (part[name].to_numpy(dtype=bool) for name in ("correct", "subject_known"))
-        figures = recalls(sampled, members, correct, known, settings.confidence)
-        cells = pd.concat([cells, figures], axis=1)
-        parts.append(cells.assign(model=model, protocol=protocol))
+        rows = distinct_rows(part, dims, ["correct"])
+        people, known = People(rows["subject_id"]), rows["subject_known"].to_numpy(dtype=bool)
+        images, right = (rows[name].to_numpy(dtype=float) for name in ("images", "correct"))
+        found = []
+        for cells, members in cell_blocks(rows, dims, settings.depth):
+            sides = selected(members, images), selected(members, right)
+            found.append(pd.concat([cells, shares(people, *sides, known, confidence)], axis=1))
+        table = with_constants(pd.concat(found, ignore_index=True), part, dims)
+        parts.append(table.assign(model=model, protocol=protocol))
     cube = pd.concat(parts, ignore_index=True)
     cube = sort_cells(cube, judged, ["model", "protocol", "dataset", *by, "emotion"])
     cube = with_all(cube, by).assign(confidence=settings.confidence)
     first = ["model", "protocol", "dataset", "age_band", "gender", "emotion"]
     figures = ["n", "correct", "recall", "ci_low", "ci_high"]
     further = [name for name in by if name not in first]
-    return cube[[*first, *figures, *further, "subjects", "confidence", "method"]]
+    return cube[[*first, *figures, *further, "subjects", "confidence", "method", *_SUBJECTS]]
 
 
-def counts_table(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+def counts_table(table: pd.DataFrame, by: Sequence[str], depth: int) -> pd.DataFrame:
     """Return pictures and subjects of every cell and split, with how many a model leaves out.
 
     `held_out` counts pictures that the model was not trained on; `left_out` those whose label it
@@ -243,7 +294,7 @@ def counts_table(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         left_out=~table["named"], held_out=~table["seen_in_training"].astype(bool)
     )
     cube = pool(
-        marked, ["dataset", *by, "emotion", "split"], ["model"], ["held_out", "left_out"]
+        marked, ["dataset", *by, "emotion", "split"], depth, ["model"], ["held_out", "left_out"]
     ).rename(columns={"n": "pictures"})
     cube = with_all(cube, by)
     return cube[["model", *dimensions(by), "split", "pictures", "subjects", "held_out", "left_out"]]

@@ -18,6 +18,7 @@ from tasks.audit.settings import Settings
 from tasks.core.labels import UNKNOWN, in_order
 from tasks.core.statistics.comparisons import corrected
 from tasks.core.statistics.difference import Sides, differences
+from tasks.core.statistics.recalls import BySubject, selected
 from tasks.core.statistics.resample import Resampled
 
 # Both recognisers and people mistake these for each other most, so that they are always shown.
@@ -42,8 +43,13 @@ COLUMNS = [
     "correction",
     "confidence",
     "method",
+    "effective_subjects_a",
+    "effective_subjects_b",
+    "n_unknown_a",
+    "n_unknown_b",
 ]
-_FIGURES = ["share_a", "share_b", "gap", "ci_low", "ci_high", "p_value", "method"]
+_SIDES = [f"{name}_{side}" for name in ("effective_subjects", "n_unknown") for side in "ab"]
+_FIGURES = ["share_a", "share_b", "gap", "ci_low", "ci_high", "p_value", "method", *_SIDES]
 _CELL = ["group_a", "group_b", "emotion", "y_pred"]
 _METHOD = (
     "{how}; p_adjusted: over the {tested} cells of this model, protocol and dimension that have at "
@@ -93,9 +99,9 @@ def confusion_gaps_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFra
     pandas.DataFrame
         One row a cell: of the `n_a` pictures of `emotion` in group a the share `share_a` was read
         as `y_pred`, likewise b; `gap` is a minus b, from -1 to 1. Cells that have fewer than
-        `min_n` pictures or `min_subjects` people on a side, and answers that neither group got,
-        have no row, except disgust read as anger and the reverse, which always have one (then with
-        an empty `p_adjusted`).
+        `min_n` pictures or `min_subjects` effective subjects on a side, and answers that neither
+        group got, have no row, except disgust read as anger and the reverse, which always have one
+        (then with an empty `p_adjusted`).
         `p_adjusted` is corrected over the cells of a model, protocol and dimension.
     """
     parts = []
@@ -130,11 +136,12 @@ def _of_dimension(
 ) -> pd.DataFrame:
     """Compare the groups of one dimension of one model and protocol."""
     counts = _counts(part, dimension)
-    people = sampled.count(counts.pictures())
-    cells = pd.DataFrame(list(_cells(counts, people, settings)))
+    pictures, answered = counts.pictures(), counts.answered()
+    of_known = selected(pictures, known)
+    people = BySubject.of(sampled, of_known, of_known).effective
+    cells = pd.DataFrame(list(_cells(counts, column_sums(of_known), people, settings)))
     if cells.empty:
         return cells
-    pictures, answered = counts.pictures(), counts.answered()
     there = cells[(cells["n_a"] > 0) & (cells["n_b"] > 0)]
     found = []
     for start in range(0, len(there), _AT_ONCE):
@@ -143,11 +150,13 @@ def _of_dimension(
             Sides(pictures[:, some[f"of_{side}"]], answered[:, some[f"read_{side}"]])
             for side in "ab"
         ]
-        figures = differences(sampled, *sides, known, settings.confidence, "groups")
+        pair = some.groupby(["group_a", "group_b"], sort=False).ngroup().to_numpy()
+        figures = differences(sampled, *sides, known, settings.confidence, "groups", pair)
         found.append(figures.set_index(some.index))
     if found:
         figures = pd.concat(found).rename(columns={"recall_a": "share_a", "recall_b": "share_b"})
         cells = cells.join(figures[_FIGURES])
+        cells.loc[figures.index, ["n_a", "n_b"]] = figures[["n_a", "n_b"]]
     named = list(dict.fromkeys([*cells.columns, *_FIGURES]))
     return _corrected(cells.reindex(columns=named), settings)
 
@@ -165,8 +174,13 @@ def _counts(part: pd.DataFrame, dimension: str) -> _Counts:
     )
 
 
-def _cells(counts: _Counts, people: np.ndarray, settings: Settings) -> Iterator[dict[str, object]]:
-    """List the cells to compare: names, sizes, and their columns in both matrices."""
+def _cells(
+    counts: _Counts, known_n: np.ndarray, people: np.ndarray, settings: Settings
+) -> Iterator[dict[str, object]]:
+    """List the cells to compare: names, sizes, and their columns in both matrices.
+
+    Whether there is enough in them goes by images of known subjects, and effective subjects.
+    """
     sizes, reads = column_sums(counts.pictures()), column_sums(counts.answered())
     n_emotions, n_answers = len(counts.emotions), len(counts.answers)
     for (a, group_a), (b, group_b) in combinations(enumerate(counts.groups), 2):
@@ -178,7 +192,8 @@ def _cells(counts: _Counts, people: np.ndarray, settings: Settings) -> Iterator[
             of = [group * n_emotions + e for group in (a, b)]
             read = [cell * n_answers + y for cell in of]
             n_a, n_b = (int(sizes[cell]) for cell in of)
-            enough = settings.enough(min(n_a, n_b), people[of].min()) and reads[read].sum() > 0
+            enough = settings.enough(known_n[of].min(), people[of].min())
+            enough = bool(enough) and reads[read].sum() > 0
             if enough or (emotion, answer) in ALWAYS:
                 yield {
                     **dict(zip(_CELL, (group_a, group_b, emotion, answer), strict=True)),

@@ -1,7 +1,7 @@
 """The figures that the field of fairness knows, through fairlearn's MetricFrame.
 
-They show the distance between groups with its interval; whether it could be chance, corrected for
-the number of comparisons, is in `gaps.csv`.
+They show the distance between the extreme groups, with limits that know that these were picked;
+which pairs of groups differ, corrected for the number of comparisons, is in `gaps.csv`.
 """
 
 from collections.abc import Iterator
@@ -62,7 +62,8 @@ def fairness_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFrame:
         N. Srebro 2016, NeurIPS). `n_smallest` counts, of the smallest group, the pictures that the
         metric divides by. Groups with fewer than `min_n` of these, for an emotion of its pictures
         or of the others, are in `left_out_groups` with their number; people whose group is unknown
-        make none. With fewer than two groups the figures are empty.
+        make none. With fewer than two groups the figures are empty. Limits, `p_value` and the
+        `*_shrunken` figures account for the groups having been picked as extremes.
     """
     rows = []
     for (model, protocol), part in judged.groupby(["model", "protocol"], sort=False):
@@ -75,7 +76,7 @@ def fairness_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFrame:
                 own = with_intervals(own, known, dimension, settings)
                 rows += [names | row for row in own]
     counts = dict.fromkeys(
-        (name for name in COLUMNS if name.startswith(("n_", "subjects"))), "Int64"
+        (name for name in COLUMNS if name.startswith(("n_", "subjects", "groups"))), "Int64"
     )
     return pd.DataFrame(rows, columns=COLUMNS).astype(counts)
 
@@ -157,6 +158,7 @@ def _row(
     if metric == FALSE_POSITIVE:
         worst, best = best, worst
     return row | {
+        "groups": list(by_group.index),
         "worst_group": worst,
         "worst": by_group[worst],
         "best_group": best,

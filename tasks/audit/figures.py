@@ -152,12 +152,10 @@ def change_figure(
     quiet_axes(right)
     _room_for_counts(right)
     level = 100 * table["confidence"].iloc[0]
-    unknown = table["method"].str.contains("subjects are not known").all()
-    drawn = "of pictures, as subjects are not known" if unknown else "by subject"
-    title = (
-        f"{change_words(pair)}, {shared_words(table)}\n"
-        f"(bars: {level:g} % intervals of the change, picture by picture, bootstrap {drawn})"
-    )
+    bars = f"bars: {level:g} % intervals of the change, picture by picture, clustered by subject"
+    if table["ci_low"].isna().all():
+        bars = "no intervals, since too few subjects are known"
+    title = f"{change_words(pair)}, {shared_words(table)}\n({bars})"
     save(figure, path, title, credit, model_marks(pair))
 
 

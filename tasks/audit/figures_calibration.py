@@ -118,6 +118,8 @@ def _line(axis: Axes, bins: pd.DataFrame, colour: str) -> None:
 
 def _words(whole: pd.Series) -> str:
     """Say a model's error in a group, and of how many pictures."""
+    if pd.isna(whole["ece_loss"]):
+        return f"calibration error not known of one person, n = {int(whole['n'])}"
     text = f"calibration error {100 * whole['ece_loss']:.1f}"
     if pd.notna(whole["ci_low"]):
         text += f" ({100 * whole['ci_low']:.1f} to {100 * whole['ci_high']:.1f})"

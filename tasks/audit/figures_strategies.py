@@ -58,7 +58,7 @@ def strategies_figure(table: pd.DataFrame, credit: str, path: Path) -> None:
     title = (
         f"What each strategy gives {who} and takes from the worst other group, against the base "
         f"model,\non pictures that no model has seen (bars: {level:g} % intervals, "
-        "cluster bootstrap by subject)"
+        "clustered by subject)"
     )
     save(figure, path, title, credit)
 

@@ -22,7 +22,13 @@ from tasks.audit.group_sizes import Limits, binned, check_group_counts
 from tasks.audit.outputs import Unshown, write_figures, write_tables
 from tasks.audit.own_columns import hidden, shown_names, with_shown_names
 from tasks.audit.paired import why_not_paired
-from tasks.audit.predictions_table import PROBABILITIES, Predictions, numbers_of, read_predictions
+from tasks.audit.predictions_table import (
+    PROBABILITIES,
+    Predictions,
+    check_spoiled,
+    numbers_of,
+    read_predictions,
+)
 from tasks.audit.settings import NUMBERS, Settings
 from tasks.audit.summary import NAMELESS, Untold, summary_page
 from tasks.core.errors import DataError, UserError
@@ -105,6 +111,7 @@ def audit_csv(
     asked = _askable(further, given, bins, csv_path)
     wanted = list(dict.fromkeys(["age_band", "gender", *settings.by, *asked, *bins]))
     compared = [name for name in wanted if name in given.columns]
+    check_spoiled(given, compared, csv_path)
     inner = {name: _inner(name, bins) for name in compared}
     own = _own(compared, given, settings, bins)
     frame = _complete(given, csv_path)
@@ -124,6 +131,7 @@ def audit_csv(
     by = [names.get(name, name) if inner[name] != name else name for name in compared]
     notes = _notes(predictions, names)
     untold = _untold(given, frame, wanted, settings)
+    notes += _on_independence(frame, settings)
     why = Unshown(why_not_paired(frame, pair, protocol), uncalibrated(frame))
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out_dir.parent, prefix=f".{out_dir.name}.") as scratch:
@@ -187,12 +195,15 @@ def _check_once(frame: pd.DataFrame, path: Path) -> None:
 
 def _notes(predictions: Predictions, names: Mapping[str, str]) -> tuple[str, ...]:
     """Return what became of the rows, and how the file was read."""
-    audited, rejected = len(predictions.frame), len(predictions.rejects)
-    account = f"{audited + rejected} rows: {audited} audited, {rejected} rejected"
+    read, rejected = len(predictions.frame), len(predictions.rejects)
+    silent = int(unanswered(predictions.frame).sum())
+    account = f"{read + rejected} rows: {read - silent} audited, {rejected} rejected"
     if rejected:
         reasons = predictions.rejects["reason"].value_counts()
         listed = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
         account += f" ({listed}; rejects.csv has their lines)"
+    if silent:
+        account += f", {silent} without an answer of the model (counted as left out)"
     renamed = [
         f"column {printable(name)} is called {printable(other)} in the tables, where "
         f"{printable(name)} means something else"
@@ -200,6 +211,24 @@ def _notes(predictions: Predictions, names: Mapping[str, str]) -> tuple[str, ...
         if name != other
     ]
     return (account, *predictions.notes, *renamed)
+
+
+def _on_independence(frame: pd.DataFrame, settings: Settings) -> tuple[str, ...]:
+    """Say how images without a subject id were taken, where there are any."""
+    nameless, images = int((~frame["subject_known"]).sum()), len(frame)
+    if settings.independent_images and not nameless:
+        return ("every row has a subject_id, so nothing was taken as independent",)
+    if settings.independent_images:
+        return (
+            f"{nameless} of {images} rows have no subject_id; each was taken as another person, "
+            "independent of all others, at the user's word (--independent-images)",
+        )
+    if nameless:
+        return (
+            f"{nameless} of {images} rows have no subject_id: no verdict rests on them (if every "
+            "image shows another person, say --independent-images)",
+        )
+    return ()
 
 
 def _moved(fresh: Sequence[Path], out_dir: Path, notes: tuple[str, ...]) -> Written:
@@ -272,7 +301,19 @@ def _untold(
         unanswered={str(model): int(count) for model, count in lacking.items()},
         unknown_training=int(seen.isna().sum()),
         unused=_unused(given, wanted, settings),
+        nameless=_nameless(frame),
+        independent=settings.independent_images,
     )
+
+
+def _nameless(frame: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """Return, by model, how many images have no subject id, of how many."""
+    counts = (~frame["subject_known"]).groupby(frame["model"], sort=False).agg(["sum", "size"])
+    return {
+        str(model): (int(row["sum"]), int(row["size"]))
+        for model, row in counts.iterrows()
+        if row["sum"]
+    }
 
 
 def _unused(given: pd.DataFrame, wanted: Sequence[str], settings: Settings) -> list[str]:

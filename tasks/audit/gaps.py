@@ -57,7 +57,15 @@ COLUMNS = [
     "shared_datasets",
     "family",
     "method",
+    "effective_subjects_a",
+    "effective_subjects_b",
+    "n_unknown_a",
+    "n_unknown_b",
+    "equivalence_margin",
+    "equivalent",
 ]
+
+_GROUPS = ["group_a", "group_b"]
 
 
 def gaps_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFrame:
@@ -80,6 +88,9 @@ def gaps_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFrame:
         sets that hold both groups: where it is empty, the gap may be one between data sets.
         `p_adjusted` and `mde` are empty where `enough_n` is false: not tested. `mde` is the
         smallest gap that would have been shown with probability `power`, see `smallest_shown`.
+        Figures rest on images of known subjects; `n_unknown_a` and `n_unknown_b` count the others.
+        `enough_n` counts effective subjects. `equivalent` is true where the gap is shown to be
+        smaller than `equivalence_margin` on either side, which an empty finding does not show.
     """
     parts = []
     for (model, protocol), part in judged.groupby(["model", "protocol"], sort=False):
@@ -92,8 +103,11 @@ def gaps_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS)
     table = pd.concat(parts, ignore_index=True)
     table["enough_n"] = settings.enough(
-        table[["n_a", "n_b"]].min(axis=1), table[["subjects_a", "subjects_b"]].min(axis=1)
+        table[["n_a", "n_b"]].min(axis=1),
+        table[["effective_subjects_a", "effective_subjects_b"]].min(axis=1),
     )
+    table["enough_n"] &= table["p_value"].notna()
+    table["equivalent"] &= table["enough_n"]
     questions = table.groupby(["model", "protocol", "dimension"], sort=False)
     families = [_tested(part, settings) for _, part in questions]
     return pd.concat(families).sort_index()[COLUMNS]
@@ -172,7 +186,10 @@ def _figures(part: pd.DataFrame, pairs: Sequence[_Pair], settings: Settings) -> 
         Sides.of(_members(rows, len(part)), correct)
         for rows in ([pair.rows_a for pair in pairs], [pair.rows_b for pair in pairs])
     )
-    return differences(sampled, a, b, known, settings.confidence, "groups")
+    named = pd.DataFrame([pair.names for pair in pairs])[["dataset", "dimension", *_GROUPS]]
+    same = named.groupby(list(named.columns), sort=False).ngroup().to_numpy()
+    margin = settings.equivalence_margin
+    return differences(sampled, a, b, known, settings.confidence, "groups", same, margin)
 
 
 def _members(rows: Sequence[np.ndarray], pictures: int) -> sparse.csr_array:

@@ -19,6 +19,7 @@ from tasks.audit.figures_factors import factors_figure
 from tasks.core.figure_style import empty_figure
 from tasks.core.labels import ALL, credit_line
 from tasks.core.paths import MODELS
+from tasks.core.statistics.unknown_people import SHARE_NOBODY_KNOWN
 from tasks.core.tables import write_csv
 
 _PROTOCOL_WORDS = {
@@ -113,6 +114,8 @@ def write_figures(
 
 def _interval_words(methods: pd.Series) -> str:
     """Name the intervals of a figure in a few words."""
-    if methods.str.startswith("cluster bootstrap").any():
-        return "cluster bootstrap by subject"
-    return "Wilson, each picture counted as a person of its own"
+    if methods.str.contains("at the user's word", regex=False).any():
+        return "images taken as independent at the user's word"
+    if methods.str.startswith(SHARE_NOBODY_KNOWN).all():
+        return "as wide as for one person, because subjects are not known"
+    return "clustered by subject"

@@ -6,6 +6,7 @@ Because both read the same pictures, the change is compared picture by picture, 
 varies; the pictures that were lost are counted beside those that were gained.
 """
 
+import numpy as np
 import pandas as pd
 from scipy import sparse
 
@@ -13,7 +14,7 @@ from tasks.audit.cube import cell_members, dimensions, sort_cells
 from tasks.audit.settings import Settings
 from tasks.core.labels import ALL, HELD_OUT
 from tasks.core.statistics.comparisons import corrected
-from tasks.core.statistics.difference import Sides, differences
+from tasks.core.statistics.difference import Sides, complete_cases, differences
 from tasks.core.statistics.people import whole
 from tasks.core.statistics.recalls import recalls
 from tasks.core.statistics.resample import Resampled
@@ -42,6 +43,10 @@ FIGURES = [
     "family",
     "method",
     "protocol",
+    "effective_subjects",
+    "n_unknown",
+    "equivalence_margin",
+    "equivalent",
 ]
 _OUTCOMES = ["both", "lost", "gained", "neither"]
 
@@ -71,9 +76,11 @@ def paired_table(
     pandas.DataFrame
         One row a cell: `n`, both recalls with intervals, `change` (second minus first) with its
         interval, how many pictures both, only the first (`lost`), only the second (`gained`) or
-        none reads, and p-values. A family is every cell of one dimension with enough pictures of
-        enough people (crossed cells are shown, but not tested: `p_adjusted` is empty). Empty where
-        there are no two models or no such picture, see `why_not_paired`.
+        none reads, and p-values, over the images of known subjects (`n_unknown` counts the others;
+        where nobody is known, over all, and nothing is tested). A family is every cell of one
+        dimension with enough pictures of enough people (crossed cells are shown, but not tested:
+        `p_adjusted` is empty). Empty where there are no two models or no such picture, see
+        `why_not_paired`.
     """
     by = settings.by
     columns = [*dimensions(by), *FIGURES]
@@ -82,11 +89,13 @@ def paired_table(
     pictures = same_pictures(named, pair, protocol)
     if pictures.empty:
         return pd.DataFrame(columns=columns)
-    cells, members = cell_members(pictures, ["dataset", *by, "emotion"])
+    cells, members = cell_members(pictures, ["dataset", *by, "emotion"], settings.depth)
     cube = pd.concat([cells, changes(pictures, members, settings)], axis=1)
     cube = sort_cells(cube, pictures, list(cells.columns))
     cube = cube.assign(**{name: ALL for name in dimensions(by) if name not in cube.columns})
-    cube["enough_n"] = settings.enough(cube["n"], cube["subjects"])
+    cube["enough_n"] = settings.enough(cube["n"], cube["effective_subjects"])
+    cube["enough_n"] &= cube["p_value"].notna()
+    cube["equivalent"] &= cube["enough_n"]
     return _tested(cube, settings).assign(protocol=protocol)[columns]
 
 
@@ -120,6 +129,8 @@ def changes(pictures: pd.DataFrame, members: sparse.csr_array, settings: Setting
     """
     sampled = Resampled(pictures["subject_id"], settings.resamples, settings.seed)
     known = pictures["subject_known"].to_numpy(dtype=bool)
+    unknown = np.asarray((~known).astype(float) @ members)
+    members = complete_cases(members, known)
     first = (pictures["both"] | pictures["lost"]).to_numpy()
     second = (pictures["both"] | pictures["gained"]).to_numpy()
     figures = {}
@@ -134,13 +145,16 @@ def changes(pictures: pd.DataFrame, members: sparse.csr_array, settings: Setting
         known,
         settings.confidence,
         "models",
+        margin=settings.equivalence_margin,
     )
     outcomes = {name: whole(pictures[name].to_numpy(dtype=float) @ members) for name in _OUTCOMES}
     table = pd.DataFrame(figures | outcomes).assign(change=change["gap"])
-    table[["ci_low", "ci_high", "p_value", "method"]] = change[
-        ["ci_low", "ci_high", "p_value", "method"]
-    ]
-    return table.assign(confidence=settings.confidence)
+    carried = ["ci_low", "ci_high", "p_value", "method", "equivalence_margin", "equivalent"]
+    table[carried] = change[carried]
+    effective = change["effective_subjects_a"]
+    return table.assign(
+        confidence=settings.confidence, effective_subjects=effective, n_unknown=whole(unknown)
+    )
 
 
 def _tested(cube: pd.DataFrame, settings: Settings) -> pd.DataFrame:

@@ -73,7 +73,7 @@ def read_predictions(path: Path) -> Predictions:
     table = read_named_table(path, _column, _NEEDED.issubset)
     _check_header(table, path)
     frame, notes = _cells(table), [*table.notes]
-    _check_spoiled(frame, path)
+    check_spoiled(frame, _SPOILED_BY_EXCEL, path)
     rejects = _rejects(table, frame)
     rows_in = len(frame) + len(table.misfits)
     frame = frame[frame["emotion"] != ""]
@@ -164,13 +164,24 @@ def _plain_numbers(cells: Sequence[str]) -> np.ndarray | None:
     return numbers if np.isfinite(numbers).all() else None
 
 
-def _check_spoiled(frame: pd.DataFrame, path: Path) -> None:
-    """Refuse columns in which a spreadsheet changed cells: which rows these were cannot be told."""
-    for name in _SPOILED_BY_EXCEL:
+def check_spoiled(frame: pd.DataFrame, names: Sequence[str], path: Path) -> None:
+    """Refuse columns in which a spreadsheet changed cells: what stood there cannot be told.
+
+    Parameters
+    ----------
+    frame
+        As in `Predictions`.
+    names
+        Columns to look at. Outside ages and age bands a full date may be meant and passes.
+    path
+        The file, for the message.
+    """
+    for name in names:
         if name not in frame.columns or pd.api.types.is_numeric_dtype(frame[name]):
             continue
         cells = frame[name].tolist()
-        why = {text: why_spoiled(text, in_ids=name.endswith("_id")) for text in set(cells)}
+        dated = not name.startswith("age_")
+        why = {text: why_spoiled(text, in_ids=dated) for text in set(cells)}
         places = [at for at, text in enumerate(cells) if why[text]]
         if places:
             count = "1 cell" if len(places) == 1 else f"{len(places)} cells"

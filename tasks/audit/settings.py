@@ -28,20 +28,29 @@ class Settings(Section):
     ----------
     by
         Columns whose groups are compared.
+    depth
+        How many of these columns are crossed at once: 1 for each alone, 2 for pairs (girls of a
+        band), 3 for triples. The number of groups grows with the power.
+    independent_images
+        True where every image shows another person, so that none needs a subject id.
     confidence
         Level of every interval.
     min_n
         Pictures that a comparison needs on each side to be tested.
     min_subjects
-        People that it needs on each side as well: how people vary cannot be told from a few. A
-        picture of nobody known counts as a person of its own.
+        Effective subjects that it needs on each side as well (`(Σn)² / Σn²` over the subjects'
+        numbers of images): how people vary cannot be told from a few, nor from many of whom one
+        has most of the images. Images of nobody known count for none.
     correction
         For the number of comparisons of a family: `holm` holds the chance of any false finding,
         `benjamini_hochberg` the expected share of false ones among the findings.
     power
         With which probability the smallest gap that is told would have been shown.
+    equivalence_margin
+        A difference below this, as a share, is too small to matter; the tables say where one is
+        shown to be that small.
     resamples, seed
-        Of the cluster bootstrap.
+        Of the permutations and the cluster bootstrap.
     factors
         Columns that may explain a gap; those that the predictions lack are left out and named.
     standardise_to
@@ -57,11 +66,14 @@ class Settings(Section):
     """
 
     by: Annotated[list[str], Field(min_length=1)]
+    depth: Annotated[int, Field(ge=1, le=4)]
+    independent_images: bool
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     min_n: Annotated[int, Field(ge=1)]
     min_subjects: Annotated[int, Field(ge=2)]
     correction: Correction
     power: Annotated[float, Field(gt=0.05, lt=1)]
+    equivalence_margin: Annotated[float, Field(gt=0, lt=1)]
     resamples: Annotated[int, Field(ge=100, le=100_000)]
     seed: Annotated[int, Field(ge=0)]
     factors: list[str]
@@ -78,7 +90,13 @@ class Settings(Section):
         return by
 
     def enough(self, pictures: Counts, people: Counts) -> Any:
-        """Say which comparisons may be tested, by the counts of their smaller sides: booleans."""
+        """Return which comparisons may be tested: booleans.
+
+        Parameters
+        ----------
+        pictures, people
+            Images and effective subjects of their smaller sides.
+        """
         return (pictures >= self.min_n) & (people >= self.min_subjects)
 
     def least_words(self) -> str:

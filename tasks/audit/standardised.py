@@ -22,9 +22,8 @@ from tasks.audit.factor_values import factor_values
 from tasks.audit.in_cells import column_sums, in_cells
 from tasks.audit.settings import Settings
 from tasks.core.labels import ALL, UNKNOWN, in_order
-from tasks.core.statistics.comparisons import added
-from tasks.core.statistics.resample import Resampled, percentile_interval, ratio, share_interval
-from tasks.core.statistics.unknown_people import unknown_people
+from tasks.core.statistics.resample import Resampled, ratio, share_interval
+from tasks.core.statistics.simultaneous import difference_limits
 from tasks.core.tables import RAW
 
 COLUMNS = [
@@ -49,9 +48,10 @@ COLUMNS = [
     "method",
 ]
 _METHOD = (
-    "{what} Interval: percentiles of a bootstrap of people, widened for few (Hesterberg 2015); the "
-    "mix stays as observed, and a draw in which a side has nobody in a stratum weighs the other "
-    "strata up."
+    "{what} Interval: from those of both recalls (bootstrap of people, log-odds, Student's t) and "
+    "how these vary together (Zou and Donner 2008), so that it is built around the gap; the mix "
+    "stays as observed, and a draw in which a side has nobody in a stratum weighs the other strata "
+    "up."
 )
 _RAW = "Recall over all pictures of the emotions that both groups have."
 _MIXED = (
@@ -148,6 +148,24 @@ def _of_part(part: pd.DataFrame, settings: Settings) -> Iterator[dict[str, Any]]
         yield from _answers(part, sampled, waiting, numeric, settings)
 
 
+def with_limits_of_gaps(table: pd.DataFrame, gaps: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with the interval of `gaps.csv` for gaps that are not standardised.
+
+    Both are of the same images; two intervals of one figure would not agree to the digit.
+    """
+    keys = ["model", "protocol", "dimension", "group_a", "group_b", "emotion"]
+    figures = ["ci_low", "ci_high", "method"]
+    across = gaps[gaps["dataset"] == ALL].drop_duplicates(keys).set_index(keys)[figures]
+    raw = np.flatnonzero(table["standardised_to"] == RAW)
+    if not len(raw) or across.empty:
+        return table
+    found = across.reindex(pd.MultiIndex.from_frame(table.iloc[raw][keys]))
+    there = found["method"].notna().to_numpy()
+    table = table.astype({"method": object})
+    table.loc[table.index[raw[there]], figures] = found[there].to_numpy()
+    return table
+
+
 def _questions(
     part: pd.DataFrame, coded: dict[str, np.ndarray], settings: Settings
 ) -> Iterator[_Question]:
@@ -225,7 +243,7 @@ def _answers(
         figures = _figures(question, own, draws, sampled, settings.confidence)
         if not figures["n_a"] and question.names["emotion"] != ALL:
             continue
-        method = _words(question, figures, numeric) + unknown_people(part)
+        method = _words(question, figures, numeric)
         yield question.names | figures | {"method": method}
 
 
@@ -287,12 +305,18 @@ def _limits(
     """
     sides = _recalls(draws, mix)
     low, high, drawn = share_interval(recalls, sides, persons, confidence)
-    if not drawn.all():
-        limits = added(recalls[0], (low[0], high[0]), recalls[1], (low[1], high[1]))
-        return *limits, False
-    apart = (sides[:, 0] - sides[:, 1])[:, None]
-    down, up = percentile_interval(apart, np.array([persons.min()]), confidence)
-    return float(down[0]), float(up[0]), True
+    together = _correlation(sides) if drawn.all() else 0.0
+    limits = ((low[side], high[side]) for side in (0, 1))
+    down, up = difference_limits(recalls[0], next(limits), recalls[1], next(limits), together)
+    return float(down), float(up), bool(drawn.all())
+
+
+def _correlation(sides: np.ndarray) -> float:
+    """Return how both recalls vary together over draws, `(resamples, 2)`; 0 where one is still."""
+    there = sides[np.isfinite(sides).all(axis=1)]
+    if len(there) < 2 or (there.std(axis=0) < 1e-9).any():
+        return 0.0
+    return float(np.corrcoef(there, rowvar=False)[0, 1])
 
 
 def _persons(sampled: Resampled, cells: sparse.csr_array, common: np.ndarray, side: int) -> int:

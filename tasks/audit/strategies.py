@@ -189,6 +189,7 @@ def _compare(
             "group": list(groups),
             "n": change["n_a"],
             "subjects": change["subjects_a"],
+            "effective_subjects": change["effective_subjects_a"],
             "recall_base": change["recall_b"],
             "recall_strategy": change["recall_a"],
             "change": change["gap"],
@@ -217,7 +218,8 @@ def _change(
 
 def _tested(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Correct the p-values: all strategies' groups are one family, their totals another."""
-    table["enough_n"] = settings.enough(table["n"], table["subjects"])
+    table["enough_n"] = settings.enough(table["n"], table["effective_subjects"])
+    table["enough_n"] &= table["p_value"].notna()
     for name, part in table.groupby("dimension"):
         tested = part["enough_n"]
         adjusted = corrected(part["p_value"], tested, settings.correction)

@@ -2,20 +2,22 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from tasks.audit.figures import shared_words
 from tasks.audit.outputs import Unshown
 from tasks.core.headline import (
-    ALPHA,
+    could_be_shown,
     gap_sentence,
+    intersection_sentence,
     largest_gap,
     no_gap_sentence,
     percent,
     points,
+    worst_intersection,
 )
-from tasks.core.intervals import WILSON_UNKNOWN
 from tasks.core.labels import ALL, HELD_OUT, credit_line
 from tasks.core.tables import RAW
 from tasks.core.text import markdown, markdown_code
@@ -38,19 +40,26 @@ class Untold:
         Rows of which it is not known whether the system was trained on the picture.
     unused
         Columns of the file that nothing is made of.
+    nameless
+        Model to how many images have no subject id, and of how many; models without any are not in
+        it.
+    independent
+        These are taken as independent, because the user says so.
     """
 
     absent: Sequence[str]
     unanswered: Mapping[str, int]
     unknown_training: int
     unused: Sequence[str]
+    nameless: Mapping[str, tuple[int, int]]
+    independent: bool
 
 
 _CANNOT = {
     "age_band": "recall by age (a column `age_years` would do as well)",
     "gender": "recall by gender",
-    "subject_id": "which pictures show the same person, so every picture is taken as a person of "
-    "its own; intervals are too narrow where one person has several",
+    "subject_id": "which images show the same person, so no gap can be tested "
+    "(`--independent-images` where every image shows another person)",
     "seen_in_training": "whether the system was trained on these pictures (rows are under the "
     "protocol `all`)",
     "image_id": "which answers belong to the same picture, so that two models of one file could "
@@ -58,10 +67,7 @@ _CANNOT = {
     "p_<emotion>": "which labels the system can answer (it is taken to have all that occur), and "
     "whether it is as sure as it is right (calibration)",
 }
-_NOBODY = (
-    "- Who is in the pictures is not known, so that each counts as a person of its own: where one "
-    "person has several, these intervals are too narrow and gaps are shown too easily."
-)
+_APART = 0.03  # by how much both kinds of recall differ where it is said
 _HOLDS = {
     "counts": "pictures and people of every group",
     "groups": "recall of every group, with intervals",
@@ -74,6 +80,10 @@ _HOLDS = {
     "fairness": "worst and best group, difference, ratio, equalised odds",
     "calibration": "whether it is as sure as it is right, by group",
     "confusion_gaps": "confusions that one group has more often than another",
+    "intersections": "groups of several columns at once, such as boys of an age band: recall, "
+    "also shrunken towards what the columns let expect, and the difference from the rest",
+    "predictive_values": "how often an answer is right (ppv) or wrong (fdr), by group",
+    "sensitivity": "how many wrong labels or wrongly recorded subjects would undo each gap",
 }
 
 
@@ -116,7 +126,7 @@ def summary_page(
         protocol = _protocol_of(groups, model)
         lines += [f"## {markdown(model)}", "", *_only_seen(groups, protocol)]
         lines += _findings(tables, model, protocol)
-        lines += [_NOBODY, ""] if "subject_id" in untold.absent else [""]
+        lines += [*_on_subjects(tables, untold, model, protocol), ""]
         lines += [*_recall_lines(groups, model, protocol), ""]
     if groups["model"].nunique() > 1:
         lines += [*_change(tables["before_after"], pair, why.change), ""]
@@ -159,7 +169,8 @@ def _how_and_where(tables: Tables) -> list[str]:
         "## How the intervals were made",
         "",
         "Recall is the share of a label's pictures that are read as it; over all emotions, the "
-        "share of all pictures that are read as they are labelled.",
+        "share of all pictures that are read as they are labelled. Every sentence uses this recall "
+        "over pictures; `recall_per_subject` in `groups.csv` is the mean of the subjects' own.",
         "",
         *(f"- {method}" for method in dict.fromkeys(tables["groups"]["method"])),
         "",
@@ -171,7 +182,7 @@ def _how_and_where(tables: Tables) -> list[str]:
 
 
 def _findings(tables: Tables, model: str, protocol: str) -> Iterator[str]:
-    """Say the largest gaps, what becomes of them at the same mix, and where none is shown."""
+    """Describe the largest gaps and how firm they are, intersections, and where none is shown."""
     gaps = tables["gaps"]
     found = [largest_gap(gaps, model, single, protocol) for single in (False, True)]
     name = f"the {model}" if model == NAMELESS else f"the model {markdown(model)}"
@@ -179,14 +190,127 @@ def _findings(tables: Tables, model: str, protocol: str) -> Iterator[str]:
     for gap in shown:
         yield f"- {gap_sentence(_escaped(gap), name)}"
         yield from _standardised(tables["standardised"], gap)
+        yield from _undone(tables["sensitivity"], gap)
     own = gaps[(gaps["model"] == model) & (gaps["protocol"] == protocol)]
-    found_in = set(own["dimension"][own["enough_n"].astype(bool) & (own["p_adjusted"] < ALPHA)])
+    found_in = set(own["dimension"][could_be_shown(own)]) if len(own) else set()
     if own.empty:
         yield f"- {no_gap_sentence(gaps, model, protocol)}"
     for dimension in dict.fromkeys(own["dimension"]):
         if dimension not in found_in:
             escaped = gaps.assign(dimension=gaps["dimension"].map(markdown))
             yield f"- {no_gap_sentence(escaped, model, protocol, markdown(dimension))}"
+            yield from _equivalent(own[own["dimension"] == dimension])
+    yield from _intersection(tables["intersections"], model, protocol, name)
+
+
+def _intersection(table: pd.DataFrame, model: str, protocol: str, name: str) -> Iterator[str]:
+    """Describe the intersection that is read least well, or that none could be shown to be."""
+    own = table[(table["model"] == model) & (table["protocol"] == protocol)]
+    worst = worst_intersection(table, model, protocol)
+    tested = int(own["enough_n"].astype(bool).sum())
+    if worst is not None:
+        names = ("dimensions", "group")
+        escaped = pd.Series({**worst, **{name: markdown(worst[name]) for name in names}})
+        yield f"- {intersection_sentence(escaped, name)}"
+    elif tested:
+        yield (
+            f"- No group of several columns at once could be shown to be read less well than the "
+            f"rest, out of {tested} that were tested; `intersections.csv` has the limits."
+        )
+
+
+def _equivalent(rows: pd.DataFrame) -> Iterator[str]:
+    """Say which of a dimension's gaps are shown to be small, which "not shown" does not mean."""
+    tested = rows[rows["enough_n"].astype(bool)]
+    small = tested[tested["equivalent"].astype(bool)]
+    if len(tested):
+        margin = points(tested["equivalence_margin"].iloc[0])
+        yield (
+            f"  - Shown to be smaller than {margin} percentage points either way: {len(small)} of "
+            f"{len(tested)} (two one-sided tests; `equivalent` in `gaps.csv`)"
+        )
+
+
+def _undone(table: pd.DataFrame, gap: pd.Series) -> Iterator[str]:
+    """Say how many errors of the file would undo a gap."""
+    for name in ("model", "protocol", "dataset", "dimension", "emotion"):
+        table = table[table[name] == gap[name]]
+    pair = {gap["group_a"], gap["group_b"]}
+    for row in table.itertuples():
+        if {row.group_a, row.group_b} != pair:
+            continue
+        labels = _number(row.undone_by_labels, row.tried_labels, "wrong label")
+        subjects = _number(
+            row.undone_by_subjects,
+            row.tried_subjects,
+            f"subject with a wrong {row.dimension.replace('_', ' ')}",
+        )
+        yield (
+            f"  - {labels}, or {subjects}, can be enough for the interval of this gap to include 0 "
+            "(a search by influence; fewer may do)"
+        )
+
+
+def _number(count: Any, tried: int, what: str) -> str:
+    if pd.isna(count):
+        return f"more than {tried} {markdown(_plural(what))}"
+    return f"{count} {markdown(what if count == 1 else _plural(what))}"
+
+
+def _plural(what: str) -> str:
+    first, _, rest = what.partition(" with ")
+    return f"{first}s with {rest}" if rest else f"{first}s"
+
+
+def _on_subjects(tables: Tables, untold: Untold, model: str, protocol: str) -> Iterator[str]:
+    """Say whose subject is not known, and where subjects count otherwise than their images."""
+    rows = _marginal(tables["groups"], model, protocol)
+    if model in untold.nameless:
+        nameless, images = untold.nameless[model]
+        groups = [
+            f"{markdown(row.group)} {row.n_unknown} of {row.n}"
+            for row in rows.itertuples()
+            if row.n_unknown and row.group != ALL  # none where all are taken as independent
+        ]
+        by_group = f" ({', '.join(groups)})" if groups else ""
+        if untold.independent:
+            yield (
+                f"- {nameless} of {images} images have no subject id{by_group}: each was taken as "
+                "another person, independent of all others, at the user's word."
+            )
+        elif nameless == images:
+            yield (
+                f"- Who is in the images is not known{by_group}, so no gap is tested: where one "
+                "person has several images, verdicts would come too easily. Give `subject_id`, or "
+                "say `--independent-images` if every image shows another person."
+            )
+        else:
+            yield (
+                f"- {nameless} of {images} images have no subject id{by_group}: no verdict rests "
+                "on them, and groups with too few known subjects are not tested."
+            )
+    apart = rows[(rows["recall"] - rows["recall_per_subject"]).abs() > _APART]
+    for row in apart.itertuples():
+        who = "All images" if row.group == ALL else markdown(row.group)
+        yield (
+            f"- {who}: recall is {percent(row.recall)} over images and "
+            f"{percent(row.recall_per_subject)} as the mean over subjects "
+            f"({100 * row.confidence:g}\u202f% interval {100 * row.per_subject_ci_low:.1f} to "
+            f"{100 * row.per_subject_ci_high:.1f}). In this file subjects with many images are "
+            f"read {'better' if row.recall > row.recall_per_subject else 'less well'} than the "
+            "others; whether that is more than chance was not tested."
+        )
+
+
+def _marginal(groups: pd.DataFrame, model: str, protocol: str) -> pd.DataFrame:
+    """Return the rows of all images and of each single group, over all emotions, with `group`."""
+    rows = groups[(groups["model"] == model) & (groups["protocol"] == protocol)]
+    rows = rows[(rows[["dataset", "emotion"]] == ALL).all(axis=1)]
+    further = list(groups.columns[11 : groups.columns.get_loc("subjects")])
+    dims = ["age_band", "gender", *further]
+    rows = rows[(rows[dims] != ALL).sum(axis=1) <= 1]
+    names = [next((row[d] for d in dims if row[d] != ALL), ALL) for _, row in rows.iterrows()]
+    return rows.assign(group=names)
 
 
 def _escaped(row: pd.Series) -> pd.Series:
@@ -239,7 +363,7 @@ def _recall_lines(groups: pd.DataFrame, model: str, protocol: str) -> list[str]:
     lines = [f"| age band | gender | emotion | n | people | correct | recall | {level} |"]
     lines.append("|---|---|---|---|---|---|---|---|")
     for row in rows.itertuples():
-        people = "not known" if row.method == WILSON_UNKNOWN else row.subjects
+        people = row.subjects or "not known"
         lines.append(
             f"| {markdown(row.age_band)} | {markdown(row.gender)} | {row.emotion} | {row.n} | "
             f"{people} | "
@@ -265,6 +389,8 @@ def _cannot(tables: Tables, untold: Untold, by: Sequence[str]) -> Iterator[str]:
         )
     several = tables["groups"]["model"].nunique() > 1
     for name in untold.absent:
+        if name == "subject_id" and untold.independent:
+            continue
         if name in _CANNOT and (name != "image_id" or several):
             yield f"- no column `{name}`: {_CANNOT[name]}"
     explaining = [f"`{name}`" for name in untold.absent if name not in _CANNOT]

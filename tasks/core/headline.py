@@ -10,6 +10,8 @@ import pandas as pd
 from tasks.core.labels import ALL
 
 ALPHA = 0.05
+_MOST_DECIMALS = 4
+BETWEEN = " \N{MULTIPLICATION SIGN} "  # between the columns of an intersection, and their values
 _PEOPLE = {
     ("age_band", "child"): "children",
     ("age_band", "adolescent"): "adolescents",
@@ -44,10 +46,16 @@ def largest_gap(
         return None
     rows = gaps[(gaps["model"] == model) & (gaps["protocol"] == protocol)]
     rows = rows[(rows["emotion"] != ALL) == single_emotions]
-    rows = rows[rows["enough_n"].astype(bool) & (rows["p_adjusted"] < ALPHA)]
+    rows = rows[could_be_shown(rows)]
     if rows.empty:
         return None
     return turned(rows.iloc[int(rows["gap"].abs().argmax())])
+
+
+def could_be_shown(rows: pd.DataFrame) -> pd.Series:
+    """Whether gaps are shown: tested, a corrected p-value below `ALPHA`, an interval without 0."""
+    apart = (rows["ci_low"] > 0) | (rows["ci_high"] < 0)
+    return rows["enough_n"].astype(bool) & (rows["p_adjusted"] < ALPHA) & apart
 
 
 def turned(row: pd.Series) -> pd.Series:
@@ -73,9 +81,19 @@ def percent(share: float) -> str:
 
 
 def points(share: float, signed: bool = False) -> str:
-    """Write a difference of shares in percentage points with one decimal."""
+    """Write a difference of shares in percentage points with one decimal.
+
+    A difference that would round to 0 gets more decimals, so that a limit stands on its side of 0.
+    """
     value = 100 * share
-    return (f"{value:+.1f}" if signed else f"{value:.1f}").replace("-", "\u2212")
+    decimals = 1
+    while 0 < abs(value) < 0.5 * 10**-decimals and decimals < _MOST_DECIMALS:
+        decimals += 1
+    if 0 < abs(value) < 0.5 * 10**-decimals:
+        return f"just {'above' if value > 0 else 'below'} 0"
+    value = abs(value) if value == 0 else value  # no negative zero
+    text = f"{value:+.{decimals}f}" if signed else f"{value:.{decimals}f}"
+    return text.replace("-", "\u2212")
 
 
 def gap_sentence(row: pd.Series, model: str) -> str:
@@ -98,6 +116,52 @@ def gap_sentence(row: pd.Series, model: str) -> str:
         f"({row['correct_b']} of {row['n_b']}){within}: a gap of {points(-row['gap'])} percentage "
         f"points ({100 * row['confidence']:g}\u202f% interval {points(-row['ci_high'])} to "
         f"{points(-row['ci_low'])})."
+    )
+    return text[0].upper() + text[1:]
+
+
+def worst_intersection(
+    table: pd.DataFrame, model: str, protocol: str = "held_out"
+) -> pd.Series | None:
+    """Return the row of `intersections.csv` that is furthest below the rest and shown to be."""
+    if table.empty:
+        return None
+    rows = table[(table["model"] == model) & (table["protocol"] == protocol)]
+    rows = rows[rows["enough_n"].astype(bool) & (rows["p_adjusted"] < ALPHA)]
+    rows = rows[rows["difference_high"] < 0]
+    return None if rows.empty else rows.iloc[int(rows["difference"].argmin())]
+
+
+def intersection_words(dimensions: str, group: str) -> str:
+    """Return who is in an intersection: "children recorded as male"."""
+    names, values = dimensions.split(BETWEEN), group.split(BETWEEN)
+    words = [_PEOPLE.get(pair, "") for pair in zip(names, values, strict=False)]
+    if len(names) != len(values) or not all(words):
+        return f"people with {dimensions} {group} (as recorded)".replace("_", " ")
+    first, *others = words
+    return " ".join([first, *(word.removeprefix("people ") for word in others)])
+
+
+def intersection_sentence(row: pd.Series, model: str) -> str:
+    """Describe an intersection and how it differs from the rest.
+
+    Parameters
+    ----------
+    row
+        A row of `intersections.csv` whose recall is below that of the rest.
+    model
+        How to call the model, such as "the base model".
+    """
+    who = intersection_words(row["dimensions"], row["group"])
+    level = f"{100 * row['confidence']:g}\u202f%"
+    text = (
+        f"{model} reads {percent(row['recall'])} of the pictures of {who} correctly "
+        f"({row['correct']} of {row['n']}) and {percent(row['recall_rest'])} of the other pictures "
+        f"({row['correct_rest']} of {row['n_rest']}): {points(-row['difference'])} percentage "
+        f"points less ({level} limits, for all groups of several columns at once, "
+        f"{points(-row['difference_high'])} to {points(-row['difference_low'])}). If the "
+        f"differences between its columns' groups added up, {percent(row['expected'])} would be "
+        "expected."
     )
     return text[0].upper() + text[1:]
 

@@ -149,7 +149,8 @@ def _figures(paths: Paths) -> list[Section]:
     if not calibration.empty:
         said = [
             "The calibration error is the mean distance of the largest probability from the share "
-            "of right answers; the last column is what a calibrated model would show by chance."
+            "of right answers, without the part that chance adds where pictures are few; a figure "
+            "below 0 reads as 0."
         ]
         sections.append(Section("Calibration", said, tables=[calibration_table(calibration)]))
     return sections

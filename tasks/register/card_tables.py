@@ -115,13 +115,12 @@ def calibration_table(calibration: pd.DataFrame) -> Table:
             str(row["group"]),
             f"{row['n']:,}",
             f"{row['subjects']:,}",
-            f"{row['ece_loss']:.3f}",
+            "–" if pd.isna(row["ece_loss"]) else f"{row['ece_loss']:.3f}",
             _between(row, "{:.3f}"),
-            f"{row['ece_by_chance']:.3f}",
         ]
         for _, row in rows.iterrows()
     ]
-    head = ["by", "group", "pictures", "people", "error", "interval", "by chance"]
+    head = ["by", "group", "pictures", "people", "error", "interval"]
     return Table(f"{_level(rows)} intervals", head, cells, texts=2)
 
 

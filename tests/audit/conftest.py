@@ -6,6 +6,8 @@ from tasks.audit.settings import Settings
 
 USUAL = {
     "by": ["age_band", "gender"],
+    "depth": 2,
+    "independent_images": False,
     "confidence": 0.95,
     "min_n": 5,
     "min_subjects": 2,
@@ -16,6 +18,7 @@ USUAL = {
     "factors": ["age_band", "gender", "emotion"],
     "standardise_to": ["emotion"],
     "calibration_bins": 5,
+    "equivalence_margin": 0.05,
     "pretraining": None,
     "published": None,
 }

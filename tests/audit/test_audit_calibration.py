@@ -49,7 +49,8 @@ def test_the_error_is_the_mean_distance_over_bins_of_equally_many_pictures(calib
         own = frame[frame["age_band"] == group].groupby(bins)
         sizes, sure, right = own.size(), own["p_fear"].mean(), own["correct"].mean()
         row = whole(table, group)
-        assert row["ece_loss"] == pytest.approx(sizes @ abs(sure - right) / sizes.sum())
+        assert row["ece_plain_loss"] == pytest.approx(sizes @ abs(sure - right) / sizes.sum())
+        assert row["ece_loss"] < row["ece_plain_loss"]
         assert row["n"] == 250 and row["subjects"] == 25
         rows = table[(table["group"] == group) & (table["bin"] != "all")]
         assert rows["n"].tolist() == sizes.tolist()
@@ -74,9 +75,36 @@ def test_too_little_confidence_is_an_error_too(calibration):
 
 def test_a_calibrated_model_shows_the_error_that_chance_gives(calibration):
     rows = [whole(calibration(pictures(seed, people=20), resamples=100)) for seed in range(40)]
-    shown, expected = (np.mean([row[n] for row in rows]) for n in ("ece_loss", "ece_by_chance"))
-    assert shown == pytest.approx(expected, rel=0.15)
-    assert shown > 0.04  # far from 0, though nothing is wrong: hence the column
+    names = ("ece_plain_loss", "ece_by_chance", "ece_loss")
+    plain, expected, error = (np.mean([row[n] for row in rows]) for n in names)
+    assert plain == pytest.approx(expected, rel=0.15)
+    assert plain > 0.04 and abs(error) < 0.02  # nothing is wrong
+
+
+def test_the_error_of_a_calibrated_model_does_not_grow_as_pictures_get_fewer(calibration):
+    for people, per_person in ((11, 2), (100, 5)):
+        frames = [pictures(seed, people, per_person) for seed in range(60)]
+        rows = pd.DataFrame([whole(calibration(one, by=[], resamples=100)) for one in frames])
+        spread = rows["ece_loss"].std() / np.sqrt(len(rows))
+        assert abs(rows["ece_loss"].mean()) < 4 * spread
+        assert ((rows["ci_low"] <= 0) & (rows["ci_high"] >= 0)).mean() > 0.9
+
+
+def test_a_figure_that_is_shown_is_one_whose_interval_excludes_0(calibration):
+    rows = [whole(calibration(pictures(n, 30, 4, 0.1, 0.1), by=[])) for n in range(30)]
+    shown = [row["p_value"] < 0.05 for row in rows]
+    assert shown == [row["ci_low"] > 0 or row["ci_high"] < 0 for row in rows]
+    assert 0 < sum(shown) < len(rows)
+
+
+def test_a_group_is_tested_against_the_others(calibration):
+    table = calibration(pictures(people=200, child=0.2))
+    child = whole(table, "child")
+    assert child["ece_from_others"] == pytest.approx(0.2, abs=0.05)
+    assert child["from_others_ci_low"] > 0 and child["from_others_p_adjusted"] < 0.01
+    even = whole(calibration(pictures(people=200)), "child")
+    assert even["from_others_ci_low"] < 0 < even["from_others_ci_high"]
+    assert pd.isna(whole(table)["from_others_p_value"])  # all pictures have no others
 
 
 def test_equal_confidences_are_never_parted(calibration):
@@ -90,7 +118,10 @@ def test_equal_confidences_are_never_parted(calibration):
 def test_answers_that_are_all_right_do_not_pretend_to_be_sure(calibration):
     row = whole(calibration(pictures(people=12).assign(correct=True)))
     assert row["overconfidence_ci_high"] > row["overconfidence"] + 0.1
-    assert np.isnan(row["ci_low"])
+    assert row["ci_low"] < row["ece_loss"] < row["ci_high"]
+    sure = pictures(people=12).assign(correct=True, p_fear=1.0, p_neutral=0.0)
+    row = whole(calibration(sure))
+    assert row["ece_loss"] == 0 and row["ci_high"] > 0.05
 
 
 def test_unknown_people_count_in_all_only(calibration):

@@ -7,14 +7,11 @@ import statsmodels.api as sm
 from scipy import sparse, stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower
-from statsmodels.stats.proportion import proportions_ztest
 
 from tasks.core.intervals import wilson
 from tasks.core.statistics.comparisons import (
     added,
     corrected,
-    newcombe_paired,
-    score_test,
     smallest_shown,
 )
 from tasks.core.statistics.difference import Sides, differences
@@ -58,26 +55,6 @@ def test_intervals_of_two_shares_add_up_to_newcombe_s():
     assert added(*sides) == pytest.approx((0.0524, 0.3339), abs=5e-5)
 
 
-def test_paired_interval_gives_published_figures():
-    # Newcombe (1998), paired data, method 10: 36, 12, 2, 0 pairs.
-    first = newcombe_paired(both=36, lost=2, gained=12, neither=0, confidence=0.95)
-    assert first == pytest.approx((0.0569, 0.3404), abs=5e-5)
-    # Bentur et al. (2009) in Fagerland et al. (2014): 1, 1, 7, 12 pairs.
-    second = newcombe_paired(both=1, lost=1, gained=7, neither=12, confidence=0.95)
-    assert second == pytest.approx((0.026, 0.507), abs=5e-4)
-
-
-def test_paired_interval_turns_with_the_models():
-    low, high = newcombe_paired(20, 3, 11, 6, 0.95)
-    assert newcombe_paired(20, 11, 3, 6, 0.95) == pytest.approx((-high, -low), abs=1e-12)
-
-
-def test_score_test_is_the_pooled_z_test():
-    expected = proportions_ztest([30, 45], [60, 60])[1]
-    assert score_test(30, 60, 45, 60) == pytest.approx(expected)
-    assert score_test(10, 10, 20, 20) == 1.0
-
-
 def cohort(seed=0, people=24, pictures=5):
     rng = np.random.default_rng(seed)
     subject = np.repeat(np.arange(people), pictures)
@@ -98,55 +75,49 @@ def test_different_people_are_compared_as_statsmodels_does():
     gap, variance = clustered_ols(correct, subject < 12, subject)
     assert row["gap"] == pytest.approx(gap)
     assert row["error"] ** 2 == pytest.approx(variance * 12 / 11)  # 12 people on each side
-    expected = 2 * stats.t.sf(abs(gap) / row["error"], row["df"])
-    assert row["p_value"] == pytest.approx(expected)
 
 
 def test_the_same_people_are_compared_as_statsmodels_does():
     subject, correct = cohort(1)
     in_a = np.tile([True, True, False, False, False], 24)
     row = of_groups(subject, correct, in_a)
-    gap, variance = clustered_ols(correct, in_a, subject)
+    _, variance = clustered_ols(correct, in_a, subject)
     assert row["error"] ** 2 == pytest.approx(variance * 24 / 23)
     assert row["df"] == pytest.approx(23)
-    assert row["p_value"] == pytest.approx(2 * stats.t.sf(abs(gap) / row["error"], 23))
 
 
-def test_with_one_picture_a_person_it_is_welch_s_test():
+def test_with_one_picture_a_person_the_error_is_welch_s():
     rng = np.random.default_rng(2)
     correct, in_a = rng.random(60) < 0.6, np.arange(60) < 22
     row = of_groups(np.arange(60), correct, in_a)
     welch = stats.ttest_ind(correct[in_a].astype(float), correct[~in_a], equal_var=False)
-    assert row["p_value"] == pytest.approx(welch.pvalue)
+    assert row["gap"] / row["error"] == pytest.approx(welch.statistic)
     assert row["df"] == pytest.approx(welch.df)
 
 
-def test_a_change_with_one_picture_a_person_is_the_paired_t_test():
+def test_a_change_with_one_picture_a_person_has_the_error_of_the_paired_t_test():
     rng = np.random.default_rng(3)
     before, after, every = rng.random(40) < 0.5, rng.random(40) < 0.7, np.ones(40, dtype=bool)
     row = compare(np.arange(40), after, every, before, every, "models")
     paired = stats.ttest_rel(after.astype(float), before.astype(float))
-    assert row["p_value"] == pytest.approx(paired.pvalue)
+    assert row["gap"] / row["error"] == pytest.approx(paired.statistic)
 
 
-def test_people_count_once_where_a_side_is_all_right():
+def test_a_side_that_is_all_right_is_tested_like_others():
     subject, correct = cohort(4)
     correct[subject < 12] = True
     row = of_groups(subject, correct, subject < 12)
-    share = row["recall_b"]
-    expected = proportions_ztest([12, 12 * share], [12, 12])[1]
-    assert row["p_value"] == pytest.approx(expected)
-    assert "each person counted once" in row["method"]
     assert row["ci_low"] < row["gap"] < row["ci_high"]  # not a side without width
+    # Each person of b has errors: no allocation separates the groups more.
+    own = correct.reshape(24, 5).mean(axis=1)
+    assert row["p_value"] < 0.001 if (own[12:] < 1).all() else row["p_value"] < 0.05
 
 
 def test_no_change_at_all_still_has_an_interval():
     subject, correct = cohort(5)
     every = np.ones(len(subject), dtype=bool)
     row = compare(subject, correct, every, correct, every, "models")
-    share = correct.mean()
-    expected = newcombe_paired(24 * share, 0, 0, 24 * (1 - share), 0.95)
-    assert (row["ci_low"], row["ci_high"]) == pytest.approx(expected)
+    assert row["ci_low"] < -0.01 and row["ci_high"] > 0.01
     assert row["p_value"] == 1.0
 
 
@@ -165,17 +136,6 @@ def test_people_who_are_all_alike_have_wilson_s_interval_by_person():
     expected = wilson(share * 2, people, 0.95)
     assert not drawn[0]
     assert (low[0], high[0]) == pytest.approx((expected[0][0], expected[1][0]))
-
-
-def test_unknown_subjects_are_said():
-    sides = [sparse.csr_array(np.eye(2).repeat(9, axis=0)[:, [side]]) for side in (0, 1)]
-    correct = np.tile([True, True, False], 6)
-    said = {0: "subjects are not known", 5: "whose subject is not known", 18: None}
-    for number, words in said.items():
-        sampled = Resampled(pd.Series(np.arange(18)), 100, 0)
-        a, b = (Sides.of(side, correct) for side in sides)
-        method = differences(sampled, a, b, np.arange(18) < number, 0.95, "groups")["method"][0]
-        assert words in method if words else "not known" not in method
 
 
 @pytest.mark.parametrize(("name", "theirs"), [("holm", "holm"), ("benjamini_hochberg", "fdr_bh")])

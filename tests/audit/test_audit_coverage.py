@@ -79,18 +79,19 @@ def change(subject, first, second, seed, resamples=600):
 
 
 def compared_at_once(cohorts, kind):
-    """Test many cohorts at once, each a column with people of its own; intervals mean nothing."""
+    """Compare many cohorts at once, each a column with people of its own."""
     parts, at_once = [], 50
     for start in range(0, len(cohorts), at_once):
         subjects, right_a, right_b, a, b = zip(*cohorts[start : start + at_once], strict=True)
         own = [f"{number}/" + subject.astype(str) for number, subject in enumerate(subjects)]
-        sampled = Resampled(pd.Series(np.concatenate(own)), 2, 0)
+        sampled = Resampled(pd.Series(np.concatenate(own)), 500, 0)
         sides = [
             Sides.of(sparse.csr_array(sparse.block_diag(members)), np.concatenate(right))
             for members, right in ((a, right_a), (b, right_b))
         ]
         known = np.ones(len(sampled.codes), dtype=bool)
-        parts.append(differences(sampled, *sides, known, 0.95, kind))
+        pairs = np.arange(len(subjects))
+        parts.append(differences(sampled, *sides, known, 0.95, kind, pairs))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -108,14 +109,14 @@ def coverage(rows, truth):
 def test_the_interval_of_a_gap_covers_it(cohort):
     rng = np.random.default_rng(11)
     rows = [compare(cohort(rng, 0.6, 0.75), seed) for seed in range(COHORTS)]
-    assert 0.93 <= coverage(rows, -0.15) <= 0.97
+    assert 0.93 <= coverage(rows, -0.15) <= 0.98
 
 
 @pytest.mark.slow
 def test_the_interval_of_a_paired_change_covers_it():
     rng = np.random.default_rng(12)
     rows = [change(*changed(rng), seed) for seed in range(COHORTS)]
-    assert 0.93 <= coverage(rows, 0.6 * 0.9 + 0.4 * 0.4 - 0.6) <= 0.97
+    assert 0.93 <= coverage(rows, 0.6 * 0.9 + 0.4 * 0.4 - 0.6) <= 0.98
 
 
 @pytest.mark.slow
@@ -126,34 +127,37 @@ def test_the_interval_of_a_recall_covers_it():
         sampled = Resampled(pd.Series(subject), 600, seed)
         known = np.ones(len(subject), dtype=bool)
         rows.append(recalls(sampled, members, correct, known, 0.95).iloc[0])
-    assert 0.93 <= coverage(rows, 0.7) <= 0.97
-
-
-@pytest.mark.parametrize("cohort", [between_people, within_people])
-def test_no_gap_is_called_one_as_often_as_promised(cohort):
-    rows = gaps_of(cohort, 2 * COHORTS, np.random.default_rng(14), 0.7, 0.7)
-    assert 0.035 <= (rows["p_value"] < 0.05).mean() <= 0.065
-
-
-def test_no_change_is_called_one_as_often_as_promised():
-    rng, cohorts = np.random.default_rng(15), []
-    for _ in range(2 * COHORTS):
-        subject, first, second = changed(rng, lost=0.2, gained=0.3)  # .6 before and after
-        every = column(np.ones(len(subject)))
-        cohorts.append((subject, second, first, every, every))
-    assert 0.035 <= (compared_at_once(cohorts, "models")["p_value"] < 0.05).mean() <= 0.065
+    assert 0.93 <= coverage(rows, 0.7) <= 0.98
 
 
 @pytest.mark.slow
-def test_few_people_on_one_side_are_called_a_gap_a_little_too_often():
-    """With 8 people against 100 the test is not exact: `audit.min_subjects` draws the line here."""
-    rows = gaps_of(few_on_one_side, 3 * COHORTS, np.random.default_rng(14), 0.7, 0.7)
-    assert 0.05 <= (rows["p_value"] < 0.05).mean() <= 0.095
+@pytest.mark.parametrize("cohort", [between_people, within_people])
+def test_no_gap_is_called_one_as_often_as_promised(cohort):
+    rows = gaps_of(cohort, COHORTS, np.random.default_rng(14), 0.7, 0.7)
+    assert 0.03 <= (rows["p_value"] < 0.05).mean() <= 0.07
+
+
+@pytest.mark.slow
+def test_no_change_is_called_one_as_often_as_promised():
+    rng, cohorts = np.random.default_rng(15), []
+    for _ in range(COHORTS):
+        subject, first, second = changed(rng, lost=0.2, gained=0.3)  # .6 before and after
+        every = column(np.ones(len(subject)))
+        cohorts.append((subject, second, first, every, every))
+    assert 0.03 <= (compared_at_once(cohorts, "models")["p_value"] < 0.05).mean() <= 0.07
+
+
+@pytest.mark.slow
+def test_few_people_on_one_side_are_called_a_gap_no_more_often():
+    """With 8 people against 100 a t test of influences was wrong in .081."""
+    rows = gaps_of(few_on_one_side, COHORTS, np.random.default_rng(14), 0.7, 0.7)
+    assert 0.03 <= (rows["p_value"] < 0.05).mean() <= 0.07
     rng = np.random.default_rng(11)
     rows = [compare(few_on_one_side(rng, 0.6, 0.75), seed) for seed in range(COHORTS)]
-    assert 0.92 <= coverage(rows, -0.15) <= 0.97
+    assert 0.93 <= coverage(rows, -0.15) <= 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [1, 24])
 def test_the_smallest_gap_is_found_with_the_promised_power(family):
     rng, gap = np.random.default_rng(16), 0.2
@@ -161,5 +165,5 @@ def test_the_smallest_gap_is_found_with_the_promised_power(family):
         rows = gaps_of(between_people, 200, rng, 0.8 - gap, 0.8)
         error, df = rows["error"].to_numpy(), rows["df"].to_numpy()
         gap = float(np.mean(smallest_shown(error, df, 0.05, 0.8, family)))
-    rows = gaps_of(between_people, COHORTS, rng, 0.8 - gap, 0.8)
+    rows = gaps_of(between_people, COHORTS // 2, rng, 0.8 - gap, 0.8)
     assert 0.72 <= (rows["p_value"] < 0.05 / family).mean() <= 0.88

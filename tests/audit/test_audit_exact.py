@@ -59,7 +59,8 @@ def test_any_counts_come_back_exactly(tmp_path, settings_of, monkeypatch, seed):
     monkeypatch.setattr(from_csv, "write_figures", lambda *_: [])  # they take the most time
     frame, dimensions = random_file(np.random.default_rng(seed))
     frame.to_csv(tmp_path / "any.csv", index=False)
-    settings = settings_of(by=[], resamples=100, factors=[], standardise_to=[])
+    every = {"depth": max(2, len(dimensions)), "resamples": 100}
+    settings = settings_of(by=[], factors=[], standardise_to=[], **every)
     audit_csv(tmp_path / "any.csv", tmp_path / "out", settings, None, dimensions, BANDS)
     groups = pd.read_csv(tmp_path / "out" / "groups.csv", keep_default_na=False, dtype="str")
     groups = groups[groups["dataset"] == "all"]

@@ -34,9 +34,10 @@ def rows(words=("Happy", "smiling")):
 
 @pytest.fixture
 def audit(tmp_path, settings_of):
-    """Audit a file into the folder `out`."""
+    """Audit a file into the folder `out`; images without a subject id count as independent."""
 
     def go(path, by=(), pair=None, **changed):
+        changed = {"independent_images": True} | changed
         return audit_csv(path, tmp_path / "out", settings_of(**changed), pair, by, BANDS)
 
     return go
@@ -80,7 +81,7 @@ def test_the_summary_names_the_gap_and_what_cannot_be_told(tmp_path, run):
     text = (tmp_path / "out" / "audit.md").read_text(encoding="utf-8")
     assert "pictures of children correctly (9 of 40)" in text
     assert "those of adults (37 of 40)" in text
-    for column in ("subject_id", "seen_in_training", "p_<emotion>"):
+    for column in ("seen_in_training", "p_<emotion>"):
         assert f"no column `{column}`" in text
     assert "no column `gender`" not in text
     assert "(`before_after.csv` is empty): the predictions hold one model only" in text
@@ -114,14 +115,42 @@ def test_an_emotion_that_was_answered_is_known_without_its_probability(tmp_path,
     assert table(tmp_path)["n"].max() == len(frame)
 
 
-def test_without_subjects_no_people_are_counted_and_it_stands_at_the_top(tmp_path, run):
-    run(rows())
+def test_without_subjects_nothing_is_tested_and_it_stands_at_the_top(tmp_path, run):
+    run(rows(), independent_images=False)
     before, after = summary(tmp_path).split("| age band |")
-    assert "Who is in the pictures is not known" in before
+    assert "Who is in the images is not known (female 40 of 40, male 40 of 40" in before
+    assert "--independent-images" in before and "no column `subject_id`" in after
     assert "| all | all | all | 80 | not known |" in after
+    gaps = table(tmp_path, "gaps")
+    assert not gaps["enough_n"].any() and gaps["p_adjusted"].isna().all()
     run(rows().assign(subject_id=[f"s{index // 2}" for index in range(80)]), name="known.csv")
-    assert "Who is in the pictures is not known" not in summary(tmp_path)
+    assert "subject id" not in summary(tmp_path)
     assert "| all | all | all | 80 | 40 |" in summary(tmp_path)
+
+
+def test_some_missing_subjects_are_counted_by_group(tmp_path, run):
+    names = [f"s{index}" if index % 5 else " " for index in range(80)]
+    run(rows().assign(subject_id=names), independent_images=False)
+    text = summary(tmp_path)
+    assert "16 of 80 images have no subject id" in text and "child 8 of 40" in text
+    assert table(tmp_path, "gaps")["n_unknown_a"].max() == 8
+
+
+def test_who_says_that_images_are_independent_finds_it_said_everywhere(tmp_path, run):
+    run(rows())
+    words = "at the user's word"
+    assert f"independent of all others, {words}" in summary(tmp_path)
+    for name in ("groups", "gaps", "intersections", "predictive_values", "sensitivity", "factors"):
+        methods = table(tmp_path, name)["method"].dropna()
+        assert len(methods) and methods.str.contains(words).all(), name
+
+
+def test_a_sentence_names_groups_whose_subjects_are_read_otherwise_than_their_images(tmp_path, run):
+    frame = rows().assign(subject_id=[f"s{index}" for index in range(80)])
+    one = frame.assign(image_id=frame["image_id"] + "b", subject_id="s0", y_pred=frame["emotion"])
+    run(pd.concat([frame, one[one["age_band"] == "child"]]), independent_images=False)
+    assert "as the mean over subjects" in summary(tmp_path)
+    assert "subjects with many images are read better" in summary(tmp_path)
 
 
 def test_columns_that_are_not_used_are_named(tmp_path, run):
@@ -178,10 +207,10 @@ def test_subjects_that_are_named_are_believed(tmp_path, run):
     frame = rows().assign(subject_id=[f"p{index // 4}" for index in range(80)])
     run(frame)
     alone = table(tmp_path).iloc[0]
-    assert alone["subjects"] == 20 and "cluster bootstrap" in alone["method"]
-    run(frame.drop(columns="subject_id"))
+    assert alone["subjects"] == 20 and "not known" not in alone["method"]
+    run(frame.drop(columns="subject_id"), independent_images=False)
     alone = table(tmp_path).iloc[0]
-    assert alone["subjects"] == 80 and "not known" in alone["method"]
+    assert alone["subjects"] == 0 and "not known" in alone["method"]
 
 
 def test_what_was_there_before_is_kept(tmp_path, run):
@@ -347,6 +376,18 @@ def test_rows_that_are_rejected_are_written_and_counted(tmp_path, run):
     assert table(tmp_path)["n"].iloc[0] == 78
     run(rows())
     assert table(tmp_path, "rejects").empty and "80 audited, 0 rejected" in summary(tmp_path)
+    frame = rows()
+    frame.loc[[3, 7], "y_pred"] = ["", "NA"]
+    told = "80 rows: 78 audited, 0 rejected, 2 without an answer of the model"
+    assert run(frame).notes[0].startswith(told)
+
+
+def test_dates_that_excel_made_of_a_users_groups_stop_the_audit(run):
+    frame = rows().assign(band="10-18")
+    frame.loc[2, "band"] = "3-Sep"
+    with pytest.raises(DataError, match="column band has 1 cell that a spreadsheet changed"):
+        run(frame, by=["band"])
+    assert run(frame.assign(band="2024-09-03"), by=["band"])
 
 
 def test_one_picture_name_in_two_data_sets_is_two_pictures(tmp_path, run):
@@ -362,6 +403,8 @@ def test_one_picture_name_in_two_data_sets_is_two_pictures(tmp_path, run):
 def test_names_in_the_file_cannot_meet_the_names_of_rows_without_one(tmp_path, run):
     frame = rows().assign(subject_id="")
     frame.loc[0, "subject_id"] = "line 3"  # what the row below could be called
+    run(frame, independent_images=False)
+    assert table(tmp_path)["subjects"].iloc[0] == 1  # those without one are nobody
     run(frame)
     assert table(tmp_path)["subjects"].iloc[0] == 80
 

@@ -62,8 +62,9 @@ def test_a_side_that_is_all_right_has_the_interval_of_the_table_of_gaps(settings
     gap = gaps_table(frame, settings).set_index("emotion").loc["all"]
     raw = standardised_table(frame, settings).set_index(["emotion", "standardised_to"])
     raw = raw.loc[("all", RAW)]
-    for name in ("gap", "ci_low", "ci_high"):
-        assert raw[name] == pytest.approx(gap[name], abs=1e-9)
+    assert raw["gap"] == pytest.approx(gap["gap"], abs=1e-9)
+    for name in ("ci_low", "ci_high"):  # that of gaps.csv needs no draws
+        assert raw[name] == pytest.approx(gap[name], abs=0.01)
     assert "each person of a side counted once" in raw["method"]
     assert raw["ci_high"] - raw["gap"] > 0.01  # an interval, though adults do not vary
 

@@ -20,6 +20,7 @@ from tasks.audit.gaps import gaps_table
 from tasks.audit.paired import paired_table
 from tasks.core.errors import DataError, ParamsError
 from tasks.core.headline import largest_gap
+from tasks.core.intervals import wilson
 from tasks.core.paths import EVALUATED, STAGE_OUTS, Paths
 from tasks.core.tables import write_csv, write_table
 
@@ -97,7 +98,7 @@ def only(settings_of):
         if name == "before_after":
             return paired_table(named, settings, PAIR, "held_out")
         if name == "counts":
-            return counts_table(table, settings.by)
+            return counts_table(table, settings.by, settings.depth)
         makers = {"groups": groups_table, "gaps": gaps_table}
         return makers[name](by_protocol(named), settings)
 
@@ -133,23 +134,21 @@ def test_groups_is_the_full_cube_and_each_cell_is_right(usual):
         assert row.ci_low <= row.recall <= row.ci_high
 
 
-def test_unknown_people_get_wilson_s_interval_and_it_is_said(only):
+def test_unknown_people_get_the_interval_of_one_person_and_it_is_said(only):
     frame = predictions()
     frame["subject_known"] = frame["age_band"] != "child"
     frame.loc[~frame["subject_known"], "subject_id"] = "invented/" + frame["image_id"]
-    z = norm.ppf(0.975)
     groups = only("groups", frame, by=["age_band"])
     for row in groups[groups["age_band"] == "child"].itertuples():
-        p, n = row.correct / row.n, row.n
-        middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-        half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-        assert (row.ci_low, row.ci_high) == pytest.approx((middle - half, middle + half), abs=1e-9)
-        assert "Wilson" in row.method and "not known" in row.method
+        low, high = wilson(np.array([row.correct / row.n]), np.array([1.0]), 0.95)
+        assert (row.ci_low, row.ci_high) == pytest.approx((low[0], high[0]), abs=1e-9)
+        assert "one person" in row.method and "not known" in row.method
+        assert row.subjects == 0
     everyone = groups[(groups["age_band"] == "all") & (groups["emotion"] == "all")]
-    assert everyone["method"].str.contains("cluster bootstrap.*people of their own").all()
+    assert everyone["method"].str.contains("cluster variance.*subject is known").all()
     adults = groups[(groups["age_band"] == "adult") & (groups["emotion"] == "all")]
-    assert adults["method"].str.contains("cluster bootstrap").all()
-    assert not adults["method"].str.contains("not known").any()
+    assert adults["method"].str.contains("cluster variance").all()
+    assert not adults["method"].str.contains("known").any()
 
 
 def drawn_people(frame, resamples, seed):
@@ -184,7 +183,7 @@ def test_intervals_are_those_of_people_drawn_one_by_one(only):
     )
     p, reach = row["recall"], t.ppf(0.975, 14) * np.std(child, ddof=1)
     expected = expit(logit(p) + np.array([-1, 1]) * reach / (p * (1 - p)))
-    assert (row["ci_low"], row["ci_high"]) == pytest.approx(expected, abs=0.01)
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx(expected, abs=0.03)
     row = (
         tables["gaps"]
         .query("model == 'base' and protocol == 'all' and emotion == 'all' and dataset == 'all'")
@@ -192,7 +191,8 @@ def test_intervals_are_those_of_people_drawn_one_by_one(only):
     )
     tail = norm.sf(np.sqrt(15 / 14) * t.ppf(0.975, 14))  # 15 people on each side
     expected = np.quantile(gap, [tail, 1 - tail])
-    assert (row["ci_low"], row["ci_high"]) == pytest.approx(expected, abs=0.02)
+    # Nearly: the table has no draws, and its own variance has half a person added.
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx(expected, abs=0.03)
 
 
 def test_bands_come_from_young_to_old_and_unknown_last(usual):
@@ -386,3 +386,11 @@ def test_no_gap_is_named_where_there_is_none(only):
     gaps = only("gaps", predictions(people=60, recalls=same, seed=3))
     assert largest_gap(gaps, "base", single_emotions=False) is None
     assert largest_gap(gaps, "base", single_emotions=True) is None
+
+
+def test_only_pairs_are_crossed_unless_more_is_asked_for(only):
+    frame = predictions()
+    by = ["age_band", "gender", "ethnicity"]
+    for depth in (1, 2, 3):
+        groups = only("groups", frame, by=by, depth=depth)
+        assert (groups[by] != "all").sum(axis=1).max() == depth

@@ -63,6 +63,9 @@ _SETTINGS = {
     "factors": ["age_band", "gender"],
     "standardise_to": ["emotion"],
     "calibration_bins": 5,
+    "equivalence_margin": 0.05,
+    "depth": 2,
+    "independent_images": False,
     "pretraining": None,
     "published": None,
 }
@@ -161,8 +164,11 @@ def check_audit(random: Random, folder: Path) -> str:
     except UserError as error:
         return rejected(error)
     account = next(note for note in written.notes if "audited" in note)
-    total, audited, refused = map(int, re.findall(r"(\d+) (?:rows|audited|rejected)", account))
-    assert total == audited + refused and refused == len(_records(folder / "out/rejects.csv"))
+    counts = re.findall(r"(\d+) (?:rows|audited|rejected|without an answer)", account)
+    total, audited, refused, *silent = map(int, counts)
+    assert total == audited + refused + sum(silent) and refused == len(
+        _records(folder / "out/rejects.csv")
+    )
     _require_rows(total, known)
     _check_outputs(written.paths)
     return "accepted"
