@@ -3,15 +3,22 @@
 A p-value says how sure a difference is, and with enough pictures every one is; an effect says how
 large it is. Numbers are compared by Cohen's d, shares by Cohen's h, for which the same words are
 usual (0.2 small, 0.5 medium, 0.8 large): J. Cohen (1988), Statistical Power Analysis, 2.2 and 6.2.
+
+A report has some twenty rows, and the largest effect among them catches the eye. Their intervals
+hold for all rows at once, so that a batch that does not differ has a row whose interval excludes 0
+in about 5 % of reports, not of rows.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm, t
 
 from tasks.core.labels import EMOTIONS, GENDERS
-from tasks.core.statistics.resample import Resampled, percentile_interval
+from tasks.core.statistics.resample import Resampled, ratio
+from tasks.core.statistics.simultaneous import largest_deviation
 from tasks.drift.settings import Params
 
 CONFIDENCE = "confidence"  # the model's largest probability for a picture
@@ -38,6 +45,8 @@ COHENS_D, COHENS_D_OF_LOGARITHMS, COHENS_H = "Cohen's d", "Cohen's d of logarith
 _SKEWED = ("sharpness",)  # a variance: a few pictures have many times the others' value
 _FEW_PEOPLE = "fewer than two people on one side"
 _NO_SPREAD = "every picture has the same value"
+_TOO_ALIKE = "too few different values on either side"
+_STILL = 1e-9  # a standard error below is rounding
 
 
 def compare(batch: pd.DataFrame, training: pd.DataFrame, params: Params) -> pd.DataFrame:
@@ -57,20 +66,24 @@ def compare(batch: pd.DataFrame, training: pd.DataFrame, params: Params) -> pd.D
     DataFrame
         `COLUMNS`: a row a number and a row a label that occurs on either side. `batch` and
         `training` are means or shares of pictures; `effect` is positive where the batch has more;
-        `large` where it reaches `large_effect` and its interval does not hold 0. Intervals come
-        from draws of people (`tasks.core.statistics.resample`). The note says why a row has no
-        effect.
+        `large` where it reaches `large_effect` and its interval does not hold 0. Intervals hold
+        for all rows at once; they come from draws of people (`tasks.core.statistics.resample`). The
+        note says why a row has no effect.
 
     Notes
     -----
     d divides by the root of the mean of both variances, so that it does not depend on how large
-    the sides are. Where all pictures or none of a side have a label, draws could not differ; there
-    shares are drawn from Jeffreys' Beta(k + 1/2, P - k + 1/2) with each of the P people counted
-    once.
+    the sides are. An interval is built around the effect: its standard error over the draws, times
+    the value of Student's t (people of the smaller side less 1) that is as rare as the largest
+    deviation of all rows in a draw. Where nothing varies between the people of a side, such as
+    where no picture has a label, draws tell no error; there each person is counted once, with the
+    variance that the angle (1 / people; F. J. Anscombe 1948, Biometrika 35, 246-254) or a mean with
+    the other side's spread has.
     """
-    rows = [row for name in SHARES for row in _shares(name, batch, training, params)]
-    rows += [_number(name, batch, training, params) for name in NUMBERS]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    sides = [_Side(batch, params, 0), _Side(training, params, 1)]
+    rows = [row for name in SHARES for row in _shares(name, sides, params)]
+    rows += [_number(name, sides, params) for name in NUMBERS]
+    return pd.DataFrame(_with_limits(rows, params), columns=list(COLUMNS))
 
 
 def largest_effect(compared: pd.DataFrame) -> float | None:
@@ -85,79 +98,111 @@ def largest_effect(compared: pd.DataFrame) -> float | None:
     return float(clear["effect"].abs().max()) if len(clear) else 0.0
 
 
-def _shares(
-    name: str, batch: pd.DataFrame, training: pd.DataFrame, params: Params
-) -> Iterator[list[object]]:
-    sides = [_known(table, name) for table in (batch, training)]
-    levels = sorted(set(sides[0][name]) | set(sides[1][name]), key=_in_vocabulary)
-    people = _draws(sides, params)
-    if min(side.people for side in people) < 2:
-        yield _without_effect(name, sides, COHENS_H)
+class _Side:
+    """The batch or the training data, its people drawn once for all features."""
+
+    def __init__(self, table: pd.DataFrame, params: Params, number: int) -> None:
+        self.table = table
+        self.subject = table.get("subject_id", pd.Series(dtype="str"))
+        self.sampled = Resampled(self.subject, params.resamples, params.seed + number)
+
+    def known(self, name: str) -> np.ndarray:
+        """Return which pictures have a feature."""
+        if name not in self.table:
+            return np.zeros(len(self.table), dtype=bool)
+        return self.table[name].notna().to_numpy(dtype=bool)
+
+    def labels(self, name: str) -> np.ndarray:
+        """Return a feature that is text, None where a picture has none."""
+        column = self.table[name].astype(object)
+        return column.where(column.notna(), None).to_numpy(dtype=object)
+
+    def numbers(self, name: str) -> np.ndarray:
+        """Return a feature that is a number, 0 where a picture has none."""
+        known = self.table[name].to_numpy(dtype=float, na_value=np.nan)
+        return np.nan_to_num(known, nan=0.0, posinf=np.inf, neginf=-np.inf)
+
+    def people(self, which: np.ndarray) -> int:
+        """Count the people in some pictures."""
+        return int(self.subject[which].nunique())
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One comparison before its interval."""
+
+    names: tuple[str, str]  # feature, level
+    figures: list[float]  # sizes, and what is compared
+    kind: str
+    effect: float = float("nan")
+    draws: np.ndarray | None = None  # (resamples,) effects
+    note: str = ""
+
+
+def _shares(name: str, sides: list[_Side], params: Params) -> Iterator[_Row]:
+    known = [side.known(name) for side in sides]
+    sizes = _sizes(sides, known)
+    if min(sizes[2:]) < 2:
+        yield _without_effect(name, sizes, COHENS_H)
         return
-    has = [np.stack([side[name] == level for level in levels], axis=1) for side in sides]
-    drawn = [
-        drawn.sums(np.column_stack([np.ones(len(own)), own]))
-        for drawn, own in zip(people, has, strict=True)
+    values = [side.labels(name) for side in sides]
+    found = {level for value, which in zip(values, known, strict=True) for level in value[which]}
+    levels = sorted(found, key=_in_vocabulary)
+    has = [
+        np.column_stack([which, *(which & (value == level) for level in levels)]).astype(float)
+        for value, which in zip(values, known, strict=True)
     ]
+    totals = [own.sum(axis=0) for own in has]
+    drawn = [side.sampled.sums(own) for side, own in zip(sides, has, strict=True)]
     rng = np.random.default_rng([params.seed, len(levels)])
-    for place, level in enumerate(levels):
-        shares, replicates = [], []
-        for own, sums, side in zip(has, drawn, people, strict=True):
-            share = float(own[:, place].mean())
-            shares.append(share)
-            replicates.append(
-                sums[:, place + 1] / sums[:, 0]
-                if 0 < share < 1
-                else _jeffreys(share, side.people, params.resamples, rng)
-            )
+    for place, level in enumerate(levels, start=1):
+        shares = [float(total[place] / total[0]) for total in totals]
+        angles = []
+        for sums, people in zip(drawn, sizes[2:], strict=True):
+            angles.append(_varied(_angle(ratio(sums[:, place], sums[:, 0])), people, 1.0, rng))
         effect = float(_angle(shares[0]) - _angle(shares[1]))
-        effects = _angle(replicates[0]) - _angle(replicates[1])
-        figures = [*_sizes(sides), *shares]
-        yield _row(name, level, figures, effect, effects, COHENS_H, params)
+        figures = [*sizes, *shares]
+        yield _Row((name, level), figures, COHENS_H, effect, angles[0] - angles[1])
 
 
-def _number(name: str, batch: pd.DataFrame, training: pd.DataFrame, params: Params) -> list[object]:
+def _number(name: str, sides: list[_Side], params: Params) -> _Row:
     kind = COHENS_D_OF_LOGARITHMS if name in _SKEWED else COHENS_D
-    sides = [_known(table, name) for table in (batch, training)]
-    people = _draws(sides, params)
-    if min(side.people for side in people) < 2:
-        return _without_effect(name, sides, kind)
-    values = [side[name].to_numpy(dtype=float) for side in sides]
-    means = [float(value.mean()) for value in values]
+    known = [side.known(name) for side in sides]
+    sizes = _sizes(sides, known)
+    if min(sizes[2:]) < 2:
+        return _without_effect(name, sizes, kind)
+    values = [side.numbers(name) for side in sides]
+    means = [float(value[which].mean()) for value, which in zip(values, known, strict=True)]
     if name in _SKEWED:
         values = [np.log1p(value) for value in values]
-    middle = values[1].mean()  # squares of small numbers lose no digits
+    middle = values[1][known[1]].mean()  # squares of small numbers lose no digits
     columns = [
         np.column_stack([np.ones(len(value)), value - middle, (value - middle) ** 2])
-        for value in values
+        * which[:, None]
+        for value, which in zip(values, known, strict=True)
     ]
     with np.errstate(invalid="ignore", divide="ignore"):
         effect = float(_cohens_d(*(own.sum(axis=0) for own in columns)))
-        drawn = [side.sums(own) for side, own in zip(people, columns, strict=True)]
+        drawn = [side.sampled.sums(own) for side, own in zip(sides, columns, strict=True)]
         effects = _cohens_d(*drawn)
-    if not np.isfinite(effect):
-        return _without_effect(name, sides, kind, _NO_SPREAD)
-    return _row(name, "", [*_sizes(sides), *means], effect, effects, kind, params)
+        one_mean = [ratio(sums[:, 1], sums[:, 0]) for sums in drawn]
+    still = all(np.ptp(value[which]) == 0 for value, which in zip(values, known, strict=True))
+    if still or not np.isfinite(effect) or np.isfinite(effects).sum() < 2:
+        return _without_effect(name, sizes, kind, _NO_SPREAD if still else _TOO_ALIKE)
+    rng = np.random.default_rng([params.seed, NUMBERS.index(name)])
+    for own, people in zip(one_mean, sizes[2:], strict=True):
+        if np.nanstd(own) < _STILL:  # d divides by the root of half the other side's variance
+            effects = effects + rng.normal(0.0, np.sqrt(2 / people), len(effects))
+    return _Row((name, ""), [*sizes, *means], kind, effect, effects)
 
 
-def _known(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return `subject_id` and a feature of the pictures that have it."""
-    if name not in table:
-        return pd.DataFrame({"subject_id": pd.Series(dtype="str"), name: pd.Series(dtype="object")})
-    return table.loc[table[name].notna(), ["subject_id", name]]
-
-
-def _draws(sides: list[pd.DataFrame], params: Params) -> list[Resampled]:
-    return [
-        Resampled(side["subject_id"], params.resamples, params.seed + number)
-        for number, side in enumerate(sides)
-    ]
-
-
-def _jeffreys(share: float, people: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw shares where all pictures (1.0) or none (0.0) have a label; see `compare`."""
-    with_it = people * share
-    return rng.beta(with_it + 0.5, people - with_it + 0.5, size=resamples)
+def _varied(
+    draws: np.ndarray, people: float, spread: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Return draws, or where these do not vary, ones with the error of so many people."""
+    if np.nanstd(draws) >= _STILL:
+        return draws
+    return draws + rng.normal(0.0, spread / np.sqrt(people), len(draws))
 
 
 def _cohens_d(batch: np.ndarray, training: np.ndarray) -> np.ndarray:
@@ -177,35 +222,45 @@ def _angle(share: np.ndarray | float) -> np.ndarray:
     return angle
 
 
-def _sizes(sides: list[pd.DataFrame]) -> list[float]:
-    return [*(len(side) for side in sides), *(side["subject_id"].nunique() for side in sides)]
+def _sizes(sides: list[_Side], known: list[np.ndarray]) -> list[float]:
+    people = (side.people(which) for side, which in zip(sides, known, strict=True))
+    return [*(int(which.sum()) for which in known), *people]
 
 
-def _row(
-    name: str,
-    level: str,
-    figures: list[float],
-    effect: float,
-    effects: np.ndarray,
-    kind: str,
-    params: Params,
-) -> list[object]:
-    effects = np.where(np.isfinite(effects), effects, np.nan)[:, None]
-    ends = percentile_interval(effects, np.array([min(figures[2:4])]), params.confidence)
-    low, high = (float(end[0]) for end in ends)
-    large = abs(effect) >= params.large_effect and (low > 0 or high < 0)
-    return [name, level, *figures, effect, low, high, kind, large, ""]
+def _with_limits(rows: list[_Row], params: Params) -> list[list[object]]:
+    """Give the rows intervals that hold for all of them at once."""
+    drawn = [row.draws for row in rows if row.draws is not None]
+    apart = np.full((params.resamples, 0), np.nan)
+    errors = np.zeros(0)
+    if drawn:
+        draws = np.stack(drawn, axis=1)
+        draws[~np.isfinite(draws)] = np.nan
+        errors = np.nanstd(draws, axis=0, ddof=1)
+        apart = (draws - np.nanmean(draws, axis=0)) / errors
+    rare = norm.sf(largest_deviation(apart, params.confidence))
+    waiting = iter(errors)
+    out: list[list[object]] = []
+    for row in rows:
+        low = high = float("nan")
+        if row.draws is not None:
+            people = min(row.figures[2:4])
+            widened = np.sqrt(people / (people - 1))  # the draws' variance is that much too small
+            reach = float(t.isf(rare, people - 1) * widened * next(waiting))
+            low, high = row.effect - reach, row.effect + reach
+        if row.kind == COHENS_H:  # an angle from 0 to pi less another
+            low, high = float(np.maximum(low, -np.pi)), float(np.minimum(high, np.pi))
+        large = abs(row.effect) >= params.large_effect and (low > 0 or high < 0)
+        out.append([*row.names, *row.figures, row.effect, low, high, row.kind, large, row.note])
+    return out
 
 
-def _without_effect(
-    name: str, sides: list[pd.DataFrame], kind: str, note: str = _FEW_PEOPLE
-) -> list[object]:
+def _without_effect(name: str, sizes: list[float], kind: str, note: str = _FEW_PEOPLE) -> _Row:
     missing = [
-        where for where, side in zip(("batch", "training"), sides, strict=True) if side.empty
+        where for where, size in zip(("batch", "training"), sizes[:2], strict=True) if size == 0
     ]
     if missing:
         note = f"no value in the {' and the '.join(missing)}"
-    return [name, "", *_sizes(sides), *[float("nan")] * 5, kind, False, note]
+    return _Row((name, ""), [*sizes, float("nan"), float("nan")], kind, note=note)
 
 
 def _in_vocabulary(level: str) -> tuple[int, str]:

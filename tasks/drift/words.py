@@ -65,9 +65,11 @@ def drift_page(
     lines += [
         "",
         f"Effects: Cohen's h of shares, Cohen's d of means (of sharpness: of its logarithm); "
-        f"0.2 is usually called small, 0.5 medium, 0.8 large. {level} intervals from "
-        f"{params.resamples} draws of people. **Bold**: at least {params.large_effect:g}, and the "
-        "interval does not hold 0.",
+        f"0.2 is usually called small, 0.5 medium, 0.8 large. {level} intervals, for all rows of "
+        f"this page at once, from {params.resamples} draws of people: of batches that do not "
+        f"differ, about {1 - params.confidence:.0%} have a row whose interval excludes 0. "
+        f"**Bold**: at least {params.large_effect:g}, and the interval does not hold 0. A row that "
+        "is not bold may still differ: its interval tells by how much.",
     ]
     return lines
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.drift.compare import CONFIDENCE, compare, largest_effect
+from tasks.drift.compare import COHENS_H, CONFIDENCE, NUMBERS, compare, largest_effect
 from tasks.drift.settings import Params
 from tasks.drift.words import drift_page
 
@@ -75,6 +75,54 @@ def test_a_group_that_is_missing_is_large_only_with_enough_people():
         row = effect(compare(batch, training, PARAMS), "gender", "male")
         assert row["batch"] == 0 and row["effect"] < -1
         assert row["large"] == large
+
+
+def test_a_batch_that_does_not_differ_has_seldom_a_large_row():
+    reports = []
+    for seed in range(24):
+        sides = [varied(12, 2 * seed), varied(80, 2 * seed + 1)]
+        reports.append(compare(*sides, PARAMS.model_copy(update={"resamples": 200})))
+    beyond = [report["effect"].abs().max() >= PARAMS.large_effect for report in reports]
+    assert np.mean(beyond) > 0.3  # by chance: some row of seventeen reaches it
+    assert sum(report["large"].any() for report in reports) <= 2
+
+
+def varied(n: int, seed: int) -> pd.DataFrame:
+    """People of any age band, gender and label, whose numbers are alike in their pictures."""
+    rng = np.random.default_rng(seed)
+    person = np.repeat(np.arange(n), 5)
+    bands = rng.choice(["child", "adolescent", "adult"], p=[0.1, 0.3, 0.6], size=n)
+    labels = rng.choice(["anger", "fear", "happiness", "neutral", "sadness"], size=len(person))
+    columns = {"subject_id": [f"{seed}-{one}" for one in person], "emotion": labels}
+    table = pd.DataFrame(columns).assign(age_band=bands[person])
+    table["gender"] = rng.choice(["female", "male"], size=n)[person]
+    for name in NUMBERS:
+        table[name] = np.exp(0.7 * rng.standard_normal(n)[person] + rng.standard_normal(len(table)))
+    return table
+
+
+def test_every_effect_is_in_its_interval_in_tables_of_any_ugliness():
+    seen = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        sides = [
+            varied(int(rng.choice([1, 2, 3, 6, 12])), 100 + 2 * seed + side) for side in (0, 1)
+        ]
+        for side in sides:
+            for name in ("gender", "age_band", "brightness", "age_years"):
+                if rng.random() < 0.3:  # nothing varies on this side
+                    side[name] = side[name].iloc[0]
+            unknown = rng.random(len(side)) < 0.2
+            side.loc[unknown, ["confidence", "gender"]] = [np.nan, None]
+        table = compare(*sides, PARAMS.model_copy(update={"resamples": 100}))
+        rows = table[table["effect"].notna()]
+        assert rows[["ci_low", "ci_high"]].notna().all(axis=None), seed
+        assert (rows["ci_low"] <= rows["effect"]).all(), seed
+        assert (rows["effect"] <= rows["ci_high"]).all(), seed
+        assert rows.loc[rows["effect_kind"] == COHENS_H, "ci_low"].ge(-np.pi).all()
+        assert table.loc[table["effect"].isna(), "note"].ne("").all()
+        seen += len(rows)
+    assert seen > 100
 
 
 def test_what_cannot_be_compared_is_said():

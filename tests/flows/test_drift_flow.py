@@ -113,7 +113,9 @@ def test_with_a_model_the_batch_is_compared_with_what_it_saw(project, monkeypatc
     confidence = table.loc["confidence"]
     assert confidence["n_training"] == 6  # of the two adults whom it did not see
     assert 1 / 3 <= confidence["batch"] <= 1 and confidence["n_batch"] > 4
-    assert effect == pytest.approx(table["effect"].abs().max(), rel=1e-3)
+    sure = table[(table["ci_low"] > 0) | (table["ci_high"] < 0)]
+    # Two people are too few for a page of rows to be sure of any.
+    assert effect == pytest.approx(sure["effect"].abs().max() if len(sure) else 0.0, rel=1e-3)
 
 
 def test_a_batch_that_a_run_has_read_is_not_compared_with_itself(project, monkeypatch):
