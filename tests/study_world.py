@@ -178,9 +178,10 @@ def make_project(root: Path, params: Params, world: World) -> dict[str, Result]:
     return results
 
 
-def made_up_test(params: Params, seeds: int) -> pd.DataFrame:
+def made_up_test(params: Params, seeds: int, look: int = 1) -> pd.DataFrame:
     """Return study/test.csv of a winner that reads adults better."""
     from tasks.study.scores import PEOPLE_ALONE
+    from tasks.study.test_looks import level_of
 
     rows = []
     groups = [("all", "all", 180, 30), ("age_band", "adult", 90, 15), ("age_band", "child", 84, 14)]
@@ -191,8 +192,9 @@ def made_up_test(params: Params, seeds: int) -> pd.DataFrame:
             value, reach = value - 0.03 * place, np.nan if people == 1 else 0.5 / people**0.5
             ends = (reach / 2, value - reach, value + reach)
             counts = (pictures, people, 6, seeds, 0, 0)
-            row = (dimension, group, measure, value, *ends, *counts, params.confidence)
-            rows.append((*row, PEOPLE_ALONE))
+            row = (dimension, group, measure, value, *ends, *counts, look, params.confidence)
+            rows.append((*row, level_of(look, params.confidence), PEOPLE_ALONE))
     columns = ["dimension", "group", "measure", "value", "se", "ci_low", "ci_high", "pictures"]
-    columns += ["people", "emotions", "seeds", "also_trained_on", "left_out", "confidence"]
-    return pd.DataFrame(rows, columns=[*columns, "method"])
+    columns += ["people", "emotions", "seeds", "also_trained_on", "left_out", "look"]
+    columns += ["confidence", "interval_level", "method"]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,13 +1,16 @@
-"""Stage `study_test`: the winner on the test split, once.
+"""Stage `study_test`: the winner on the test split, with a ledger of every such look.
 
 Reads study/tables/winners.json, the winner's models of every seed below study/results,
 data/split.parquet and the crops; writes study/test.csv: mean recall over emotions and accuracy, of
 all test pictures and by age band and gender, with intervals for other people and other seeds. No
-other stage of a study reads a picture of the test split, and nothing is chosen after it.
+other stage of a study reads a picture of the test split, and nothing is chosen after it. A study
+whose winner changes looks again: study/test_looks.csv counts, and later looks have wider intervals
+(see `tasks.study.test_looks`).
 """
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ import pandas as pd
 
 from tasks.core.errors import DataError
 from tasks.core.labels import ALL
-from tasks.core.models.checkpoint import load_seen
+from tasks.core.models.checkpoint import load_seen, load_spec
 from tasks.core.models.device import make_repeatable
 from tasks.core.models.recogniser import Recogniser
 from tasks.core.params import load_yaml
@@ -27,12 +30,25 @@ from tasks.core.shards import read_crops
 from tasks.core.tables import read_table, write_csv
 from tasks.study import settings
 from tasks.study.results import MODEL
-from tasks.study.scores import Score, accuracy_score, mean_recall_score
+from tasks.study.scores import Score, accuracy_score, mean_recall_score, people_of
+from tasks.study.test_looks import (
+    LOOKS,
+    Look,
+    add_look,
+    digest,
+    images_digest,
+    level_of,
+    level_words,
+    now,
+    number_of,
+    read_looks,
+)
 
 TEST = "study/test.csv"
 RECALL, ACCURACY = "mean_recall", "accuracy"
 COLUMNS = ["dimension", "group", "measure", "value", "se", "ci_low", "ci_high", "pictures"]
-COLUMNS += ["people", "emotions", "seeds", "also_trained_on", "left_out", "confidence", "method"]
+COLUMNS += ["people", "emotions", "seeds", "also_trained_on", "left_out", "look", "confidence"]
+COLUMNS += ["interval_level", "method"]
 _DIMENSIONS = ("age_band", "gender")
 _BATCH = 64
 
@@ -61,13 +77,28 @@ def run(params: Params, paths: Paths) -> StageResult:
     pictures = rows[known].reset_index(drop=True)
     if pictures.empty:
         raise DataError("study.group: no test picture shows an emotion that the winner knows")
+    look = _look(paths, winners, folders, pictures)
     correct = _right(recognisers, pictures, paths.crop_shards)
     people = set().union(*(load_seen(folder)["subject_id"] for folder in folders))
     also = int(pictures["subject_id"].isin(people).sum())
     notes = {"also_trained_on": also, "left_out": int((~known).sum())}
-    found = pd.DataFrame(_rows(pictures, correct, params)).assign(**notes)[COLUMNS]
+    notes |= {"look": look.look}
+    found = pd.DataFrame(_rows(pictures, correct, params, look.look)).assign(**notes)[COLUMNS]
+    recall = float(found.loc[found["measure"] == RECALL, "value"].iloc[0])  # of all pictures
+    # First: a look that ends here is repeated as the same look, and is never left out.
+    add_look(paths.at(LOOKS), replace(look, mean_recall=recall))
     write_csv(found, paths.at(TEST))
     return _result(found, paths.at(TEST))
+
+
+def _look(paths: Paths, winners: list[str], folders: list[Path], pictures: pd.DataFrame) -> Look:
+    """Return the look that asks these models about these test pictures, without its figure."""
+    named = zip(winners, folders, strict=True)
+    models = digest(f"{key} {load_spec(folder).version}" for key, folder in named)
+    images = images_digest(pictures)
+    number = number_of(read_looks(paths.at(LOOKS)), models, images)
+    counts = (len(pictures), len(np.unique(people_of(pictures))))
+    return Look(number, now(), " ".join(winners), models, images, *counts, float("nan"))
 
 
 def _right(recognisers: list[Recogniser], pictures: pd.DataFrame, shards: Path) -> np.ndarray:
@@ -94,9 +125,11 @@ def _right(recognisers: list[Recogniser], pictures: pd.DataFrame, shards: Path) 
 
 
 def _rows(
-    pictures: pd.DataFrame, correct: np.ndarray, params: Params
+    pictures: pd.DataFrame, correct: np.ndarray, params: Params, look: int
 ) -> Iterator[dict[str, object]]:
     """Yield one row a group and measure."""
+    level = level_of(look, params.confidence)
+    at_level = params.model_copy(update={"confidence": level})
     groups = [(ALL, ALL, np.ones(len(pictures), dtype=bool))]
     for dimension in _DIMENSIONS:
         values = pictures[dimension].astype(str)
@@ -104,7 +137,7 @@ def _rows(
     for dimension, group, inside in groups:
         part, right = pictures[inside], correct[inside]
         for measure, score_of in ((RECALL, mean_recall_score), (ACCURACY, accuracy_score)):
-            score = score_of(part, right, params)
+            score = score_of(part, right, at_level)
             yield {
                 "dimension": dimension,
                 "group": group,
@@ -113,12 +146,14 @@ def _rows(
                 "emotions": part["emotion"].nunique(),
                 "seeds": correct.shape[1],
                 "confidence": params.confidence,
+                "interval_level": level,
                 **_figures(score),
+                "method": score.method + level_words(look, params.confidence),
             }
 
 
 def _figures(score: Score) -> dict[str, object]:
-    names = ("se", "ci_low", "ci_high", "pictures", "people", "method")
+    names = ("se", "ci_low", "ci_high", "pictures", "people")
     return {name: getattr(score, name) for name in names}
 
 
@@ -129,5 +164,5 @@ def _result(found: pd.DataFrame, path: Path) -> StageResult:
         {f"test_{name}": float(whole.loc[name, "value"]) for name in (RECALL, ACCURACY)},
         artifacts=[path],
         summary=f"mean recall {recall['value']:.1%} ({recall['ci_low']:.1%} to "
-        f"{recall['ci_high']:.1%}) on {recall['pictures']} test pictures",
+        f"{recall['ci_high']:.1%}) on {recall['pictures']} test pictures, look {recall['look']}",
     )

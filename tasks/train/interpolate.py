@@ -3,8 +3,10 @@
 Reads models/base, models/<from>, data/split.parquet and the crops; writes models/interpolate. Each
 coefficient from 0 (the base model, bit for bit) to 1 (the fine-tuned one) is tried on the
 validation split, and the one that does best by its worst group is kept: M. Wortsman et al. (2022),
-"Robust fine-tuning of zero-shot models" (WiSE-FT), arXiv 2109.01903. Nothing is trained. Where
-`from` was skipped, or the base model has no weights to mix, skipped.json says so.
+"Robust fine-tuning of zero-shot models" (WiSE-FT), arXiv 2109.01903. Nothing is trained. The figure
+of the best of so many is too high on the pictures that chose it; `choose`, which reads
+coefficients.csv, takes that off. Where `from` was skipped, or the base model has no weights to mix,
+skipped.json says so.
 """
 
 from typing import Annotated, Literal
@@ -131,6 +133,7 @@ def _result(params: Params, paths: Paths, table: pd.DataFrame, best: int) -> Sta
     }
     summary = (
         f"{row['coefficient']:.2f} of the way from base to {params.from_}: worst group "
-        f"{row['worst_group']}, mean validation recall {row['worst_recall_score']:.1%}"
+        f"{row['worst_group']}, mean validation recall {row['worst_recall_score']:.1%} (best "
+        f"of {len(table)} on these pictures, and so too high)"
     )
     return StageResult(metrics, series, [paths.model(NAME)], summary)

@@ -50,12 +50,15 @@ class Verdict:
         "<dimension> <group>" of the lowest `recall_score`.
     worst, mean
         The lowest `recall_score` and the mean of those that count, from 0 to 1.
+    correct
+        `(N,)` booleans, in the order of the rows: which answers are right.
     """
 
     groups: pd.DataFrame
     worst_group: str
     worst: float
     mean: float
+    correct: np.ndarray
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -141,7 +144,8 @@ def score_groups(rows: pd.DataFrame, y_pred: np.ndarray, by: Sequence[str], min_
     worst = counting.loc[counting["recall_score"].idxmin()]
     named = ALL if worst["dimension"] == ALL else f"{worst['dimension']} {worst['group']}"
     mean = float(counting["recall_score"].mean())
-    return Verdict(table, named, float(worst["recall_score"]), mean)
+    correct = scored["y_pred"].to_numpy() == scored["emotion"].to_numpy()
+    return Verdict(table, named, float(worst["recall_score"]), mean, correct)
 
 
 def _score(scored: pd.DataFrame, group: Group) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """The stages study_choose and study_test: tables, the winner's params, and the test split."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from tasks.study import stage, test
 from tasks.study.chosen_params import chosen_text
 from tasks.study.plan import progress
 from tasks.study.scores import mean_recall_score
+from tasks.study.test_looks import level_of
 
 SKILLS = {"lenet5": -1.0, "compact": 1.1, "mobilenet_v3_small": 0.95, "mse": -0.9, "sgd": -1.0}
 TEXT = """\
@@ -138,7 +140,9 @@ class Fixed:
         return np.column_stack([fear == flip, fear != flip]).astype(float)
 
 
-def test_the_test_split_is_asked_once_a_model_and_nothing_else_is(tmp_path, monkeypatch):
+@pytest.fixture
+def tested(tmp_path, monkeypatch):
+    """A function that runs the test stage with models of a version; and the split table."""
     rows, crops = [], []
     for place in range(200):
         split, emotion = ("train", "test")[place % 2], ("anger", "fear", "pain")[place % 10 // 4]
@@ -147,9 +151,6 @@ def test_the_test_split_is_asked_once_a_model_and_nothing_else_is(tmp_path, monk
         crops.append(np.full((2, 2, 3), (emotion == "fear", place, 0), dtype=np.uint8))
     columns = ["image_id", "subject_id", "subject_known", "emotion", "age_band", "gender", "split"]
     split = pd.DataFrame(rows, columns=columns)
-    models = [Fixed(40), Fixed(80)]
-    given = iter(models)
-    monkeypatch.setattr(test.Recogniser, "load", lambda *_: next(given))
     monkeypatch.setattr(test, "make_repeatable", lambda device: None)
     monkeypatch.setattr(test, "read_table", lambda path: split)
     read = lambda part, folder: iter([crops[int(i)] for i in part["image_id"]])  # noqa: E731
@@ -162,12 +163,79 @@ def test_the_test_split_is_asked_once_a_model_and_nothing_else_is(tmp_path, monk
     params = settings(seeds=[1, 2], halving=None)
     # Nothing else of the section is there to be read: DVC looks at these keys alone.
     read = {key: getattr(params, key) for key in TEST_KEYS}
-    result = test.run(test.Params.model_construct(**read), Paths(tmp_path))
 
+    def ask(version="v1", wrong=(40, 80)):
+        models = [Fixed(value) for value in wrong]
+        given = iter(models)
+        monkeypatch.setattr(test.Recogniser, "load", lambda *_: next(given))
+        monkeypatch.setattr(test, "load_spec", lambda folder: SimpleNamespace(version=version))
+        return test.run(test.Params.model_construct(**read), Paths(tmp_path)), models
+
+    return SimpleNamespace(ask=ask, split=split, params=params, seen=seen, root=tmp_path)
+
+
+def looks(tested):
+    path = tested.root / "study/test_looks.csv"
+    return pd.read_csv(path, keep_default_na=False).to_dict("records")
+
+
+def interval(tested):
+    found = pd.read_csv(tested.root / "study/test.csv")
+    return found[["value", "ci_low", "ci_high"]].to_numpy()
+
+
+def test_every_winner_that_is_tested_is_one_look_and_later_intervals_are_wider(tested):
+    tested.ask()
+    first = interval(tested)
+    (look,) = looks(tested)
+    assert (look["look"], look["winner"], look["pictures"], look["people"]) == (1, "a b", 80, 50)
+    assert look["mean_recall"] == pytest.approx(first[0, 0], abs=1e-5)
+    tested.ask()  # the same models and pictures: no look more
+    assert looks(tested) == [look] and np.array_equal(interval(tested), first)
+    tested.ask("v2")
+    second = interval(tested)
+    assert np.array_equal(second[:, 0], first[:, 0])
+    assert (second[:, 1] <= first[:, 1]).all() and (second[:, 2] >= first[:, 2]).all()
+    assert (second[:, 2] - second[:, 1]).sum() > 1.02 * (first[:, 2] - first[:, 1]).sum()
+    assert [row["look"] for row in looks(tested)] == [1, 2] and looks(tested)[0] == look
+    (tested.root / "study/test.csv").unlink()  # as DVC does before it makes an output again
+    tested.ask()
+    assert np.array_equal(interval(tested), first) and len(looks(tested)) == 2
+    method = pd.read_csv(tested.root / "study/test.csv")["method"]
+    assert method.str.contains("look 1 at test images: each interval has the level 96.96 %").all()
+
+
+def test_other_test_pictures_are_another_look(tested):
+    tested.ask()
+    tested.split.loc[tested.split["image_id"] == "1", "emotion"] = "fear"
+    tested.ask()
+    assert [row["look"] for row in looks(tested)] == [1, 2]
+
+
+def test_a_ledger_that_was_cut_is_told_in_one_line(tested):
+    tested.ask()
+    tested.ask("v2")
+    path = tested.root / "study/test_looks.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0], lines[2]]))
+    with pytest.raises(DataError, match=r"test_looks\.csv: looks are missing or changed; restore"):
+        tested.ask("v3")
+
+
+def test_the_errors_of_all_looks_add_up_to_what_one_may_have():
+    errors = [1 - level_of(look, 0.95) for look in range(1, 20_000)]
+    assert sum(errors) == pytest.approx(0.05, rel=1e-4) and sum(errors) < 0.05
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_the_test_split_is_asked_once_a_model_and_nothing_else_is(tested):
+    split, params, seen, tmp_path = tested.split, tested.params, tested.seen, tested.root
+    result, models = tested.ask()
     part = split[(split["split"] == "test") & (split["emotion"] != "pain")].reset_index(drop=True)
     assert [model.shown for model in models] == [len(part)] * 2
     right = np.array([[int(i) >= wrong for wrong in (40, 80)] for i in part["image_id"]])
-    expected = mean_recall_score(part, right, params)
+    at_level = params.model_copy(update={"confidence": level_of(1, params.confidence)})
+    expected = mean_recall_score(part, right, at_level)
     found = pd.read_csv(tmp_path / "study/test.csv").set_index(["dimension", "group", "measure"])
     row = found.loc[("all", "all", "mean_recall")]
     assert row["value"] == pytest.approx(expected.mean, rel=1e-5)

@@ -19,6 +19,7 @@ from tasks.core.tables import read_table, write_table
 from tasks.train import choose, interpolate
 from tasks.train.by_people import with_intervals
 from tasks.train.design_effect import worth
+from tasks.train.loop import HISTORY_COLUMNS
 from tasks.train.on_validation import score_groups
 
 LABELS = ("anger", "happiness", "neutral")
@@ -32,7 +33,16 @@ SPEC = ModelSpec(
     version="",
     source="made",
 )
-CHOOSE = choose.Params(by=["age_band"], min_n=1, confidence=0.9, device="cpu", batch_size=8)
+CHOOSE = choose.Params(
+    by=["age_band"],
+    min_n=1,
+    standard_errors=2,
+    resamples=200,
+    seed=1,
+    confidence=0.9,
+    device="cpu",
+    batch_size=8,
+)
 
 
 def between_params(**changed):
@@ -155,22 +165,57 @@ def test_the_worst_group_decides_and_not_the_mean(models, answers):
     answers["naive"] = right_for("child", emotions=("anger", "happiness"))
     answers["replay"] = right_for("child", "adult", emotions=("anger",))  # a third of everybody
     answers["distill"] = right_for("child", "adult", emotions=("anger", "neutral"))
-    choose.run(CHOOSE, models)
+    result = choose.run(CHOOSE, models)
     assert same(state(models, "finetuned"), state(models, "distill"))
     spec = load_spec(models.model("finetuned"))
     assert spec.source == "chosen on validation pictures: distill; distill"
     assert spec.version == load_spec(models.model("distill")).version
     table = pd.read_csv(models.tables / "choice.csv")
     assert set(table.loc[table["chosen"], "strategy"]) == {"distill"}
-    worst = table[table["worst"]].set_index("strategy")["group"]
-    assert (worst["base"], worst["naive"]) == ("child", "adult")
+    worst = table[table["worst"]].set_index("strategy")
+    assert (worst["group"]["base"], worst["group"]["naive"]) == ("child", "adult")
+    row = worst.loc["distill"]
+    assert row["advantage"] == pytest.approx(2 / 3, abs=1e-5) and row["as_good"]
+    assert row["advantage"] > row["threshold"] == 2 * row["advantage_se"]
+    assert row["recall_score_corrected"] == pytest.approx(row["recall_score"] - row["optimism"])
+    assert "corrected for being chosen by it" in result.summary
 
 
-def test_equals_are_told_apart_by_the_mean_then_the_simpler_one_is_kept(models, answers):
-    answers["head"] = right_for("adult")
-    answers["replay"] = right_for("adult")
-    choose.run(CHOOSE, models)  # every worst group is at 0; these two have the better mean
-    assert same(state(models, "finetuned"), state(models, "head"))
+def test_of_equally_good_strategies_the_one_that_departs_least_from_base_is_kept(models, answers):
+    for name in ("naive", "replay", "distill"):
+        answers[name] = right_for("adult", "child")
+    answers["head"] = right_for("adult")  # no better in the worst group
+    choose.run(CHOOSE, models)
+    assert same(state(models, "finetuned"), state(models, "distill"))
+
+
+def test_a_better_mean_alone_does_not_replace_the_base_model(models, answers):
+    answers["head"] = right_for("adult")  # children are at 0 with every model
+    choose.run(CHOOSE, models)
+    assert same(state(models, "finetuned"), state(models, "base"))
+
+
+def test_the_best_of_several_epochs_is_no_advantage_by_that_alone(models, answers):
+    """A score that one epoch of many had by luck is judged by the epochs beside it."""
+    wrong = {"anger": "happiness", "happiness": "neutral", "neutral": "anger"}
+
+    def answer(rows):
+        right = (rows["age_band"] == "adult") | (rows.index == _first(rows))
+        return rows["emotion"].where(right, rows["emotion"].map(wrong)).to_numpy()
+
+    answers["base"], answers["naive"] = right_for("adult"), answer
+    epochs = "".join(f"{epoch},1,1,{score},0\n" for epoch, score in enumerate((1 / 6, 0, 0, 0)))
+    history = f"{','.join(HISTORY_COLUMNS)}\n{epochs}"
+    (models.model("naive") / "history.csv").write_text(history)
+    choose.run(CHOOSE, models)
+    table = pd.read_csv(models.tables / "choice.csv")
+    row = table[(table["strategy"] == "naive") & table["worst"]].iloc[0]
+    assert row["recall_score"] == pytest.approx(1 / 6, abs=1e-5)
+    assert row["advantage"] < 0.6 * row["recall_score"]  # base is at 0
+
+
+def _first(rows):
+    return rows.index[rows["age_band"] == "child"][0]
 
 
 def test_the_base_model_is_kept_where_every_strategy_does_worse(models, answers):
@@ -178,9 +223,11 @@ def test_the_base_model_is_kept_where_every_strategy_does_worse(models, answers)
     answers["naive"] = right_for("child")
     result = choose.run(CHOOSE, models)
     assert same(state(models, "finetuned"), state(models, "base"))
-    assert "no strategy does better" in load_spec(models.model("finetuned")).source
+    source = load_spec(models.model("finetuned")).source
+    assert "no strategy is better by more than its error" in source
     assert pd.read_csv(models.model("finetuned") / "history.csv").empty
-    assert result.summary.startswith("base of base, naive, head")
+    assert result.summary.startswith("base of base, head, interpolate")
+    assert "no strategy is better by more than its error (nearest: " in result.summary
 
 
 def test_the_test_split_has_no_say(models):
