@@ -9,7 +9,7 @@ again, into `work/gate/`.
 import hashlib
 import json
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pandas as pd
 
 from tasks.core.errors import DataError
 from tasks.core.models.checkpoint import load_seen
-from tasks.core.params import load_section
+from tasks.core.params import load_section, load_yaml
 from tasks.core.paths import Paths
 from tasks.core.progress import track
 from tasks.core.shards import write_shards
@@ -27,11 +27,11 @@ from tasks.crop.cut_faces import Cut, Missed, Source, cut_faces
 from tasks.crop.settings import CropSettings, settings_of_model
 from tasks.crop.stage import Params as CropParams
 from tasks.gate.decision import ANSWERS, DECISION, Contender, Decision, read_decision
-from tasks.gate.judge import decide
+from tasks.gate.judge import decide, deciding
 from tasks.gate.score import Scores, score
 from tasks.gate.settings import Params
 from tasks.register.kept_files import TEST
-from tasks.register.records import INTO_USE, read_records
+from tasks.register.records import INTO_USE, PROMOTED, REFUSED, WAITING, read_records
 from tasks.register.registry import Version, fetch
 
 _PLACE = ["image_id", "shard", "offset_bytes", "size_bytes"]
@@ -68,9 +68,69 @@ def decide_about(paths: Paths, challenger: Version, champion: Version | None) ->
     new = _judged(paths, challenger, test, params, used)
     old = None if champion is None else _judged(paths, champion, test, params, used)
     others = {challenger.number} | ({champion.number} if champion else set())
-    decision = decide(split, frozen, new, old, params, _earlier(paths, others))
+    looks = 1.0 if champion is None else looks_at(paths, frozen, challenger, params)
+    earlier = _earlier(paths, others)
+    decision = decide(split, frozen, new, old, params, earlier, needed_groups(paths), looks)
     _remove_others(paths, used)
     return decision
+
+
+def needed_groups(paths: Paths) -> dict[str, Mapping[str, Sequence[str]]]:
+    """Return the groups without which no version comes into use by itself, by key of params.
+
+    The group that the model is fine-tuned on, and the children for whom it is trained again: a
+    version made for them is not used unless it can be told whether it harms them.
+    """
+    content = load_yaml(paths.params)
+    found: dict[str, Mapping[str, Sequence[str]]] = {}
+    for key, where in (
+        ("finetune.group", content.get("finetune", {}).get("group")),
+        ("retrain.children", {"age_band": content.get("retrain", {}).get("children")}),
+    ):
+        if where and all(where.values()):
+            found[key] = where
+    return found
+
+
+def looks_at(paths: Paths, frozen: pd.Series, challenger: Version, params: Params) -> float:
+    """Count the looks at the frozen pictures, this one included.
+
+    A decision against a model in use looked at the pictures that its version answered; it counts by
+    the share of today's frozen pictures among them, so that fresh ones count for less. The same
+    decision once more is no further look.
+    """
+    today = set(frozen)
+    looks = 1.0
+    for decision, answered in _decisions(paths):
+        own = decision.challenger.version == challenger.number
+        again = own and decision.challenger.digest == challenger.digest
+        if decision.champion is None or (again and decision.params == deciding(params)):
+            continue
+        looks += len(today & answered) / max(len(today), 1)
+    return looks
+
+
+def answers_of_judged(paths: Paths) -> list[pd.Series]:
+    """Return what every version answered that was judged and kept its answers, oldest first."""
+    records = read_records(paths)
+    judged = records[records["action"].isin([PROMOTED, REFUSED, WAITING])]
+    versions = dict.fromkeys(zip(judged["version"], judged["digest"], strict=True))
+    found = [_answers_of(paths, int(number), digest) for number, digest in versions]
+    return [answers for answers in found if answers is not None]
+
+
+def _decisions(paths: Paths) -> Iterator[tuple[Decision, set[str]]]:
+    """Yield every decision that was recorded, with the pictures that its version answered."""
+    records = read_records(paths)
+    judged = records[records["action"].isin([PROMOTED, REFUSED, WAITING])]
+    names = judged["decision_id"].str.partition(".")[0]
+    for number, digest, name in dict.fromkeys(
+        zip(judged["version"], judged["digest"], names, strict=True)
+    ):
+        decision = read_decision(paths.decision(int(number)) / f"{name}.json")
+        answers = None if decision is None else _answers_of(paths, int(number), digest)
+        if decision is not None and answers is not None:
+            yield decision, set(answers.index)
 
 
 def _with_frozen(split: pd.DataFrame, manifest: pd.DataFrame, frozen: pd.Series) -> pd.DataFrame:
@@ -238,6 +298,10 @@ def _answers_of(paths: Paths, number: int, digest: str) -> pd.Series | None:
 
 
 def _check_groups(split: pd.DataFrame, params: Params, paths: Paths) -> None:
-    unknown = [name for name in params.by if name not in split.columns]
-    if unknown:
-        raise DataError(f"{paths.params}: promote.by: no column {', '.join(unknown)} in the data")
+    named = {"by": params.by, "protected": [name for one in params.protected for name in one]}
+    for key, columns in named.items():
+        unknown = [name for name in dict.fromkeys(columns) if name not in split.columns]
+        if unknown:
+            raise DataError(
+                f"{paths.params}: promote.{key}: no column {', '.join(unknown)} in the data"
+            )

@@ -171,11 +171,11 @@ class _Steps:
         self.compared = (rival, line_of(self.paths, decision, action))
         self.display.say(f"judged: version {number}: {action}")
         if action == PROMOTED:
-            return action, [f"version {number} passed every rule and is put into use"]
+            return action, [f"version {number} passed the gate and is put into use"]
         if action == WAITING:
             how = f"affectgap promote --approve {number} --by NAME --why REASON"
-            waits = f"version {number} passed every rule that could be judged and waits:"
-            return action, [waits, f"  {why_waiting(decision)}", f"  {how}"]
+            reasons = [f"  {reason}" for reason in why_waiting(decision)]
+            return action, [f"version {number} waits for a person:", *reasons, f"  {how}"]
         reasons = [f"  {reason}" for reason in decision.reasons]
         page = self.paths.decision(number) / "decision.html"
         said = [f"  {decision.notice}"] if decision.notice else []

@@ -118,6 +118,53 @@ def promote(
     _say(promote_command(_project(), approve, by, why))
 
 
+@operations_app.command("gate-power")
+def gate_power(
+    test_subjects: Annotated[
+        int | None, typer.Option(min=2, max=100_000, help="What if there were so many test people.")
+    ] = None,
+    pictures_per_person: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Default: as in the data, else 10.")
+    ] = None,
+    recall: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=0.99, help="Of the model in use. Default: as measured, or .8."),
+    ] = None,
+    disagreement: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            max=0.9,
+            help="Share of pictures that only one of two versions reads right. Default: as "
+            "registered versions answered, or .1.",
+        ),
+    ] = None,
+    icc: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=0.9,
+            help="Correlation of the changes of one person's pictures. Default: as registered "
+            "versions answered, or .05.",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the table here, as CSV.")] = None,
+) -> None:
+    """Show how often the gate would err: equally good versions refused, and losses caught.
+
+    For the test people of the data (or --test-subjects), section promote of params.yaml, and other
+    margins; before anything is trained.
+
+    Example: affectgap gate-power --test-subjects 100
+    """
+    from flows.gate_power import Asked, gate_power
+
+    asked = Asked(test_subjects, pictures_per_person, recall, disagreement, icc)
+    table, lines = gate_power(_project(), asked, out)
+    console().print(table)
+    _say(lines)
+
+
 @operations_app.command()
 def rollback(why: Why = "", by: By = "") -> None:
     """Put the previous model back into use.

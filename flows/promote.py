@@ -107,7 +107,8 @@ def record(paths: Paths, decision: Decision, by: str = "", why: str = "") -> str
         write_text(folder / name, page(decision))
     for name in (f"{decision.decision_id}.json", DECISION):
         write_text(folder / name, decision.to_json())
-    reasons = " ".join(decision.reasons) or "every rule that could be judged passed"
+    why_not = decision.reasons if action != WAITING else why_waiting(decision)
+    reasons = " ".join(why_not) or "no rule shows harm beyond what its margin allows"
     tags = {
         "decision": action,
         "decision_id": decision.decision_id,
@@ -117,16 +118,16 @@ def record(paths: Paths, decision: Decision, by: str = "", why: str = "") -> str
         "compared_with_run": decision.champion.run_id if decision.champion else "",
     }
     registry.set_tags(paths, decision.challenger.version, tags)
-    said = " ".join(filter(None, [*decision.reasons, why]))
+    said = " ".join(filter(None, [*why_not, why]))
     append_record(paths, _line(paths, decision, action, by, said))
     return action
 
 
-def why_waiting(decision: Decision) -> str:
-    """Say why a version that passed does not come into use by itself."""
-    if decision.needs_a_person:
-        return "no group has enough test people to tell whether it is harmed: a person decides"
-    return "params ask for an approval (promote.require_approval)"
+def why_waiting(decision: Decision) -> list[str]:
+    """Return why a version that passed does not come into use by itself, one sentence each."""
+    if decision.waits:
+        return list(decision.waits)
+    return ["Params ask for an approval (promote.require_approval)."]
 
 
 def promote_command(paths: Paths, approve: int | None, by: str, why: str) -> list[str]:
@@ -176,7 +177,8 @@ def _judge(paths: Paths, by: str, why: str) -> list[str]:
     lines += [f"  {decision.notice}"] if decision.reasons and decision.notice else []
     lines.append(f"  all rules: {paths.decision(number) / PAGE}")
     if action == WAITING:
-        lines.append(f"  {why_waiting(decision)}; to let it through: {_how(number)}")
+        lines += [f"  waits for a person: {reason}" for reason in why_waiting(decision)]
+        lines.append(f"  to let it through: {_how(number)}")
     return [*lines, *_into_use(paths, decision, action, why)]
 
 

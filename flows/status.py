@@ -101,7 +101,9 @@ def _waiting(paths: Paths, in_use: int) -> Iterator[str]:
         row = last_record(records, newer.number, newer.digest)
         if row is not None and row["action"] == WAITING:
             how = f"affectgap promote --approve {newer.number} --by NAME --why REASON"
-            yield f"waiting      version {newer.number} passed the gate: {how}"
+            why = newer.tags.get("reasons", "") or row["why"]
+            yield f"waiting      version {newer.number} waits for a person: {why}".rstrip(": ")
+            yield f"             to let it through: {how}"
 
 
 def _inbox(paths: Paths, ledger: Ledger) -> Iterator[str]:

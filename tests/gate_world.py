@@ -15,13 +15,16 @@ USUAL = {
     "by": ["age_band", "gender"],
     "min_n": 20,
     "min_subjects": 5,
+    "protected": [{"age_band": ["child"]}, {"age_band": ["adult"]}],
+    "error_rate": 0.1,
+    "not_shown": "promote",
+    "not_judged": "wait",
     "confidence": 0.95,
     "resamples": 100,
     "seed": 7,
     "margins": {
         "overall": 0.03,
         "group": 0.06,
-        "worst_group": 0.06,
         "calibration": 0.05,
         "robustness": 0.05,
     },
@@ -82,13 +85,15 @@ def judge(
     seen=SEEN,
     champion_seen=SEEN,
     earlier=None,
+    needed=None,
+    looks=1.0,
     **changed,
 ):
     """Judge version 2 against version 1 (None: it is the first); all test pictures are frozen."""
     new = (Contender(2, "b" * 12, "run-2"), challenger, seen)
     old = champion and (Contender(1, "a" * 12, "run-1"), champion, champion_seen)
     ids = table["image_id"][table["split"] == "test"] if frozen is None else frozen
-    return decide(table, ids, new, old, params(**changed), earlier or {})
+    return decide(table, ids, new, old, params(**changed), earlier or {}, needed, looks)
 
 
 def rule(decision, name, group="all", part="frozen") -> pd.Series:

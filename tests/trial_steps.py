@@ -67,7 +67,7 @@ def trial_project(folder: Path, size: Size) -> Paths:
     params["explain"] |= {"pictures_per_group": 1, "samples": 20}
     params["retrain"] |= {"new_pictures": 50, "new_children": 10}
     params["promote"] |= _GROUPS
-    params["promote"]["margins"] |= {"overall": 0.04, "group": 0.08, "worst_group": 0.08}
+    params["promote"]["margins"] |= {"overall": 0.04, "group": 0.08}
     params["promote"]["margins"] |= {"calibration": 0.08, "robustness": 0.1}
     write_params(clone, params)
     commit_all(clone)

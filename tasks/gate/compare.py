@@ -20,6 +20,57 @@ WORDS = {CHAMPION: "model in use", CHALLENGER: "challenger"}
 
 
 @dataclass(frozen=True)
+class Named:
+    """A group that can stop a version: named in advance, whatever the figures are.
+
+    Attributes
+    ----------
+    name
+        As it is shown.
+    where
+        Column to values, combined with "and".
+    needed_by
+        Params that make it one without which no version comes into use by itself.
+    """
+
+    name: str
+    where: Mapping[str, Sequence[str]]
+    needed_by: tuple[str, ...] = ()
+
+    def rows(self, table: pd.DataFrame) -> pd.Series:
+        """Tell which rows are in the group."""
+        inside = pd.Series(True, index=table.index)
+        for column, values in self.where.items():
+            inside &= table[column].isin(list(values))
+        return inside
+
+
+def named_groups(
+    protected: Sequence[Mapping[str, Sequence[str]]],
+    needed: Mapping[str, Mapping[str, Sequence[str]]],
+) -> tuple[Named, ...]:
+    """Return the groups of `promote.protected`, and those that other sections ask for.
+
+    Parameters
+    ----------
+    protected
+        Selections, column to values.
+    needed
+        Selections by the key of params that makes them needed; an empty one is everybody, whom the
+        rule on all pictures judges.
+    """
+    found: dict[tuple[tuple[str, tuple[str, ...]], ...], list[str]] = {}
+    for keys, where in [("", one) for one in protected] + list(needed.items()):
+        if where:
+            own = tuple(sorted((name, tuple(sorted(values))) for name, values in where.items()))
+            found.setdefault(own, []).extend(filter(None, [keys]))
+    return tuple(
+        Named(CROSS.join(", ".join(values) for _, values in own), dict(own), tuple(keys))
+        for own, keys in found.items()
+    )
+
+
+@dataclass(frozen=True)
 class Compared:
     """Pictures that every model is asked about.
 
@@ -35,6 +86,12 @@ class Compared:
         Test pictures by what became of them.
     groups
         Every group that occurs, in order; some may have no test picture.
+    named
+        The groups that can stop a version.
+    members
+        Of each of these, by name, which of `pictures` are in it.
+    in_data
+        Of each of these, by name, whether the split table holds any picture of it.
     lost
         Labels that the challenger lacks and the champion has, with their pictures.
     """
@@ -43,6 +100,9 @@ class Compared:
     sides: tuple[str, ...]
     counts: Mapping[str, int]
     groups: tuple[str, ...]
+    named: tuple[Named, ...]
+    members: Mapping[str, np.ndarray]
+    in_data: Mapping[str, bool]
     lost: Mapping[str, int]
 
 
@@ -52,6 +112,7 @@ def compare(
     challenger: Scores,
     champion: Scores | None,
     by: Sequence[str],
+    named: Sequence[Named] = (),
 ) -> Compared:
     """Lay the models' answers to the test pictures side by side.
 
@@ -67,6 +128,8 @@ def compare(
         is a label that the challenger lost. What the champion cannot answer is left out.
     by
         What makes a group.
+    named
+        The groups that can stop a version.
     """
     groups = group_names(split, by)
     test = pd.concat([split, groups], axis=1)[split["split"] == "test"]
@@ -97,7 +160,16 @@ def compare(
         "frozen pictures that are no longer there": int((~frozen.isin(test["image_id"])).sum()),
     }
     names = [name for column in groups for name in sorted(groups[column].dropna().unique())]
-    return Compared(pictures, tuple(scores), counts, tuple(names), lost.to_dict())
+    return Compared(
+        pictures=pictures,
+        sides=tuple(scores),
+        counts=counts,
+        groups=tuple(names),
+        named=tuple(named),
+        members={one.name: one.rows(used).to_numpy() for one in named},
+        in_data={one.name: bool(one.rows(split).any()) for one in named},
+        lost=lost.to_dict(),
+    )
 
 
 def group_names(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

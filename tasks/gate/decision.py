@@ -15,27 +15,36 @@ from tasks.core.errors import DataError
 DECISION = "decision.json"
 ANSWERS = "answers.csv"  # beside it: what the challenger answered
 PASS, FAIL, NOT_JUDGED = "pass", "fail", "not_judged"  # outcomes of a rule
-OVERALL, GROUP, WORST = "overall recall", "group recall", "worst group"
+NOT_SHOWN = "not_shown"  # neither harm is shown, nor that it is within the margin
+HELD = "held"  # harm is shown by this look alone, and not once all looks are counted
+LISTED = "listed"  # with its interval; it decides nothing
+ALL = "all"
+OVERALL, GROUP = "overall recall", "group recall"
 CALIBRATION, ROBUSTNESS, UNSEEN = "calibration", "robustness", "people not trained on"
 BEST = "against the best ever"  # of each group, the best of the versions once in use
-HIGHER_IS_BETTER: tuple[str, ...] = (OVERALL, GROUP, WORST, BEST)
+HIGHER_IS_BETTER: tuple[str, ...] = (OVERALL, GROUP, BEST)
 FROZEN, NEW = "frozen", "new"  # parts: what the model in use was judged on, and what came since
 COLUMNS: tuple[str, ...] = (
-    "rule",  # one of the seven above
+    "rule",  # one of those above
     "part",  # frozen or new
     "group",  # "all", "child × female", "child", or a kind of small change
     "n",
     "subjects",
+    "effective",  # people of equally many pictures that tell as much
     "champion",  # of BEST: that version
     "challenger",
     "change",  # challenger minus champion
     "ci_low",
     "ci_high",
+    "method",  # of the interval
+    "own_low",  # interval of the challenger's own figure, where a floor is asked of it
+    "own_high",
     "margin",  # of the first model: the floor
     "outcome",
     "note",
 )
-_NUMBERS = ("champion", "challenger", "change", "ci_low", "ci_high", "margin")
+_NUMBERS = ("effective", "champion", "challenger", "change", "ci_low", "ci_high")
+_NUMBERS += ("own_low", "own_high", "margin")
 _DIGITS = 6
 _ID_DIGITS = 16
 
@@ -74,6 +83,11 @@ class Decision:
         What must be said with the data's figures; "" where nothing must.
     params
         The section `promote` as far as it decides.
+    waits
+        Why a person must let a version through that passes, one sentence each.
+    errors
+        How often the gate errs on this test set, as `tasks.gate.error_rates` finds; empty for the
+        first model. None for a decision of an earlier release, which has neither it nor `waits`.
     answers
         `image_id, answer` of each compared picture ("": no face was found), for later comparisons;
         None for a decision read back.
@@ -88,6 +102,8 @@ class Decision:
     test_set: str
     notice: str
     params: Mapping[str, Any]
+    waits: tuple[str, ...] = ()
+    errors: Mapping[str, Any] | None = None
     answers: pd.DataFrame | None = None
 
     @property
@@ -114,8 +130,9 @@ class Decision:
 
     @property
     def needs_a_person(self) -> bool:
-        """Tell whether nothing is known about harm: it passed, and no group could be judged."""
-        return self.passed and not self.worst_group
+        """Tell whether a version that passed must not come into use by itself."""
+        unknown = self.errors is None and not self.worst_group
+        return self.passed and (bool(self.waits) or unknown)
 
     def to_json(self) -> str:
         """Return the decision as JSON; the same decision gives the same bytes."""
@@ -124,23 +141,26 @@ class Decision:
     def _worst(self) -> tuple[str, float]:
         table = self.table
         rows = table[(table["rule"] == GROUP) & (table["part"] == FROZEN)]
-        rows = rows[rows["outcome"] != NOT_JUDGED]
+        rows = rows[(rows["outcome"] != NOT_JUDGED) & (rows["group"] != ALL)]
         if rows.empty:
             return "", math.nan
         row = rows.loc[rows["challenger"].astype(float).idxmin()]
         return str(row["group"]), float(row["challenger"])
 
     def _content(self) -> dict[str, Any]:
+        new = {} if self.errors is None else {"waits": list(self.waits), "errors": self.errors}
+        columns = [name for name in COLUMNS if name in self.table.columns]
         return {
             "outcome": self.outcome,
             "reasons": list(self.reasons),
             "challenger": asdict(self.challenger),
             "champion": None if self.champion is None else asdict(self.champion),
-            "rules": [_plain(row) for row in self.table[list(COLUMNS)].to_dict("records")],
+            "rules": [_plain(row) for row in self.table[columns].to_dict("records")],
             "counts": dict(self.counts),
             "test_set": self.test_set,
             "notice": self.notice,
             "params": dict(self.params),
+            **new,
         }
 
 
@@ -155,8 +175,10 @@ def read_decision(path: Path) -> Decision | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         champion = content["champion"]
-        table = pd.DataFrame(content["rules"], columns=list(COLUMNS))
-        table[list(_NUMBERS)] = table[list(_NUMBERS)].astype(float)
+        written = content["rules"][0] if content["rules"] else COLUMNS
+        table = pd.DataFrame(content["rules"], columns=[one for one in COLUMNS if one in written])
+        numbers = [name for name in _NUMBERS if name in table.columns]
+        table[numbers] = table[numbers].astype(float)
         decision = Decision(
             outcome=content["outcome"],
             reasons=tuple(content["reasons"]),
@@ -167,6 +189,8 @@ def read_decision(path: Path) -> Decision | None:
             test_set=content["test_set"],
             notice=content["notice"],
             params=content["params"],
+            waits=tuple(content.get("waits", ())),
+            errors=content.get("errors"),
         )
         whole = decision.decision_id == content["decision_id"]
     except FileNotFoundError:
@@ -190,7 +214,7 @@ def _json(content: Mapping[str, Any]) -> str:
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    figures = {name: _number(row[name]) for name in _NUMBERS}
+    figures = {name: _number(row[name]) for name in _NUMBERS if name in row}
     return {**row, "n": int(row["n"]), "subjects": int(row["subjects"]), **figures}
 
 

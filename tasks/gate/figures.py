@@ -1,8 +1,8 @@
 """Both models' figures on some pictures, the change, and its interval: people drawn, not pictures.
 
-One draw of people serves both models (they read the same pictures), so that the interval is that
-of the paired change. Of the first model, which has nothing to be compared with, it is the interval
-of its own figure.
+These intervals hold each for its own row. The rows that can stop a version take simultaneous limits
+in their place (`tasks.gate.families`). Of the first model, which has nothing to be compared with,
+the interval is that of its own figure.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,13 @@ from scipy import sparse
 from tasks.core.statistics.difference import Sides, differences
 from tasks.core.statistics.recalls import recalls
 from tasks.core.statistics.resample import Resampled, percentile_interval, ratio
-from tasks.gate.compare import CHALLENGER, CHAMPION, membership
+from tasks.gate.compare import CHALLENGER, CHAMPION
+from tasks.gate.families import size_of
 from tasks.gate.settings import Params
 
-FIGURES = ["n", "subjects", "champion", "challenger", "change", "ci_low", "ci_high"]
+FIGURES = ["n", "subjects", "effective", "champion", "challenger", "change", "ci_low", "ci_high"]
+FIGURES += ["method", "own_low", "own_high"]
+SINGLE = "of this row alone"
 
 
 class Figures:
@@ -39,45 +42,25 @@ class Figures:
         self.confidence = params.confidence
         self.sampled = Resampled(self.pictures["subject_id"], params.resamples, params.seed)
 
-    def recall(self, groups: Sequence[str] | None) -> pd.DataFrame:
-        """Compare recall in each group, or over all pictures (None), one row each.
-
-        Parameters
-        ----------
-        groups
-            Names as in `Compared.groups`; one without a picture has n 0 and no figures.
-        """
-        members = self._members(groups)
-        some = np.asarray(members.sum(axis=0)) > 0
+    def recall(self, members: np.ndarray) -> pd.DataFrame:
+        """Compare recall in each group, `(pictures, k)` booleans; no figures where one is empty."""
+        some = members.any(axis=0)
         known = self.pictures["subject_known"].to_numpy(dtype=bool)
         right = {side: self._values("correct", side).astype(bool) for side in self._sides()}
         table = pd.DataFrame(np.nan, index=range(len(some)), columns=FIGURES)
-        table[["n", "subjects"]] = 0
+        table["method"] = ""
+        counts = [size_of(self.pictures["subject_id"][own]) for own in members.T]
+        for name in ("n", "subjects", "effective"):
+            table[name] = [getattr(size, name) for size in counts]
         if some.any():
-            own = self._compared(members[:, some], right, known)
-            table.loc[some, FIGURES] = own[FIGURES].to_numpy(dtype=float)
+            inside = sparse.csr_array(members[:, some].astype(float))
+            own = self._compared(inside, right, known)
+            for name in [name for name in FIGURES[3:] if name != "method"]:
+                table.loc[some, name] = own[name].to_numpy(dtype=float)
+            table.loc[some, "method"] = SINGLE
         return table
 
-    def worst_recall(self, groups: Sequence[str]) -> tuple[dict[str, float], dict[str, str]]:
-        """Compare the worst of some groups' recalls; returns figures and each side's worst group.
-
-        The worst group may be another one for each model, and in each draw.
-        """
-        members = self._members(groups)
-        worst, names, draws = {}, {}, {}
-        for side in self._sides():
-            hits = Sides.of(members, self._values("correct", side).astype(bool)).hits
-            shares = ratio(np.asarray(hits.sum(axis=0)), np.asarray(members.sum(axis=0)))
-            worst[side], names[side] = float(shares.min()), groups[int(shares.argmin())]
-            own = ratio(self.sampled.sums(hits), self.sampled.sums(members))
-            # A draw may miss all people of a group; it is then the worst of the others.
-            draws[side] = np.fmin.reduce(own, axis=1)
-        figures = self._figures(worst, draws, int(self.sampled.count(members).min()))
-        inside = np.asarray(members.sum(axis=1)).ravel() > 0
-        people = int(self.pictures["subject_id"][inside].nunique())
-        return figures | {"n": float(inside.sum()), "subjects": float(people)}, names
-
-    def mean(self, column: str, answered: bool = False) -> dict[str, float]:
+    def mean(self, column: str, answered: bool = False) -> dict[str, object]:
         """Compare the mean of a figure, such as `brier`, over all or the pictures all answered."""
         means, draws, used = {}, {}, np.ones(len(self.pictures), dtype=bool)
         for side in self._sides() if answered else ():
@@ -87,38 +70,48 @@ class Figures:
             means[side] = float(values.sum() / used.sum()) if used.any() else np.nan
             sums = self.sampled.sums(np.stack([values, used], axis=1))
             draws[side] = ratio(sums[:, 0], sums[:, 1])
-        people = int(self.pictures["subject_id"][used].nunique())
-        counts = {"n": float(used.sum()), "subjects": float(people)}
-        return self._figures(means, draws, people) | counts
+        size = size_of(self.pictures["subject_id"][used])
+        counts = {name: getattr(size, name) for name in ("n", "subjects", "effective")}
+        return self._figures(means, draws, size.subjects) | counts
 
     def _figures(
         self, value: dict[str, float], draws: dict[str, np.ndarray], people: int
-    ) -> dict[str, float]:
+    ) -> dict[str, object]:
         """Put values, change and interval together."""
-        champion = value.get(CHAMPION, np.nan)
-        moved = draws[CHALLENGER] - draws[CHAMPION] if self.paired else draws[CHALLENGER]
-        low, high = percentile_interval(moved[:, None], np.array([people]), self.confidence)
-        counts = {"n": float(len(self.pictures)), "subjects": float(self.sampled.people)}
-        sides = {"champion": champion, "challenger": value[CHALLENGER]}
-        limits = {"ci_low": float(low[0]), "ci_high": float(high[0])}
-        return counts | sides | {"change": value[CHALLENGER] - champion} | limits
+        champion, new = value.get(CHAMPION, np.nan), value[CHALLENGER]
+        own = self._interval(draws[CHALLENGER], new, people)
+        both = own
+        if self.paired:
+            both = self._interval(draws[CHALLENGER] - draws[CHAMPION], new - champion, people)
+        return {
+            "champion": champion,
+            "challenger": new,
+            "change": new - champion,
+            "ci_low": both[0],
+            "ci_high": both[1],
+            "method": SINGLE,
+            "own_low": own[0],
+            "own_high": own[1],
+        }
+
+    def _interval(self, draws: np.ndarray, value: float, people: int) -> tuple[float, float]:
+        """Return the draws' interval, which holds the value also where few people are drawn."""
+        low, high = percentile_interval(draws[:, None], np.array([people]), self.confidence)
+        return float(np.minimum(low[0], value)), float(np.maximum(high[0], value))
 
     def _compared(
         self, members: sparse.csr_array, right: dict[str, np.ndarray], known: np.ndarray
     ) -> pd.DataFrame:
         """Compare recalls of groups that all have a picture."""
+        own = recalls(self.sampled, members, right[CHALLENGER], known, self.confidence)
+        alone = {"own_low": own["ci_low"], "own_high": own["ci_high"]}
         if not self.paired:
-            own = recalls(self.sampled, members, right[CHALLENGER], known, self.confidence)
-            return own.assign(champion=np.nan, challenger=own["recall"], change=np.nan)
+            own = own.assign(champion=np.nan, challenger=own["recall"], change=np.nan)
+            return own.assign(**alone)
         sides = [Sides.of(members, right[side]) for side in (CHALLENGER, CHAMPION)]
-        own = differences(self.sampled, *sides, known, self.confidence, "models")
+        change = differences(self.sampled, *sides, known, self.confidence, "models")
         names = {"recall_a": "challenger", "recall_b": "champion", "gap": "change"}
-        return own.rename(columns=names | {"n_a": "n", "subjects_a": "subjects"})
-
-    def _members(self, groups: Sequence[str] | None) -> sparse.csr_array:
-        if groups is None:
-            return sparse.csr_array(np.ones((len(self.pictures), 1)))
-        return sparse.csr_array(membership(self.pictures, groups).astype(float))
+        return change.rename(columns=names).assign(**alone)
 
     def _values(self, column: str, side: str) -> np.ndarray:
         return np.asarray(self.pictures[f"{column}_{side}"])

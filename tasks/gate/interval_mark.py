@@ -35,6 +35,7 @@ def mark_of(row: pd.Series) -> Mark | None:
         return round((WIDTH - 8) / 2 * (1 + inside) + 4, 1)
 
     limits = [None if pd.isna(row[name]) else at(row[name]) for name in ("ci_low", "ci_high")]
-    margin = at(-row["margin"] if recall else row["margin"])
+    far = at(-1.0 if recall else 1.0)  # a listed row has no margin
+    margin = far if pd.isna(row["margin"]) else at(-row["margin"] if recall else row["margin"])
     side = "right" if recall else "left"
     return Mark(at(0.0), margin, at(row["change"]), limits[0], limits[1], side)

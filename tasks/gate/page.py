@@ -1,35 +1,42 @@
 """A decision as one page that a person can read: no other file, no script, no network."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from tasks.core.headline import percent
+from tasks.core.headline import percent, points
 from tasks.core.labels import DRAWN_NOTICE
 from tasks.core.render import render
 from tasks.gate.decision import (
+    ALL,
     BEST,
     CALIBRATION,
     FAIL,
     FROZEN,
     GROUP,
+    HELD,
     HIGHER_IS_BETTER,
+    LISTED,
     NEW,
     NOT_JUDGED,
+    NOT_SHOWN,
     OVERALL,
     ROBUSTNESS,
     UNSEEN,
-    WORST,
     Decision,
 )
+from tasks.gate.error_rates import POWER
 from tasks.gate.interval_mark import Mark, mark_of
-from tasks.gate.reasons import change_words, figure_words
+from tasks.gate.reasons import change_words, figure_words, is_floor
 from tasks.gate.rules import PART_OF_ALL
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _WORDS = {"pass": "passed", FAIL: "failed", NOT_JUDGED: "not judged"}
+_WORDS |= {NOT_SHOWN: "not shown", HELD: "waits", LISTED: "listed"}
+_TONES = {"pass": "ok", FAIL: "bad", HELD: "bad"}
 _PARTS = {
     FROZEN: "The same test pictures as the model in use was judged on",
     NEW: "Test pictures that came since",
@@ -38,11 +45,13 @@ _NAMES = {
     OVERALL: "Recall, all pictures",
     GROUP: "Recall",
     BEST: "Recall, against the best version ever in use",
-    WORST: "Recall of the worst group",
     CALIBRATION: "Brier score",
     ROBUSTNESS: "Answers that flip",
     UNSEEN: "Test people seen in training",
 }
+
+
+_MOST_CARDS = 8
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,7 @@ class Row:
     challenger: str
     change: str
     interval: str
+    joint: bool
     margin: str
     outcome: str
     tone: str
@@ -83,9 +93,12 @@ def page(decision: Decision) -> str:
         "parts": [(_heading(decision, part), _rows(decision, part)) for part in parts],
         "too_small": _too_small(decision.table),
         "needs_a_person": decision.needs_a_person,
+        "waits": decision.waits,
+        "errors": list(error_lines(decision.errors)),
         "confidence": f"{100 * confidence:g}\u202f%",
         "counts": [(name, number) for name, number in decision.counts.items() if number],
         "params": decision.params,
+        "rate": percent(float(decision.params["error_rate"])),
         "by": " × ".join(name.replace("_", " ") for name in decision.params["by"]),
         "several": len(decision.params["by"]) > 1,
         "notice": decision.notice,
@@ -120,9 +133,9 @@ def _row(row: pd.Series, paired: bool) -> Row:
     rule, limits = row["rule"], (row["ci_low"], row["ci_high"])
     words = change_words if paired else figure_words
     low, high = (words(rule, value).removesuffix(" points") for value in limits)
-    tone = {FAIL: "bad", NOT_JUDGED: "soft"}.get(row["outcome"], "ok")
+    tone = _TONES.get(row["outcome"], "soft")
     part_of_all = row["note"] == PART_OF_ALL
-    group = "" if row["group"] == "all" else row["group"]
+    group = "" if row["group"] == ALL else row["group"]
     if rule == GROUP and not group:
         group = "all new people"
     return Row(
@@ -133,6 +146,7 @@ def _row(row: pd.Series, paired: bool) -> Row:
         challenger=figure_words(rule, row["challenger"]) or "–",
         change="" if not paired else change_words(rule, row["change"]).removesuffix(" points"),
         interval=f"{low} to {high}" if low and high else "",
+        joint=row["method"].startswith("joint"),
         margin="" if part_of_all or pd.isna(row["margin"]) else _limit(row, paired),
         outcome="" if part_of_all else _WORDS[row["outcome"]],
         tone=tone,
@@ -142,11 +156,11 @@ def _row(row: pd.Series, paired: bool) -> Row:
 
 
 def _limit(row: pd.Series, paired: bool) -> str:
-    """Say how far a figure may go: the margin with its sign, or the floor."""
+    """Return how far a figure may go: the margin with its sign, or the floor."""
     rule, recall = row["rule"], row["rule"] in HIGHER_IS_BETTER
     if rule == UNSEEN:
         return "0"
-    if not paired:
+    if not paired or is_floor(row):
         return f"{'≥' if recall else '≤'} {figure_words(rule, row['margin'])}"
     change = change_words(rule, -row["margin"] if recall else row["margin"])
     return change.removesuffix(" points")
@@ -156,33 +170,67 @@ def _counted(row: pd.Series) -> str:
     return f"{row['n']} ({row['subjects']})" if row["n"] else "none"
 
 
+def error_lines(errors: Mapping[str, Any] | None) -> Iterator[str]:
+    """Write how often the gate errs on a test set, one sentence per figure."""
+    if not errors:
+        return
+    looks, equal = errors["looks"], errors["equal"]
+    yield (
+        f"A version as good as the one in use is refused in {percent(equal['refused'])} and waits "
+        f"for a person in {percent(equal['held'])} of {equal['simulations']:,} simulated decisions "
+        f"(Monte Carlo error {points(equal['error'])} points)."
+    )
+    for harm in errors["harm"]:
+        who = f"{harm['group']} ({harm['people']} test people)"
+        chance = percent(POWER).replace(".0", "")
+        if harm["points"] is None:
+            yield f"No loss of recall in {who} is refused with a chance of {chance}, however large."
+        else:
+            yield (
+                f"A loss of {points(harm['points'])} points of recall in {who} is refused with a "
+                f"chance of {chance} ({harm['simulations']:,} simulated decisions, Monte Carlo "
+                "error 2.0 points); a smaller one more often gets through."
+            )
+    count = f"{looks:.1f}".removesuffix(".0")
+    yield (
+        f"Looks at these test people, this one included: {count}. An equally good version may be "
+        f"refused with a chance of {percent(errors['spent'])} now ({percent(errors['rate'])} at "
+        "the first look); between the two it waits for a person."
+    )
+
+
 def _cards(decision: Decision) -> list[tuple[str, str, str, str]]:
-    """Return the four figures that matter most: value, label, detail and tone."""
+    """Return the figures that can stop the version: value, label, detail and tone."""
     cards = []
-    for rule in (OVERALL, WORST, CALIBRATION, ROBUSTNESS):
-        rows = decision.table[(decision.table["rule"] == rule) & (decision.table["part"] == FROZEN)]
-        if rows.empty or pd.isna(rows["challenger"].iloc[0]):
+    frozen = decision.table[decision.table["part"] == FROZEN]
+    for _, row in frozen.iterrows():
+        rule, group = row["rule"], row["group"]
+        if rule in (BEST, UNSEEN) or row["outcome"] in (LISTED, NOT_JUDGED):
             continue
-        row = rows.iloc[0]
+        if pd.isna(row["challenger"]):
+            continue
         value = figure_words(rule, row["challenger"])
         if decision.champion is not None:
             value = f"{figure_words(rule, row['champion'])} → {value}"
-        tone = {FAIL: "gap", NOT_JUDGED: ""}.get(row["outcome"], "gain")
+        tone = {"pass": "gain", FAIL: "gap", HELD: "gap"}.get(row["outcome"], "")
         detail = f"{row['n']} pictures of {row['subjects']} people{_span(row, decision)}"
-        cards.append((value, _NAMES[rule], detail, tone))
-    return cards
+        name = f"{_NAMES[rule]}, {group}" if rule == GROUP else _NAMES[rule]
+        cards.append((value, name, detail, tone))
+    return cards[:_MOST_CARDS]
 
 
 def _span(row: pd.Series, decision: Decision) -> str:
     """Return the interval as it is put behind a figure."""
     words = figure_words if decision.champion is None else change_words
     low, high = (words(row["rule"], row[name]) for name in ("ci_low", "ci_high"))
-    what = "interval" if decision.champion is None else "change"
+    if is_floor(row):
+        low, high = (figure_words(row["rule"], row[name]) for name in ("own_low", "own_high"))
+    what = "change" if words is change_words and not is_floor(row) else "interval"
     return f"; {what} {low.removesuffix(' points')} to {high}" if low and high else ""
 
 
 def _too_small(table: pd.DataFrame) -> Sequence[str]:
-    """Name the groups that could not be judged."""
+    """Return the groups that could not be judged, with their figures."""
     rows = table[(table["rule"] == GROUP) & (table["outcome"] == NOT_JUDGED)]
     return [
         f"{'all new people' if row['group'] == 'all' else row['group']} ({row['part']}: "

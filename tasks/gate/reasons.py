@@ -1,43 +1,101 @@
-"""Why a version is refused: a sentence a rule that failed, with the group and the figure."""
+"""Why a version is refused or waits: one sentence per rule, with its group, figure and limits."""
 
 import pandas as pd
 
 from tasks.core.headline import percent, points
-from tasks.gate.compare import CHALLENGER, Compared
+from tasks.gate.compare import CHALLENGER, Compared, Named
 from tasks.gate.decision import (
     BEST,
     CALIBRATION,
     FAIL,
+    FROZEN,
     GROUP,
-    HIGHER_IS_BETTER,
+    HELD,
     NEW,
+    NOT_JUDGED,
     OVERALL,
     ROBUSTNESS,
     UNSEEN,
-    WORST,
 )
+from tasks.gate.settings import Params
 
+NOT_IN_DATA = "no picture of it is in the data"
 NO_NUMBER = "the figure is no number"  # notes of rules
 TOO_FEW = "too few to judge"
 _OF_PART = {NEW: "new test pictures", "frozen": "frozen test pictures"}
 
 
 def reasons(table: pd.DataFrame, confidence: float) -> tuple[str, ...]:
-    """Say every rule that failed.
+    """Return one sentence for every rule that failed.
 
     Parameters
     ----------
     table
         What `rules_table` returned.
     confidence
-        Level of its intervals.
+        Level of the intervals of single rows.
     """
     failed = table[table["outcome"] == FAIL]
     return tuple(_sentence(row, confidence) for _, row in failed.iterrows())
 
 
+def waits(table: pd.DataFrame, named: tuple[Named, ...], params: Params) -> tuple[str, ...]:
+    """Return one sentence for everything that a person must decide before the version is used.
+
+    Parameters
+    ----------
+    table
+        What `rules_table` returned.
+    named
+        The groups that can stop a version.
+    params
+        Of them: what happens where nothing is shown, and where a needed group cannot be judged.
+    """
+    found = _sentences(table, HELD, params)
+    groups = table[(table["rule"] == GROUP) & (table["part"] == FROZEN)].set_index("group")
+    new = table[(table["rule"] == GROUP) & (table["part"] == NEW)]
+    on_new = set(new.loc[new["outcome"] != NOT_JUDGED, "group"])
+    small = {
+        one.name: groups.loc[one.name]
+        for one in named
+        if one.name in groups.index
+        and groups.loc[one.name, "outcome"] == NOT_JUDGED
+        and one.name not in on_new
+    }
+    if len(small) == len(named):
+        found.append(
+            "No group named in promote.protected has enough test people to tell whether it is "
+            "harmed."
+        )
+    for one in named if params.not_judged == "wait" else ():
+        if one.needed_by and one.name in small and small[one.name]["note"] != NOT_IN_DATA:
+            found.append(_unjudged(one, small[one.name], params))
+    return tuple(found)
+
+
+def _sentences(table: pd.DataFrame, outcome: str, params: Params) -> list[str]:
+    rows = table[table["outcome"] == outcome]
+    return [_sentence(row, params.confidence) for _, row in rows.iterrows()]
+
+
+def _unjudged(group: Named, row: pd.Series, params: Params) -> str:
+    """Say of a needed group how many test people are missing."""
+    has = f"{row['n']} frozen test pictures of {row['subjects']} people"
+    if row["n"] and row["effective"] < row["subjects"] - 0.05:
+        has += f", who count as {row['effective']:.1f} since some have many more pictures"
+    return (
+        f"Whether {group.name} ({' and '.join(group.needed_by)}) is harmed cannot be told: {has}; "
+        f"{params.min_n} pictures of {params.min_subjects} people are needed."
+    )
+
+
+def is_floor(row: pd.Series) -> bool:
+    """Tell whether a row is about a floor that was not reached, and not about a change."""
+    return str(row["note"]).startswith(("below the floor", "above the floor"))
+
+
 def losses(compared: Compared) -> tuple[str, ...]:
-    """Say what the challenger cannot answer: labels that it lost, pictures it finds no face in."""
+    """Return what the challenger cannot answer: labels that it lost, pictures without a face."""
     told = [
         f"It cannot answer {label} any more: {number} pictures with that label count as read wrong."
         for label, number in compared.lost.items()
@@ -58,19 +116,23 @@ def _sentence(row: pd.Series, confidence: float) -> str:
         return f"{_capital(row['note'])}."
     if row["note"].startswith(TOO_FEW):
         return f"{_capital(TOO_FEW)}: {on}; {row['note'].removeprefix(TOO_FEW + ': ')}."
-    if pd.isna(row["change"]):
-        side = "below" if row["rule"] in HIGHER_IS_BETTER else "above"
+    if pd.isna(row["change"]) or is_floor(row):
         figure = figure_words(row["rule"], row["challenger"])
-        floor = figure_words(row["rule"], row["margin"])
-        return f"{_what(row)} is {figure}, {side} the floor of {floor} ({on})."
+        ends = [figure_words(row["rule"], row[name]) for name in ("own_low", "own_high")]
+        span = f"{_level(confidence)} interval {ends[0]} to {ends[1]}"
+        return f"{_what(row)} is {figure} ({span}; {on}), {row['note']}."
     moved = "fell" if row["change"] < 0 else "rose" if row["change"] > 0 else "stayed"
     from_to = " to ".join(
         figure_words(row["rule"], row[side]) for side in ("champion", "challenger")
     )
     ends = [change_words(row["rule"], row[name]) for name in ("ci_low", "ci_high")]
-    span = f"{100 * confidence:g}\u202f% interval {ends[0].removesuffix(' points')} to {ends[1]}"
+    span = f"{row['method']} {ends[0].removesuffix(' points')} to {ends[1]}"
     change = change_words(row["rule"], row["change"])
     return f"{_what(row)} {moved} from {from_to} ({change}; {span}; {on}): {row['note']}."
+
+
+def _level(confidence: float) -> str:
+    return f"{100 * confidence:g}\u202f%"
 
 
 def _what(row: pd.Series) -> str:
@@ -79,7 +141,6 @@ def _what(row: pd.Series) -> str:
         return f"Recall of {whom}"
     return {
         OVERALL: "Overall recall",
-        WORST: "Recall of the worst group",
         CALIBRATION: "The Brier score",
         ROBUSTNESS: f"The share of answers that flip under {row['group']}",
     }[row["rule"]]

@@ -1,10 +1,8 @@
 """The rules: which figures are compared, how much worse they may be, and what came of each.
 
-A rule fails where the new model is worse by more than its margin, or where the interval of the
-change lies wholly on the harmful side: a small harm that is sure, and a large one that is not, both
-stop it. Every model is held to floors (the first to nothing else), and each group to the best
-version that was ever in use. A group of too few pictures or people is not judged, and stands in the
-table all the same; with too few frozen pictures on the whole, nothing is promoted.
+Recall over all pictures and of a few groups named in advance, the Brier score and the answers that
+flip can stop a version: where harm is shown and more than the margin is not ruled out. Every other
+group is listed with its interval. Every version is held to floors, the first to nothing else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,40 +11,50 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tasks.gate.best_ever import best_ever
 from tasks.gate.changes import KINDS
-from tasks.gate.compare import ALL_CHANGES, CHALLENGER, CHAMPION, Compared
+from tasks.gate.compare import ALL_CHANGES, CHALLENGER, CHAMPION, Compared, Named, membership
 from tasks.gate.decision import (
+    ALL,
     BEST,
     CALIBRATION,
     COLUMNS,
     FAIL,
     FROZEN,
     GROUP,
+    HELD,
     HIGHER_IS_BETTER,
+    LISTED,
     NEW,
     NOT_JUDGED,
+    NOT_SHOWN,
     OVERALL,
     PASS,
     ROBUSTNESS,
     UNSEEN,
-    WORST,
     rounded,
 )
+from tasks.gate.families import Size, Tested, Verdict, is_enough, size_of
 from tasks.gate.figures import FIGURES, Figures
-from tasks.gate.reasons import NO_NUMBER, TOO_FEW, figure_words
+from tasks.gate.limits import effective_people
+from tasks.gate.reasons import NO_NUMBER, NOT_IN_DATA, TOO_FEW, change_words, figure_words
 from tasks.gate.settings import Params
 
-ALL = "all"
 PART_OF_ALL = f"counts in “{ALL_CHANGES}”"
 _ROUNDING = 1e-9
+_WORDS = {
+    FAIL: "harm is shown, and more than the margin is not ruled out",
+    HELD: "harm is shown by this look alone, and not once all looks are counted",
+    PASS: "more than the margin is ruled out",
+}
+Row = dict[str, Any]
+Key = tuple[str, str, str]
 
 
 def rules_table(
     compared: Compared,
     seen: Mapping[str, frozenset[str] | None],
     params: Params,
-    earlier: Mapping[int, pd.Series],
+    tests: Sequence[Tested],
 ) -> pd.DataFrame:
     """Judge every rule.
 
@@ -58,166 +66,249 @@ def rules_table(
         For each side the people that its `seen.csv` names; None where it names nobody.
     params
         The section `promote`.
-    earlier
-        Answers of versions once in use, as for `best_ever`.
+    tests
+        The families of comparisons with their verdicts; none for the first model.
 
     Returns
     -------
     pandas.DataFrame
         One row a rule and group, with `tasks.gate.decision.COLUMNS`, figures as they are kept.
     """
-    rows: list[dict[str, Any]] = []
+    verdicts = _by_row(tests)
+    rows: list[Row] = []
     for part in (FROZEN, NEW):
-        pictures = compared.pictures[compared.pictures["part"] == part]
-        if len(pictures):
-            figures = Figures(pictures, compared.sides, params)
-            judge = _frozen if part == FROZEN else _new
-            own = judge(figures, compared, params)
-            own += _best_ever(figures, compared, params, earlier) if part == FROZEN else []
-            rows += [{**row, "part": part} for row in own]
+        inside = (compared.pictures["part"] == part).to_numpy()
+        if inside.any():
+            judge = _Part(compared, inside, part, params, verdicts)
+            rows += [{**row, "part": part} for row in judge.rows()]
         elif part == FROZEN:
             rows.append({**_nothing_frozen(), "part": part})
-        if len(pictures) or part == FROZEN:
-            rows.append({**_unseen(pictures, seen), "part": part})
+        if inside.any() or part == FROZEN:
+            rows.append({**_unseen(compared.pictures[inside], seen), "part": part})
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return rounded(table.astype({"n": int, "subjects": int}).fillna({"note": ""}))
+    table = table.astype({"n": int, "subjects": int}).fillna({"note": "", "method": ""})
+    return rounded(table)
 
 
-def _frozen(figures: Figures, compared: Compared, params: Params) -> list[dict[str, Any]]:
-    """Judge the pictures that the model in use was judged on."""
-    limit, floors = params.margins if figures.paired else params.floors, params.floors
-    overall = figures.recall(None).iloc[0].to_dict()
-    row = _judged(OVERALL, ALL, overall, limit.overall, figures.paired, floors.overall)
-    enough = overall["n"] >= params.min_n and overall["subjects"] >= params.min_subjects
-    rows = [row if enough else {**row, "outcome": FAIL, "note": f"{TOO_FEW}: {_need(params)}"}]
-    group = params.margins.group if figures.paired else params.floors.worst_group
-    rows += _groups(figures, compared.groups, group, params)
-    rows.append(_worst(figures, rows, limit.worst_group, params))
-    brier = figures.mean("brier")
-    rows.append(
-        _judged(CALIBRATION, ALL, brier, limit.calibration, figures.paired, floors.calibration)
-    )
-    flips, most = figures.mean(ALL_CHANGES, answered=True), floors.robustness
-    rows.append(_judged(ROBUSTNESS, ALL_CHANGES, flips, limit.robustness, figures.paired, most))
-    for kind in KINDS:
-        own = figures.mean(kind, answered=True)
-        rows.append(_listed(ROBUSTNESS, kind, own, limit.robustness, PART_OF_ALL))
-    return rows
+class _Part:
+    """The rows of the frozen or of the new pictures."""
 
+    def __init__(
+        self,
+        compared: Compared,
+        inside: np.ndarray,
+        part: str,
+        params: Params,
+        verdicts: Mapping[Key, Verdict],
+    ) -> None:
+        self.compared = compared
+        self.inside = inside
+        self.part = part
+        self.params = params
+        self.verdicts = verdicts
+        self.figures = Figures(compared.pictures[inside], compared.sides, params)
+        self.paired = self.figures.paired
+        self.members = {name: own[inside] for name, own in compared.members.items()}
 
-def _best_ever(
-    figures: Figures, compared: Compared, params: Params, earlier: Mapping[int, pd.Series]
-) -> list[dict[str, Any]]:
-    """Judge each group against the best version for it that was once in use."""
-    rows = []
-    for best in best_ever(figures.pictures, compared.groups, earlier, params):
-        row = _judged(BEST, best.group, best.figures, params.margins.group, paired=True)
-        said = f"the best of the versions once in use is version {best.version}"
-        rows.append({**row, "note": "; ".join(filter(None, [said, row["note"]]))})
-    return rows
+    def rows(self) -> list[Row]:
+        """Return the part's rows, those that can stop a version first."""
+        recall = self._recall()
+        if self.part == NEW:
+            return recall
+        return [*recall, *self._best(), *self._others()]
 
+    def _recall(self) -> list[Row]:
+        """Return recall over all pictures, of the named groups, and of every other group."""
+        pictures = self.figures.pictures
+        groups = [name for name in self.compared.groups if self.part == FROZEN or self._has(name)]
+        listed = membership(pictures, groups)
+        named = [self.members[one.name] for one in self.compared.named]
+        masks = np.stack([np.ones(len(pictures), dtype=bool), *named, *listed.T], axis=1)
+        table = self.figures.recall(masks).to_dict("records")
+        whole, own, rest = table[0], table[1 : 1 + len(named)], table[1 + len(named) :]
+        rows = [self._all(whole)]
+        rows += [
+            self._named(one, figures)
+            for one, figures in zip(self.compared.named, own, strict=True)
+            if self.part == FROZEN or figures["n"]
+        ]
+        same = {mask.tobytes() for mask in named}  # the same people under another name
+        taken = {one.name for one in self.compared.named}
+        for name, mask, figures in zip(groups, listed.T, rest, strict=True):
+            if name not in taken and not (mask.any() and mask.tobytes() in same):
+                rows.append(self._listed(name, figures))
+        return rows
 
-def _new(figures: Figures, compared: Compared, params: Params) -> list[dict[str, Any]]:
-    """Judge what came since: all of it as one group, and each group that it has."""
-    own = [name for name in compared.groups if (figures.pictures["group"] == name).any()]
-    margin = params.margins.group
-    whole = _enough_or_listed(figures.recall(None).iloc[0], ALL, margin, figures.paired, params)
-    return [whole, *_groups(figures, own, margin, params)]
+    def _has(self, group: str) -> bool:
+        return bool((self.figures.pictures["group"] == group).any())
 
+    def _all(self, figures: Row) -> Row:
+        if self.part == NEW:
+            return self._judged(GROUP, ALL, figures, self.params.margins.overall, None)
+        floor = self.params.floors.overall
+        row = self._judged(OVERALL, ALL, figures, self.params.margins.overall, floor)
+        if is_enough(_size(figures), self.params):
+            return row
+        return {**row, "outcome": FAIL, "note": f"{TOO_FEW}: {self._need()}"}
 
-def _groups(
-    figures: Figures, groups: Sequence[str], limit: float, params: Params
-) -> list[dict[str, Any]]:
-    if not groups:
-        return []
-    table = figures.recall(groups)
-    return [
-        _enough_or_listed(row, name, limit, figures.paired, params)
-        for name, (_, row) in zip(groups, table.iterrows(), strict=True)
-    ]
+    def _named(self, group: Named, figures: Row) -> Row:
+        floor = self.params.floors.worst_group if self.part == FROZEN else None
+        if is_enough(_size(figures), self.params):
+            return self._judged(GROUP, group.name, figures, self.params.margins.group, floor)
+        note = NOT_IN_DATA
+        if self.compared.in_data[group.name]:
+            note = f"too small to judge: {self._need()}"
+        limit = self.params.margins.group if self.paired else floor
+        return _row(GROUP, group.name, figures, limit, NOT_JUDGED, note)
 
+    def _listed(self, name: str, figures: Row) -> Row:
+        """Return the row of a group that is not named; of the frozen pictures it has a floor."""
+        if not is_enough(_size(figures), self.params):
+            note = f"too small to judge: {self._need()}"
+            return _row(GROUP, name, figures, np.nan, NOT_JUDGED, note)
+        floor = self.params.floors.worst_group
+        why = self._below(GROUP, figures, floor) if self.part == FROZEN else ""
+        outcome = FAIL if why else LISTED if self.paired else PASS
+        limit = floor if outcome != LISTED else np.nan
+        return _row(GROUP, name, figures, limit, outcome, why)
 
-def _enough_or_listed(
-    row: pd.Series, name: str, limit: float, paired: bool, params: Params
-) -> dict[str, Any]:
-    """Judge a group, or say that it is too small."""
-    if row["n"] >= params.min_n and row["subjects"] >= params.min_subjects:
-        return _judged(GROUP, name, row.to_dict(), limit, paired)
-    return _listed(GROUP, name, row.to_dict(), limit, f"too small to judge: {_need(params)}")
+    def _best(self) -> list[Row]:
+        """Return each named group beside the version once in use against which it fell most."""
+        rows = []
+        for one in self.compared.named:
+            verdict = self.verdicts.get((BEST, self.part, one.name))
+            if verdict is None:
+                continue
+            which, number = verdict.comparison, verdict.comparison.note
+            figures: Row = dict.fromkeys(FIGURES, np.nan)
+            figures |= {"n": int(which.size.sum()), "subjects": int((which.size > 0).sum())}
+            figures |= {"effective": float(effective_people(which.size[:, None])[0])}
+            figures |= {"champion": which.champion, "challenger": which.challenger}
+            row = self._judged(BEST, one.name, figures, which.margin, None)
+            said = f"the version once in use against which it fell most is {number}"
+            rows.append({**row, "note": f"{said}; {row['note']}"})
+        return rows
 
+    def _others(self) -> list[Row]:
+        """Return the Brier score, and the answers that flip with every kind of change."""
+        margins, floors = self.params.margins, self.params.floors
+        brier = self.figures.mean("brier")
+        flips = self.figures.mean(ALL_CHANGES, answered=True)
+        rows = [
+            self._judged(CALIBRATION, ALL, brier, margins.calibration, floors.calibration),
+            self._judged(ROBUSTNESS, ALL_CHANGES, flips, margins.robustness, floors.robustness),
+        ]
+        for kind in KINDS:
+            own = self.figures.mean(kind, answered=True)
+            rows.append(_row(ROBUSTNESS, kind, own, margins.robustness, LISTED, PART_OF_ALL))
+        return rows
 
-def _need(params: Params) -> str:
-    return f"{params.min_n} pictures of {params.min_subjects} people are needed"
+    def _judged(
+        self, rule: str, group: str, figures: Row, margin: float, floor: float | None
+    ) -> Row:
+        """Hold a figure to its floor and, where a model is in use, to its margin."""
+        below = "" if floor is None else self._below(rule, figures, floor)
+        limit = floor if below or not self.paired else margin
+        if not np.isfinite(figures[CHALLENGER]):
+            return _row(rule, group, figures, limit, FAIL, NO_NUMBER)
+        verdict = self.verdicts.get((rule, self.part, group))
+        if verdict is not None and (not below or verdict.outcome == FAIL):
+            outcome, note = _outcome(rule, verdict)
+            note = f"{note}; {below}" if below else note
+            return _row(rule, group, figures | _limits(rule, verdict), margin, outcome, note)
+        if below or not self.paired:
+            return _row(rule, group, figures, limit, FAIL if below else PASS, below)
+        small = not is_enough(_size(figures), self.params)
+        note = f"too small to judge: {self._need()}" if small else NO_NUMBER
+        return _row(rule, group, figures, limit, NOT_JUDGED if small else FAIL, note)
 
-
-def _worst(
-    figures: Figures, rows: Sequence[Mapping[str, Any]], limit: float, params: Params
-) -> dict[str, Any]:
-    """Judge the worst of the groups that are large enough."""
-    large = [row["group"] for row in rows if row["rule"] == GROUP and row["outcome"] != NOT_JUDGED]
-    if not large:
-        empty = dict.fromkeys(FIGURES, np.nan) | {"n": 0, "subjects": 0}
-        return _listed(WORST, ALL, empty, limit, "no group is large enough to judge")
-    found, names = figures.worst_recall(large)
-    row = _judged(WORST, ALL, found, limit, figures.paired, params.floors.worst_group)
-    said = f"worst is {names[CHALLENGER]}"
-    said += f" (of the model in use: {names[CHAMPION]})" if figures.paired else ""
-    return {**row, "note": "; ".join(filter(None, [said, row["note"]]))}
-
-
-def _judged(
-    rule: str,
-    group: str,
-    figures: Mapping[str, Any],
-    limit: float,
-    paired: bool,
-    floor: float | None = None,
-) -> dict[str, Any]:
-    """Hold a figure to its margin (of the first model: `limit` is the floor) and to a floor."""
-    harm = -1.0 if rule in HIGHER_IS_BETTER else 1.0
-    why, least = [], floor if paired else limit
-    # Each is asked the way round that a figure that is no number fails.
-    if paired and not harm * figures["change"] <= limit + _ROUNDING:
-        why.append("worse by more than the margin")
-    if paired and (figures["ci_high"] < 0 if harm < 0 else figures["ci_low"] > 0):
-        why.append("the whole interval is on the harmful side")
-    if least is not None and not harm * (figures[CHALLENGER] - least) <= _ROUNDING:
+    def _below(self, rule: str, figures: Row, floor: float) -> str:
+        """Say that a figure does not reach its floor; "" where it does."""
+        harm = -1.0 if rule in HIGHER_IS_BETTER else 1.0
+        # Asked the way round that a figure that is no number fails.
+        if harm * (figures[CHALLENGER] - floor) <= _ROUNDING:
+            return ""
         side = "below" if harm < 0 else "above"
-        why.append(f"{side} the floor of {figure_words(rule, least)}")
-    if why and pd.isna(figures["change"] if paired else figures[CHALLENGER]):
-        why = [NO_NUMBER]
-    return _row(rule, group, figures, limit, FAIL if why else PASS, "; ".join(why))
+        reaches = harm * (figures["own_low" if harm > 0 else "own_high"] - floor) <= 0
+        sure = "; its interval reaches the floor" if reaches else ""
+        return f"{side} the floor of {figure_words(rule, floor)} on these pictures{sure}"
+
+    def _need(self) -> str:
+        return need_words(self.params)
 
 
-def _listed(
-    rule: str, group: str, figures: Mapping[str, Any], limit: float, note: str
-) -> dict[str, Any]:
-    return _row(rule, group, figures, limit, NOT_JUDGED, note)
+def need_words(params: Params) -> str:
+    """Say how many pictures and people a group needs."""
+    return f"{params.min_n} pictures of {params.min_subjects} effective people are needed"
 
 
-def _row(
-    rule: str, group: str, figures: Mapping[str, Any], limit: float, outcome: str, note: str
-) -> dict[str, Any]:
+def _by_row(tests: Sequence[Tested]) -> dict[Key, Verdict]:
+    """Find each row's verdict; of several earlier versions that with the lowest upper limit."""
+    found: dict[Key, Verdict] = {}
+    for test in tests:
+        for one in test.verdicts:
+            key = one.comparison.rule, one.comparison.part, one.comparison.group
+            if key not in found or _gravity(one) < _gravity(found[key]):
+                found[key] = one
+    return found
+
+
+def _gravity(verdict: Verdict) -> tuple[int, float]:
+    return (FAIL, HELD, NOT_SHOWN, PASS).index(verdict.outcome), verdict.high
+
+
+def _limits(rule: str, verdict: Verdict) -> Row:
+    """Return a verdict's change and limits, in the table's orientation."""
+    one, low, high = verdict.comparison, verdict.low, verdict.high
+    if rule not in HIGHER_IS_BETTER:
+        low, high = -high, -low
+    looks = ", all looks counted" if verdict.outcome == FAIL else ""
+    method = f"joint limits of {verdict.family} comparisons{looks}"
+    change = one.challenger - one.champion
+    return {"change": change, "ci_low": low, "ci_high": high, "method": method}
+
+
+def _outcome(rule: str, verdict: Verdict) -> tuple[str, str]:
+    """Return a verdict's outcome and what is said beside it."""
+    outcome, note = verdict.outcome, _WORDS.get(verdict.outcome, "")
+    if outcome == NOT_SHOWN or (outcome == HELD and verdict.high >= 0):
+        worst = verdict.low if rule in HIGHER_IS_BETTER else -verdict.low
+        far = change_words(rule, worst)
+        note = f"neither harm nor its absence is shown: {far} is not ruled out"
+        one = verdict.comparison
+        if outcome == HELD and one.change.sum() < -one.margin * one.size.sum():
+            note += ", and the fall is beyond the margin"
+    elif outcome == PASS and verdict.high < 0:
+        note = f"worse, but {note}"
+    return outcome, note
+
+
+def _row(rule: str, group: str, figures: Row, limit: float | None, outcome: str, note: str) -> Row:
     own = {name: figures[name] for name in FIGURES}
     names = {"rule": rule, "group": group, "margin": limit, "outcome": outcome, "note": note}
     return own | names
 
 
-def _nothing_frozen() -> dict[str, Any]:
-    empty = dict.fromkeys(FIGURES, np.nan) | {"n": 0, "subjects": 0}
+def _size(figures: Row) -> Size:
+    return Size(int(figures["n"]), int(figures["subjects"]), float(figures["effective"]))
+
+
+def _nothing_frozen() -> Row:
+    empty = dict.fromkeys(FIGURES, np.nan) | {"n": 0, "subjects": 0, "effective": 0, "method": ""}
     note = "no picture is left that the model in use was judged on: nothing can be compared"
     return _row(OVERALL, ALL, empty, np.nan, FAIL, note)
 
 
-def _unseen(pictures: pd.DataFrame, seen: Mapping[str, frozenset[str] | None]) -> dict[str, Any]:
+def _unseen(pictures: pd.DataFrame, seen: Mapping[str, frozenset[str] | None]) -> Row:
     """Compare the people of the test pictures with those that each model kept as seen."""
     people = set(pictures["subject_id"])
     met = {
         side: np.nan if names is None else float(len(people & names))
         for side, names in seen.items()
     }
-    figures = dict.fromkeys(FIGURES, np.nan) | met
+    figures: Row = dict.fromkeys(FIGURES, np.nan) | met | {"method": ""}
     figures |= {"n": len(pictures), "subjects": len(people)}
+    figures["effective"] = size_of(pictures["subject_id"]).effective
     if np.isnan(met[CHALLENGER]):
         note = "the challenger keeps no ids of whom it was trained on: it cannot be shown"
         return _row(UNSEEN, ALL, figures, 0.0, FAIL, note)

@@ -1,5 +1,6 @@
 """A decision on disk: the same bytes again, read back as it was, and a page that stands alone."""
 
+import hashlib
 import json
 import re
 
@@ -50,8 +51,9 @@ def test_the_page_stands_alone_and_shows_every_rule(table):
     decision = judge(table, answers(table, right=0.5), answers(table))
     html = page(decision)
     assert not re.search(r"(src|href)=\"(?!data:)|<script|url\(|@import", html)
-    assert "Version 2 is refused" in html and html.count(DRAWN_NOTICE) == 4  # on top, 3 headings
+    assert "Version 2 is refused" in html and html.count(DRAWN_NOTICE) == 5  # on top, 4 headings
     assert all(reason in html for reason in decision.reasons)
+    assert "How often this gate errs on this test set" in html
     assert html.count("<tr") == len(decision.table) + 1  # and the head
     for text in ("run-1", "run-2", "a" * 12, "infant × female", "100 (10)", "not judged"):
         assert text in html
@@ -59,3 +61,21 @@ def test_the_page_stands_alone_and_shows_every_rule(table):
     other = judge(table.assign(dataset="london"), answers(table), answers(table))
     assert DRAWN_NOTICE not in page(other) and "CC BY 4.0" in page(other)
     assert "Version 2, the first, may be used" in page(judge(table, answers(table)))
+
+
+def test_a_decision_of_an_earlier_release_is_read_as_it_was_written(table, tmp_path):
+    """It had fewer columns, and neither error rates nor what it waits for."""
+    content = json.loads(judge(table, answers(table), answers(table)).to_json())
+    for name in ("decision_id", "waits", "errors"):
+        content.pop(name)
+    for row in content["rules"]:
+        for name in ("effective", "method", "own_low", "own_high"):
+            row.pop(name)
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    file = tmp_path / "decision.json"
+    written = json.dumps({"decision_id": digest, **content}, indent=2, ensure_ascii=False) + "\n"
+    file.write_text(written)
+    old = read_decision(file)
+    assert old.to_json() == written and old.passed and not old.needs_a_person
+    assert old.worst_group != ""

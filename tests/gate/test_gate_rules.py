@@ -10,11 +10,13 @@ from tasks.gate.decision import (
     BEST,
     CALIBRATION,
     GROUP,
+    HELD,
+    LISTED,
     NOT_JUDGED,
+    NOT_SHOWN,
     OVERALL,
     ROBUSTNESS,
     UNSEEN,
-    WORST,
 )
 from tasks.gate.score import Scores
 
@@ -31,11 +33,11 @@ def girls(test):
 
 
 def test_harm_to_one_group_is_refused_and_the_group_and_figures_are_named(table):
-    decision = judge(table, answers(table, spoilt=girls), answers(table), margins=WIDE)
+    decision = judge(table, answers(table, spoilt=girls), answers(table), protected=GIRLS)
     assert decision.outcome == "refuse"
     harmed = rule(decision, GROUP, "child × female")
     assert harmed["outcome"] == "fail" and harmed["ci_high"] < 0
-    assert rule(decision, GROUP, "child × male")["outcome"] == "pass"
+    assert rule(decision, GROUP, "child × male")["outcome"] == LISTED
     named = [reason for reason in decision.reasons if "child × female (as recorded)" in reason]
     assert len(named) == 1
     test = table[table["split"] == "test"]
@@ -48,18 +50,54 @@ def test_harm_to_one_group_is_refused_and_the_group_and_figures_are_named(table)
     assert "100 frozen test pictures of 10 people" in named[0]
 
 
-WIDE = dict.fromkeys(["overall", "group", "worst_group", "calibration", "robustness"], 0.9)
-NARROW = {**WIDE, "group": 0.001, "overall": 0.001}
+GIRLS = [{"age_band": ["child"], "gender": ["female"]}]
+WIDE = dict.fromkeys(["overall", "group", "calibration", "robustness"], 0.9)
 
 
-def test_a_small_harm_fails_by_its_interval_and_a_large_unsure_one_by_its_margin(table):
+def test_a_margin_decides_whether_a_harm_that_is_shown_is_tolerated(table):
     few = lambda test: test["image_id"].isin(test["image_id"][::12])  # noqa: E731
-    sure = judge(table, answers(table, spoilt=few), answers(table), margins=WIDE)
-    assert "harmful side" in rule(sure, OVERALL)["note"]
+    wide = judge(table, answers(table, spoilt=few), answers(table), margins=WIDE)
+    row = rule(wide, OVERALL)
+    assert row["ci_high"] < 0 and row["outcome"] == "pass"
+    assert row["note"] == "worse, but more than the margin is ruled out"
+    narrow = {**WIDE, "overall": 0.03}
+    refused = judge(table, answers(table, spoilt=few), answers(table), margins=narrow)
+    row = rule(refused, OVERALL)
+    assert (row["outcome"], row["ci_high"] < 0, row["ci_low"] < -0.03) == ("fail", True, True)
+    assert "harm is shown" in refused.reasons[0]
+
+
+def test_one_picture_read_worse_shows_nothing_whatever_the_margin(table):
     one = lambda test: test["image_id"].isin(right_ones(table)[:1])  # noqa: E731
-    unsure = judge(table, answers(table, spoilt=one), answers(table), margins=NARROW)
-    row = rule(unsure, OVERALL)
-    assert row["note"] == "worse by more than the margin" and row["ci_high"] >= 0
+    none = {**WIDE, "group": 0.0, "overall": 0.0}
+    decision = judge(table, answers(table, spoilt=one), answers(table), margins=none)
+    row = rule(decision, OVERALL)
+    assert row["outcome"] == NOT_SHOWN and row["ci_low"] < row["change"] < 0 <= row["ci_high"]
+    assert decision.passed and not decision.waits
+    waits = judge(table, answers(table, spoilt=one), answers(table), margins=none, not_shown="wait")
+    assert waits.needs_a_person and any("neither harm nor" in line for line in waits.waits)
+    how = {"margins": none, "not_shown": "wait_beyond_margin"}
+    beyond = judge(table, answers(table, spoilt=one), answers(table), **how)
+    assert beyond.needs_a_person and "the fall is beyond the margin" in beyond.waits[0]
+    wide = judge(table, answers(table, spoilt=one), answers(table), **how | {"margins": WIDE})
+    assert wide.passed and not wide.waits
+    alike = judge(table, answers(table), answers(table), **how)
+    assert alike.passed and not alike.waits
+
+
+def test_a_harm_shown_by_this_look_alone_waits_for_a_person(table):
+    """At a later look less of the error rate is left, and a person decides in between."""
+    some = lambda test: girls(test) & test["image_id"].isin(test["image_id"][::2])  # noqa: E731
+    both = answers(table, spoilt=some), answers(table)
+    first, later = (judge(table, *both, protected=GIRLS, looks=looks) for looks in (1.0, 20.0))
+    assert rule(first, GROUP, "child × female")["outcome"] == "fail"
+    row = rule(later, GROUP, "child × female")
+    assert row["outcome"] == HELD and row["ci_high"] < 0
+    assert later.passed and later.needs_a_person and "this look alone" in later.waits[0]
+    assert (first.errors["spent"], later.errors["spent"]) == (
+        0.1,
+        0.00025,
+    )
 
 
 def right_ones(table):
@@ -70,7 +108,7 @@ def right_ones(table):
 
 def test_a_model_like_the_one_in_use_and_a_better_one_pass(table):
     assert judge(table, answers(table), answers(table)).outcome == "pass"
-    better = judge(table, answers(table), answers(table, spoilt=girls))
+    better = judge(table, answers(table), answers(table, spoilt=girls), protected=GIRLS)
     assert better.outcome == "pass" and better.reasons == ()
     assert rule(better, GROUP, "child × female")["change"] > 0.1
 
@@ -90,15 +128,12 @@ def test_the_brier_score_is_the_sum_over_labels(table):
     assert row["challenger"] == pytest.approx(0.2**2 + 6 * (0.2 / 6) ** 2, abs=1e-6)
 
 
-def test_the_worst_group_may_be_another_one_for_each_model(table):
+def test_the_worst_group_that_is_shown_is_the_lowest_of_all_large_enough(table):
     boys = lambda test: girls(test.assign(gender=test["gender"].map(OTHER)))  # noqa: E731
     decision = judge(table, answers(table, spoilt=boys), answers(table, spoilt=girls), margins=WIDE)
-    row = rule(decision, WORST)
-    assert "child × male" in row["note"] and "in use: child × female" in row["note"]
-    worst = decision.table[decision.table["rule"] == GROUP]
-    assert row["challenger"] == worst["challenger"].min() == decision.worst_recall
-    assert row["champion"] == worst["champion"].min()
+    groups = decision.table[decision.table["rule"] == GROUP]
     assert decision.worst_group == "child × male"
+    assert decision.worst_recall == groups["challenger"].min()
 
 
 OTHER = {"female": "male", "male": "female"}
@@ -115,10 +150,9 @@ def test_groups_too_small_are_listed_and_do_not_decide(table):
     assert row["challenger"] == 0 and "too small" in row["note"]
     unseen = rule(decision, GROUP, "infant × female")  # no test picture at all
     assert (unseen["outcome"], unseen["n"]) == (NOT_JUDGED, 0)
-    assert "adolescent" not in rule(decision, WORST)["note"]
+    assert "adolescent" not in decision.worst_group
     few_only = few.assign(age_band="adolescent")
     nothing = judge(few_only, answers(few_only), answers(few_only))
-    assert rule(nothing, WORST)["outcome"] == NOT_JUDGED
     assert not nothing.passed  # nothing is promoted on four people
     assert "Too few to judge: 40 frozen test pictures of 4 people" in nothing.reasons[0]
 
@@ -136,13 +170,18 @@ def test_new_pictures_are_judged_apart_by_the_same_rules(table):
     fresh = pictures(people=6, batch="new-")
     both = pd.concat([table, fresh[fresh["split"] == "test"]], ignore_index=True)
     harmed = lambda test: girls(test) & test["image_id"].str.startswith("new-")  # noqa: E731
+    harmed_in_all = lambda test: (  # noqa: E731
+        (test["gender"] == "female") & test["image_id"].str.startswith("new-")
+    )
+    frozen = table["image_id"]
     decision = judge(
-        both, answers(both, spoilt=harmed), answers(both), table["image_id"], margins=WIDE
+        both, answers(both, spoilt=harmed_in_all), answers(both), frozen, protected=GIRLS
     )
     assert rule(decision, OVERALL)["change"] == 0  # the frozen ones are as they were
-    assert rule(decision, GROUP, "child × female", "new")["outcome"] == "fail"
-    assert "60 new test pictures of 6 people" in decision.reasons[1]
-    small = judge(both, answers(both, spoilt=harmed), answers(both), table["image_id"], min_n=61)
+    assert rule(decision, GROUP, "all", "new")["outcome"] == "fail"
+    assert "240 new test pictures of 24 people" in decision.reasons[0]
+    assert rule(decision, GROUP, "child × female", "new")["n"] == 60
+    small = judge(both, answers(both, spoilt=harmed), answers(both), frozen, min_n=61)
     assert rule(small, GROUP, "child × female", "new")["outcome"] == NOT_JUDGED
 
 
@@ -195,7 +234,7 @@ def test_a_picture_in_which_a_model_finds_no_face_is_read_wrong_by_it(table):
     found = answers(table)
     gone = table["image_id"][(table["age_band"] == "child") & (table["gender"] == "female")]
     blind = Scores(found.labels, found.table[~found.table["image_id"].isin(gone)])
-    decision = judge(table, blind, found)
+    decision = judge(table, blind, found, protected=GIRLS)
     row = rule(decision, GROUP, "child × female")
     assert (row["outcome"], row["n"], row["challenger"]) == ("fail", 100, 0)
     assert "It finds no face in 100 test pictures: they count as read wrong." in decision.reasons
@@ -210,7 +249,7 @@ def test_children_of_unknown_gender_are_judged_as_children(table):
     odd = odd[(odd["age_band"] == "child") & (odd["split"] == "test")].assign(gender="unknown")
     both = pd.concat([table, odd], ignore_index=True)
     spoilt = lambda test: test["image_id"].str.startswith("odd-")  # noqa: E731
-    decision = judge(both, answers(both, spoilt=spoilt), answers(both), margins=WIDE)
+    decision = judge(both, answers(both, spoilt=spoilt), answers(both))
     assert rule(decision, GROUP, "child")["outcome"] == "fail"
     assert rule(decision, GROUP, "child × female")["change"] == 0
     assert any("Recall of child (as recorded) fell" in reason for reason in decision.reasons)
@@ -230,28 +269,72 @@ def test_two_dimensions_with_the_same_value_are_told_apart():
 def test_every_version_is_held_to_the_floors(table):
     low = answers(table, right=0.45)
     decision = judge(table, low, low)
-    assert not decision.passed and "stayed from" in decision.reasons[0]
-    assert rule(decision, OVERALL)["note"] == "below the floor of 50.0\u202f%"
+    assert not decision.passed
+    assert rule(decision, OVERALL)["note"].startswith("below the floor of 50.0\u202f%")
+    row = rule(decision, OVERALL)
+    assert row["own_low"] < row["challenger"] < row["own_high"]
+    assert ("its interval reaches the floor" in decision.reasons[0]) == (row["own_high"] >= 0.5)
 
 
-def test_many_small_falls_are_measured_against_the_best_version_ever(table):
-    """Each step is within the margin; the sum is not."""
+def test_many_small_falls_are_measured_against_every_version_ever_in_use(table):
+    """Each step shows nothing; the sum of the steps does."""
     test = table[table["split"] == "test"].reset_index(drop=True)
     theirs = test.index[(test["age_band"] == "child") & (test["gender"] == "female")]
-    kept = {}
-    for number, lost in enumerate((0, 4, 8, 12)):
-        spoilt = lambda rows, n=lost: rows["image_id"].isin(test["image_id"][theirs[::8][:n]])  # noqa: E731
-        kept[number + 1] = answers(table, right=1.0, spoilt=spoilt)
-    said = {number: one.table.set_index("image_id")["y_pred"] for number, one in kept.items()}
+    versions = {}
+    for number in range(1, 5):
+        gone = theirs[(np.arange(len(theirs)) % 10) < 2 * (number - 1)]  # of each girl two more
+        one = [place for place in gone if place % 3 == 0 or number > 3]
+        spoilt = lambda rows, n=one: rows["image_id"].isin(test["image_id"][n])  # noqa: E731
+        versions[number] = answers(table, right=1.0, spoilt=spoilt)
+    said = {number: own.table.set_index("image_id")["y_pred"] for number, own in versions.items()}
+    tolerant = {**WIDE, "group": 0.5}
+    step = judge(table, versions[4], versions[3], margins=tolerant, protected=GIRLS)
+    assert step.passed and rule(step, GROUP, "child × female")["outcome"] != "fail"
     earlier = {1: said[1], 2: said[2]}
-    wide = {**WIDE, "group": 0.06}
-    decision = judge(table, kept[4], kept[3], earlier=earlier, margins=wide)
+    decision = judge(
+        table, versions[4], versions[3], earlier=earlier, margins=tolerant, protected=GIRLS
+    )
     row = rule(decision, BEST, "child × female")
-    assert (row["champion"], row["outcome"]) == (1.0, "fail")
-    assert any("best of the versions once in use is version 1" in one for one in decision.reasons)
-    assert rule(decision, GROUP, "child × female")["change"] > row["change"]
+    assert (row["champion"], row["outcome"]) == (1.0, "fail") and row["ci_high"] < 0
+    assert any("fell most is version 1" in one for one in decision.reasons)
     few = {1: said[1][:10]}  # too few pictures in common to say so
-    assert BEST not in set(judge(table, kept[4], kept[3], earlier=few, margins=wide).table["rule"])
+    alone = judge(table, versions[4], versions[3], earlier=few, margins=tolerant, protected=GIRLS)
+    assert BEST not in set(alone.table["rule"])
+
+
+@pytest.mark.parametrize(("people", "missing"), [(4, True), (5, False)])
+def test_a_version_for_children_of_whom_nothing_can_be_told_waits(table, people, missing):
+    few = table[(table["age_band"] != "child") | table["subject_id"].isin(kids(table, people))]
+    needed = {
+        "finetune.group": {"age_band": ["child"]},
+        "retrain.children": {"age_band": ["child"]},
+    }
+    decision = judge(few, answers(few), answers(few), needed=needed)
+    assert decision.passed and decision.needs_a_person == missing
+    if missing:
+        assert "child (finetune.group and retrain.children)" in decision.waits[0]
+        assert "40 frozen test pictures of 4 people" in decision.waits[0]
+        first = judge(few, answers(few), needed=needed)
+        assert first.passed and first.waits == decision.waits  # the first model ever, too
+        free = judge(few, answers(few), answers(few), needed=needed, not_judged="promote")
+        assert not free.needs_a_person
+    nobody = few[few["age_band"] != "child"]  # none in the data: nothing was made for children
+    assert not judge(nobody, answers(nobody), answers(nobody), needed=needed).needs_a_person
+
+
+def kids(table, people):
+    children = table.loc[table["age_band"] == "child", "subject_id"]
+    return sorted(children.unique())[:people]
+
+
+def test_one_person_with_most_pictures_does_not_make_a_group_of_five(table):
+    few = table[(table["age_band"] != "child") | table["subject_id"].isin(kids(table, 5))]
+    one = few[few["subject_id"] == kids(table, 1)[0]]
+    more = [one.assign(image_id=one["image_id"] + f"-{copy}") for copy in range(8)]
+    many = pd.concat([few, *more], ignore_index=True)
+    row = rule(judge(many, answers(many), answers(many)), GROUP, "child")
+    assert (row["subjects"], row["outcome"]) == (5, NOT_JUDGED)
+    assert row["effective"] == pytest.approx(130**2 / (90**2 + 4 * 10**2), abs=1e-5)
 
 
 @pytest.mark.parametrize("champion", [True, False])
@@ -282,8 +365,6 @@ def test_people_are_drawn_and_not_pictures():
         def spoilt(rows, chosen=chosen):
             return rows["image_id"].isin(chosen)
 
-        decision = judge(
-            table, answers(table, right=1.0, spoilt=spoilt), answers(table, right=1.0), margins=WIDE
-        )
+        decision = judge(table, answers(table, right=1.0, spoilt=spoilt), answers(table, right=1.0))
         high[name] = rule(decision, OVERALL)["ci_high"]
     assert high["spread"] < 0 <= high["one"]
