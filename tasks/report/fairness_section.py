@@ -89,16 +89,19 @@ def confusion_gaps_section(inputs: Inputs) -> Block:
 
 def _worst_and_best(rows: pd.DataFrame) -> Table:
     head = ["model", "groups by", "worst group", "recall", "best group", "recall"]
-    head += ["difference, points", "ratio", "fewest pictures", "left out, too few pictures"]
+    head += ["difference, points", "ratio", "p", "fewest pictures", "left out, too few pictures"]
     return Table(
         caption="Recall over all emotions on held-out pictures: the group that is read worst, and "
-        "the one read best. Both are picked after looking, so that some difference is to be "
-        "expected even where groups do not differ; the gaps are tested with all pairs in view.",
+        "the one read best. Both are picked after looking: the intervals hold for whichever groups "
+        "come out as extremes, and p is the chance of such a difference if no two groups differed. "
+        "The figures themselves are still those of extremes; less what chance adds to them, they "
+        "are in reports/tables/fairness.csv (worst_shrunken, best_shrunken).",
         head=head,
         rows=[
             [
                 *words_of(model_word(str(row["model"])), str(row["dimension"]).replace("_", " ")),
                 *_extremes(row),
+                Cell(_p(row["p_value"])),
                 *words_of(_count(row["n_smallest"]), str(row["left_out_groups"]) or "none"),
             ]
             for _, row in rows.iterrows()
@@ -114,14 +117,18 @@ def _by_emotion(rows: pd.DataFrame) -> Table:
     head += ["difference, points", "ratio", "equalised odds difference", "fewest pictures"]
     return Table(
         caption="One emotion against the others, held-out pictures. The equalised odds difference "
-        "is the larger one of the two differences of an emotion, from 0 to 1.",
+        "is the larger one of the two differences of an emotion, from 0 to 1; its interval holds "
+        "both at once.",
         head=[*head, "left out, too few"],
         rows=[
             [
                 *words_of(str(row["dimension"]).replace("_", " "), str(row["emotion"])),
                 Cell(_METRICS.get(str(row["metric"]), str(row["metric"]).replace("_", " "))),
                 *_extremes(row),
-                Cell(_plain(row["equalised_odds_difference"])),
+                Cell(
+                    _plain(row["equalised_odds_difference"]),
+                    _between(row, "equalised_odds", _plain_span),
+                ),
                 *words_of(_count(row["n_smallest"]), str(row["left_out_groups"]) or "none"),
             ]
             for _, row in rows.iterrows()
@@ -141,7 +148,8 @@ def _extremes(row: pd.Series) -> list[Cell]:
     return [
         *(Cell(worst), Cell(_share(row["worst"]), _between(row, "worst", span))),
         *(Cell(best), Cell(_share(row["best"]), _between(row, "best", span))),
-        *(Cell(_points(row["difference"]), apart), Cell(_plain(row["ratio"]))),
+        Cell(_points(row["difference"]), apart),
+        Cell(_plain(row["ratio"]), _between(row, "ratio", _plain_span)),
     ]
 
 
@@ -153,12 +161,14 @@ def _between(row: pd.Series, name: str, write: Callable[[float, float], str]) ->
 
 def _calibration(rows: pd.DataFrame, model: str) -> Table:
     head = ["group", "n", "people", "mean probability of the answer", "answers that are right"]
-    head += ["overconfidence, points", "expected calibration error", "of it by chance"]
+    head += ["overconfidence, points", "expected calibration error", "p", "p, other groups"]
     return Table(
         caption=f"{capital(model_word(model))}, held-out pictures: how sure it is of its answers, "
         "and how many are right. Overconfidence is the first less the second; the expected "
-        "calibration error is the mean distance of both over bins of pictures, from 0 (best) to 1. "
-        "A perfectly calibrated model would show the error by chance.",
+        "calibration error is the mean distance of both over bins of pictures, without the part "
+        "that chance adds where pictures are few: 0 is best, at most 1, and a figure below 0 reads "
+        "as 0. p: whether the error could be 0, and whether it could be that of the other groups; "
+        "corrected for the number of groups.",
         head=head,
         rows=[
             [
@@ -166,8 +176,8 @@ def _calibration(rows: pd.DataFrame, model: str) -> Table:
                 *words_of(count(row["n"]), _count(row["subjects"])),
                 *words_of(_share(row["confidence_mean"]), _share(row["accuracy"])),
                 Cell(points(row["overconfidence"], signed=True), _over(row)),
-                Cell(f"{row['ece_loss']:.3f}", _limits(row)),
-                Cell(_decimals(row["ece_by_chance"])),
+                Cell(_decimals(row["ece_loss"]), _limits(row)),
+                *words_of(*(_p(row[n]) for n in ("p_adjusted", "from_others_p_adjusted"))),
             ]
             for _, row in rows.iterrows()
         ],
@@ -259,6 +269,14 @@ def _share(value: float) -> str:
 
 def _points(value: float) -> str:
     return "–" if value != value else points(value)
+
+
+def _p(value: float) -> str:
+    return "–" if value != value else p_word(value)
+
+
+def _plain_span(low: float, high: float) -> str:
+    return f"{low:.2f} to {high:.2f}"
 
 
 def _plain(value: float) -> str:

@@ -9,11 +9,13 @@ import pandas as pd
 
 from tasks.core.headline import (
     gap_sentence,
+    intersection_sentence,
     largest_gap,
     no_gap_sentence,
     percent,
     points,
     turned,
+    worst_intersection,
 )
 from tasks.core.labels import ALL, UNKNOWN, credit_line
 from tasks.core.paths import MODELS
@@ -58,12 +60,22 @@ def findings(inputs: Inputs) -> dict[str, Any]:
         "lead": sentences[0] if sentences else no_gap_sentence(inputs.gaps, BASE),
         "emotion": sentences[1] if len(sentences) > 1 else "",
         "lead_is_single": gap is None and single is not None,
-        "further": [*standardised_words(inputs)[:1], " ".join(outcome_words(inputs))],
+        "further": [
+            *standardised_words(inputs)[:1],
+            *_intersection(inputs),
+            " ".join(outcome_words(inputs)),
+        ],
         "after": _after(inputs, lead),
         "changes": changes(inputs),
         "cards": cards(inputs, gap, single),
         "caveats": _caveats(inputs, lead),
     }
+
+
+def _intersection(inputs: Inputs) -> list[str]:
+    """Describe the group of several columns that is furthest below the rest, if any is shown."""
+    worst = worst_intersection(inputs.further["intersections"], BASE)
+    return [] if worst is None else [intersection_sentence(worst, f"the {model_word(BASE)}")]
 
 
 def cards(inputs: Inputs, gap: pd.Series | None, single: pd.Series | None) -> list[dict[str, str]]:
@@ -283,10 +295,13 @@ def _recall_card(inputs: Inputs, model: str) -> dict[str, str]:
 def _caveats(inputs: Inputs, lead: pd.Series | None) -> list[str]:
     """Name what makes the headline weaker than it reads."""
     said = []
-    if not inputs.manifest["subject_known"].astype(bool).all():
+    known = inputs.manifest["subject_known"].astype(bool)
+    if not known.all():
         said.append(
-            "Who is in the pictures is not recorded for all of them: the same person may be in "
-            "training and in test, so figures of the fine-tuned model may be too high."
+            f"Who is in the pictures is not recorded for {count(int((~known).sum()))} of "
+            f"{count(len(known))}{_nameless_by_group(inputs)}: {_what_of_nameless(inputs)}. The "
+            "same person may be in training and in test, so figures of the fine-tuned model may be "
+            "too high."
         )
     if lead is not None and not str(lead["shared_datasets"]):
         said.append(
@@ -305,6 +320,24 @@ def _caveats(inputs: Inputs, lead: pd.Series | None) -> list[str]:
             "few people with many pictures tell less than as many people with one picture each."
         )
     return [*said, *_least(inputs, lead)]
+
+
+def _what_of_nameless(inputs: Inputs) -> str:
+    if (inputs.params.get("audit") or {}).get("independent_images"):
+        return "each was taken as another person, independent of all others, as params.yaml says"
+    return "no verdict rests on these"
+
+
+def _nameless_by_group(inputs: Inputs) -> str:
+    """Return how many pictures of each group are of unknown subjects, in parentheses."""
+    manifest, words = inputs.manifest, []
+    for name in inputs.by:
+        if name in manifest.columns:
+            nameless = manifest[~manifest["subject_known"].astype(bool)]
+            sizes = manifest[name].fillna(UNKNOWN).value_counts()
+            for group, number in nameless[name].fillna(UNKNOWN).value_counts().items():
+                words.append(f"{group} {count(number)} of {count(sizes[group])}")
+    return f" ({', '.join(words)})" if words else ""
 
 
 def _least(inputs: Inputs, lead: pd.Series | None) -> list[str]:

@@ -35,6 +35,9 @@ FURTHER: tuple[str, ...] = (
     "fairness",
     "calibration",
     "confusion_gaps",
+    "intersections",
+    "predictive_values",
+    "sensitivity",
     "published",
     "pretraining",
 )
@@ -45,7 +48,7 @@ _WORDS = {
     *("method", "correction", "notice", "note", "bin", "factor", "level", "reference"),
     *("standardised_to", "metric", "worst_group", "best_group", "left_out_groups"),
     *("strategy", "validation_worst_group", "our_model", "source", "table", "page", "training_set"),
-    *("attribute", *GROUP_COLUMNS),
+    *("attribute", "dimensions", *GROUP_COLUMNS),
 }
 
 

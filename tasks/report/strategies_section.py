@@ -195,7 +195,7 @@ def strategy_card(inputs: Inputs) -> list[dict[str, str]]:
     return [
         {
             "value": chosen,
-            "label": "strategy of fine-tuning, chosen on validation pictures by the worst group",
+            "label": "strategy of fine-tuning, better on validation pictures in the worst group",
             "detail": "; ".join(details),
             "tone": "plain",
         }
@@ -246,7 +246,7 @@ def _chosen_words(choice: pd.DataFrame) -> list[str]:
     row = worst.iloc[0]
     tried = list(dict.fromkeys(choice["strategy"][choice["recall"].notna()]))
     kept = (
-        "No strategy does better than the base model, which was kept"
+        "No strategy is better than the base model by more than its error, so that it was kept"
         if name == BASE
         else (f"Chosen: {name}, out of {listed(tried)}")
     )
@@ -254,9 +254,29 @@ def _chosen_words(choice: pd.DataFrame) -> list[str]:
         f"{kept}, by the worst group on validation pictures: for {name} that is "
         f"{people_word(_where(row))}, with a mean recall over emotions of "
         f"{percent(row['recall_score'])} ({count(row['correct'])} of {count(row['n'])} pictures "
-        f"read correctly, {interval_words(row, span)}). The pictures on which the strategies are "
-        "compared below took no part in the choice."
+        f"read correctly, {interval_words(row, span)}). {_selection_words(choice, row)}"
+        "The pictures on which the strategies are compared below took no part in the choice."
     ]
+
+
+def _selection_words(choice: pd.DataFrame, row: pd.Series) -> str:
+    """Say by how much the chosen strategy had to be better, and what being chosen adds."""
+    rows = choice[choice["threshold"].notna()] if "threshold" in choice else choice.iloc[:0]
+    if rows.empty:
+        return ""
+    if row["strategy"] == BASE:
+        nearest = rows.loc[(rows["advantage"] - rows["threshold"]).idxmax()]
+        return (
+            f"The nearest, {nearest['strategy']}, lies {points(nearest['advantage'], signed=True)} "
+            f"points beside it; more than {points(nearest['threshold'])} were needed. "
+        )
+    return (
+        f"That is {points(row['advantage'], signed=True)} points beside the base model's worst "
+        f"group (standard error {points(row['advantage_se'])}); more than "
+        f"{points(row['threshold'])} were needed to replace it. A figure by which something was "
+        f"chosen is too high, here by about {points(row['optimism'])} points: corrected it is "
+        f"{percent(row['recall_score_corrected'])}. "
+    )
 
 
 def _skipped_words(choice: pd.DataFrame) -> list[str]:
@@ -304,7 +324,8 @@ def _matrix(
     return Table(
         caption="Change in recall against the base model, in percentage points with its interval, "
         "on pictures that no model was trained on and that took no part in the choice. In "
-        "colour: changes that could be shown.",
+        "colour: changes that could be shown. The figures on validation are of the pictures that "
+        "chose the strategy, and so too high.",
         head=head,
         rows=rows,
         how=[*methods(table), *validation],

@@ -14,7 +14,7 @@ from tasks.core.tables import read_csv, read_table
 
 TABLES = ("runs", "curves", "arms", "seeds", "choices")
 PUBLISHED_TABLES = ("published_rates", "published_pairs", "agreement")
-TEST = "study/test.csv"
+TEST, LOOKS = "study/test.csv", "study/test_looks.csv"
 _WORDS = ("round", "arm", "chosen", "best", "within", "before", "failed", "method", "why", "group")
 
 
@@ -28,6 +28,8 @@ class StudyInputs:
         `TABLES` and, where a published study is named, `PUBLISHED_TABLES`.
     test
         The winner on the test split.
+    looks
+        The ledger of all looks at the test split so far; empty where it is not at hand.
     whole
         `study.json`: the settings, the winner, and the epochs.
     datasets
@@ -40,6 +42,7 @@ class StudyInputs:
 
     tables: Mapping[str, pd.DataFrame]
     test: pd.DataFrame
+    looks: pd.DataFrame
     whole: Mapping[str, Any]
     datasets: tuple[str, ...]
     people: Mapping[str, int]
@@ -70,6 +73,7 @@ def load_study(paths: Paths) -> StudyInputs:
         names = [*TABLES, *(PUBLISHED_TABLES if whole["settings"]["published"] else ())]
         tables = {name: _read(folder / f"{name}.csv") for name in names}
         test = _read(paths.at(TEST))
+        looks = _read(paths.at(LOOKS)) if paths.at(LOOKS).is_file() else pd.DataFrame()
     except FileNotFoundError as error:
         raise DataError(f"{error.filename}: no such file; run `affectgap study`") from None
     columns = ["dataset", "split", "subject_id", *whole["settings"]["group"]]
@@ -77,7 +81,7 @@ def load_study(paths: Paths) -> StudyInputs:
     people = rows.groupby("split")["subject_id"].nunique().to_dict()
     datasets = tuple(sorted(set(rows["dataset"].astype(str))))
     params_text = paths.params.read_text(encoding="utf-8")
-    return StudyInputs(tables, test, whole, datasets, people, params_text)
+    return StudyInputs(tables, test, looks, whole, datasets, people, params_text)
 
 
 def _group(whole: Mapping[str, Any]) -> tuple[Mapping[str, list[str]], str]:

@@ -54,7 +54,7 @@ def study_context(inputs: StudyInputs, paths: Paths, figures: dict[str, Path]) -
         "rounds": [_round(inputs, name) for name in ROUNDS],
         "cost": cost_words(inputs),
         "runs": runs_table(inputs),
-        "test": Block(said=test_notes(inputs), tables=(test_table(inputs),)),
+        "test": Block(said=test_notes(inputs), tables=(test_table(inputs), *looks_tables(inputs))),
         "order": order_block(inputs),
         "limits": limits(inputs),
         "figures": {name: embed(path) for name, path in figures.items()},
@@ -116,11 +116,50 @@ def test_words(inputs: StudyInputs) -> str:
         measure, kind, value = "mean recall", "mean validation recall", test["value"]
     gap = points(value - whole["score"], signed=True)
     return (
-        "In this study nothing was chosen by test pictures: they were looked at once, at the end. "
-        f"The winner's {kind} was {percent(whole['score'])}, its {measure} on test pictures is "
-        f"{percent(value)} ({gap} points). A figure by which something was chosen tends to be too "
-        "high; the test figure is not one of those."
+        f"{looks_words(inputs)} The winner's {kind} was {percent(whole['score'])}, its {measure} "
+        f"on test pictures is {percent(value)} ({gap} points). A figure by which something was "
+        "chosen tends to be too high."
     )
+
+
+def looks_words(inputs: StudyInputs) -> str:
+    """Count the looks at the test split, and say what several of them do to the figure."""
+    test = test_row(inputs)
+    looks = max(int(test["look"]), len(inputs.looks))
+    if looks == 1:
+        return "The test split was looked at once, after the last choice."
+    return (
+        f"The test split was looked at {looks} times, each time after the last choice of a study "
+        f"with another winner or other test pictures; this is look {int(test['look'])}. Whoever "
+        "changed the study after an earlier figure chose by test pictures, so that the figure may "
+        "be too high. Later looks have wider intervals, so that those of all looks together hold "
+        f"at {level(test['confidence'])}."
+    )
+
+
+def looks_tables(inputs: StudyInputs) -> list[Table]:
+    """Return the ledger of looks as a table, where there were several."""
+    if len(inputs.looks) < 2:
+        return []
+    rows = [
+        words_of(
+            count(row["look"]),
+            str(row["at"]),
+            str(row["winner"]).split(" ")[0],
+            count(row["pictures"]),
+            count(row["people"]),
+            percent(row["mean_recall"]),
+        )
+        for row in inputs.looks.to_dict("records")
+    ]
+    return [
+        Table(
+            "Every look at the test split (study/test_looks.csv); the winner by its first run.",
+            ("look", "when (UTC)", "winner", "pictures", "people", "mean recall"),
+            rows,
+            words=["winner"],
+        )
+    ]
 
 
 def protocol_words(inputs: StudyInputs) -> str:
@@ -278,7 +317,7 @@ def limits(inputs: StudyInputs) -> list[str]:
         "The recipe (augmentation, schedule, epochs, batch size) is one for all. A backbone that "
         "wants another one is judged below its worth.",
         "The winner's validation score is the highest or near the highest of many and therefore "
-        "rather too high. The test figure has not been chosen by.",
+        f"rather too high. {looks_words(inputs)}",
         "Accuracies of other studies are of other pictures and other people: compare orders, not "
         "heights.",
         "Mean recall is of labels. It says nothing about what a person felt, and nothing about "

@@ -31,8 +31,26 @@ def test_the_choice_is_told_with_what_it_went_by_and_that_test_pictures_had_no_p
     text = sections["strategies"]
     assert "Chosen: replay, out of base, naive and replay, by the worst group on validation" in text
     assert "children, with a mean recall over emotions of 92.0 % (129 of 140 pictures" in text
+    assert "+36.0 points beside the base model" in text and "(standard error 3.0)" in text
+    assert "more than 6.0 were needed to replace it" in text
+    assert "too high, here by about 1.2 points: corrected it is 90.8 %" in text
     assert "took no part in the choice" in text
     assert "Not carried out: head (params leave it out)." in text
+
+
+def test_a_base_model_that_was_kept_is_told_with_what_was_lacking(tmp_path, project, report):
+    paths = project(tmp_path)
+    choice = pd.read_csv(paths.tables / "choice.csv")
+    near = {"advantage": 0.02, "threshold": 0.06}
+    near = {name: choice[name].where(choice[name].isna(), value) for name, value in near.items()}
+    _changed(paths, "choice", chosen=choice["strategy"] == "base", **near)
+    page, _ = report(paths)
+    text = _plain(page.split('<section id="strategies">')[1].split("</section>")[0])
+    assert (
+        "No strategy is better than the base model by more than its error, so that it was" in text
+    )
+    assert "The nearest, naive, lies +2.0 points beside it; more than 6.0 were needed." in text
+    assert "corrected it is" not in text
 
 
 def test_gain_and_loss_of_the_chosen_and_the_plain_strategy_stand_together(sections):
@@ -133,8 +151,8 @@ def test_a_gap_that_was_not_shown_has_the_smallest_that_could_have_been(unshown)
 
 def test_fairness_and_calibration_name_groups_and_counts(sections):
     assert (
-        "child 40.0 % 25.0 to 57.0 adult 80.0 % 63.0 to 91.0 40.0 +20.0 to +60.0 0.50 38"
-        in sections["fairness"]
+        "child 40.0 % 25.0 to 57.0 adult 80.0 % 63.0 to 91.0 40.0 +20.0 to +60.0 0.50 "
+        "0.30 to 0.76 0.002 38" in sections["fairness"]
     )
     text = sections["calibration"]
     assert "furthest off for children, with a mean probability of 90.0 % where 40.0 %" in text

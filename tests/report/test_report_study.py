@@ -3,6 +3,7 @@
 import re
 from html import unescape
 
+import pandas as pd
 import pytest
 from study_world import World, made_up_test, make_project, settings
 
@@ -62,7 +63,7 @@ def test_the_choice_and_its_reason_stand_first(better, page):
     for row in choices.itertuples():
         assert plain(row.why) in summary
     assert "62.0 % mean recall on test pictures" in summary
-    assert "nothing was chosen by test pictures" in summary
+    assert "The test split was looked at once, after the last choice." in summary
 
 
 def test_the_drawn_cohort_is_named_wherever_its_figures_stand(page):
@@ -118,3 +119,22 @@ def test_a_study_that_is_not_finished_is_one_line(tmp_path):
     params = study_stage.Params(confidence=0.95)
     with pytest.raises(DataError, match="run `affectgap study`"):
         study_stage.run(params, Paths(tmp_path))
+
+
+def test_several_looks_at_the_test_split_are_counted_and_listed(tmp_path):
+    paths = make(tmp_path)
+    assert "was looked at once" in plain(paths.at("reports/study.html").read_text("utf-8"))
+    params = settings()
+    write_csv(made_up_test(params, len(params.used_seeds), look=2), paths.at("study/test.csv"))
+    rows = [
+        {"look": look, "at": f"2026-11-2{look}", "winner": f"w{look} x", "pictures": 180}
+        | {"people": 30, "mean_recall": 0.5 + look / 100}
+        for look in (1, 2, 3)
+    ]
+    write_csv(pd.DataFrame(rows), paths.at("study/test_looks.csv"))
+    study_stage.run(load_section(paths.params, "study", study_stage.Params), paths)
+    text = plain(paths.at("reports/study.html").read_text("utf-8"))
+    assert "The test split was looked at 3 times" in text and "this is look 2" in text
+    assert "those of all looks together hold at 95 %" in text
+    assert "2026-11-23 w3 180 30 53.0 %" in text
+    assert "looked at once" not in text
