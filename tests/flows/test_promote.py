@@ -31,8 +31,11 @@ from tasks.core.shards import encode_png, read_crops, write_shards
 from tasks.core.tables import write_table
 from tasks.crop.settings import CropSettings
 from tasks.draw.cohort import plan_sittings
+from tasks.gate.compare import named_groups
 from tasks.gate.decision import read_decision
+from tasks.gate.families import is_enough, size_of
 from tasks.gate.score import Scores, score
+from tasks.gate.settings import Params as GateParams
 from tasks.register import registry
 from tasks.register.kept_files import TEST
 from tasks.register.records import append_record, read_records
@@ -44,7 +47,7 @@ PLACE = ["shard", "offset_bytes", "size_bytes"]
 LABELS = ("anger", "disgust", "fear", "happiness")
 CROP = {"size_px": 32, "margin": 0.25, "resample": "bilinear", "detect_side_px": 160}
 CROP |= {"upsample": 1, "min_score": 0.0}
-WIDE = {"overall": 0.01, "group": 0.05, "worst_group": 0.03, "calibration": 0.02, "robustness": 0.9}
+WIDE = {"overall": 0.03, "group": 0.05, "calibration": 0.02, "robustness": 0.9}
 FLOORS = {"overall": 0.5, "worst_group": 0.3, "calibration": 2.0, "robustness": 1.0}
 
 
@@ -189,7 +192,7 @@ def test_the_first_is_promoted_one_alike_too_and_another_is_refused(shelf, netwo
     shelf.add(networks["other"])
     lines = promote.promote_command(paths, None, "", "")
     assert shelf.in_use == 2
-    assert any("Recall of child × female (as recorded) fell from 100.0" in line for line in lines)
+    assert any("Recall of child (as recorded) is 0.0" in line for line in lines)
     assert actions(shelf) == [(1, "promoted"), (2, "promoted"), (3, "refused")]
     records = read_records(paths)
     assert list(records["previous"]) == ["", "1", "2"]
@@ -198,9 +201,9 @@ def test_the_first_is_promoted_one_alike_too_and_another_is_refused(shelf, netwo
     assert decision.champion.run_id == "run-2" and not decision.passed
     assert shelf.tags[3]["decision_id"] == decision.decision_id == records["decision_id"][2]
     assert shelf.tags[3]["worst_group"] == decision.worst_group != ""
-    assert (shelf.tags[3]["worst_n"], shelf.tags[3]["worst_people"]) == ("24", "3")
+    assert (shelf.tags[3]["worst_n"], shelf.tags[3]["worst_people"]) == ("48", "6")
     limits = [float(shelf.tags[3][f"worst_{name}"]) for name in ("low", "recall", "high")]
-    assert limits == sorted(limits) and limits[0] < limits[2]  # three people: a wide interval
+    assert limits == sorted(limits) and limits[0] < limits[2]  # six people: a wide interval
     with pytest.raises(UserError, match="version 3 did not pass the gate: Overall recall fell"):
         promote.promote_command(paths, 3, "A. Weber", "never mind")
     assert shelf.in_use == 2
@@ -256,7 +259,7 @@ def test_new_settings_do_not_choose_the_frozen_pictures(shelf, networks, monkeyp
     assert rule(later, "group recall", "child × female")["n"] == 23
     assert later.counts["frozen pictures that are no longer there"] == 1  # withdrawn, say
     best = later.table[later.table["rule"] == "against the best ever"]
-    assert set(best["group"]) >= {"child × female", "child"} and not later.passed
+    assert set(best["group"]) == {"adult", "child"} and not later.passed
     assert best["note"].str.contains("version 1").all()
 
 
@@ -290,9 +293,10 @@ def test_where_no_group_can_be_judged_a_person_decides(shelf, networks):
     assert shelf.tags[2]["not_judged"].startswith("10 of 10 groups: ")
     assert "adult × female" in shelf.tags[2]["not_judged"]
     assert shelf.in_use == 1
-    assert any("no group has enough test people" in line for line in lines)
+    assert any("has enough test people to tell whether" in line for line in lines)
+    assert any("waits for a person: Whether child (finetune.group and" in line for line in lines)
     page = (paths.decision(2) / "decision.html").read_text()
-    assert "a person must let this version through" in page
+    assert "who must let it through" in page and "Whether child (finetune.group" in page
     assert "<h1>Version 2 waits for a person</h1>" in page
     promote.promote_command(paths, 2, "A. Weber", "looked at the pictures")
     assert shelf.in_use == 2
@@ -316,34 +320,36 @@ def test_a_first_model_of_which_no_group_can_be_judged_waits_for_a_person_too(sh
     set_params(shelf, min_n=60)
     lines = promote.promote_command(paths, None, "", "")
     assert lines[0] == "version 1: waiting" and shelf.in_use is None
-    assert any("no group has enough test people" in line for line in lines)
+    assert any("has enough test people to tell whether" in line for line in lines)
     page = (paths.decision(1) / "decision.html").read_text()
     assert "<h1>Version 1 waits for a person</h1>" in page and "the first, may be used" not in page
     monkeypatch.setattr(registry, "previous", lambda paths: None)
-    in_use, waiting = status._model_in_use(paths)
+    in_use, waiting, how = status._model_in_use(paths)
     assert in_use == "in use       no model yet"
-    assert waiting.startswith("waiting      version 1 passed the gate: affectgap promote --approve")
+    assert waiting.startswith(
+        "waiting      version 1 waits for a person: No group named in promote"
+    )
+    assert "Whether child (finetune.group and retrain.children) is harmed cannot be told" in waiting
+    assert "affectgap promote --approve 1" in how
     promote.promote_command(paths, 1, "A. Weber", "looked at the pictures")
     assert shelf.in_use == 1 and actions(shelf) == [(1, "waiting"), (1, "approved")]
 
 
-@pytest.mark.parametrize("preset", ["drawn", "quick", "study-quick"])
-def test_the_first_model_of_a_drawn_cohort_has_a_group_that_can_be_judged(preset):
-    content = yaml.safe_load((REPOSITORY / f"presets/{preset}.yaml").read_text())
+def test_the_children_of_the_drawn_cohort_can_be_judged():
+    content = yaml.safe_load((REPOSITORY / "presets/drawn.yaml").read_text())
     draw, split, gate_params = (content[name] for name in ("draw", "split", "promote"))
     sittings = plan_sittings(draw["subjects"], draw["emotions"], draw["pictures_per_emotion"])
     people = [(f"drawn/{one.name.subject}", one.cohort, one.name.gender) for one in sittings]
     table = pd.DataFrame(people, columns=["subject_id", "age_band", "gender"])
     known = table.assign(image_id=table["subject_id"], subject_known=True)
     test = table[assign_splits(known, split["seed"], True, split["parts"]) == "test"]
-    sizes = [
-        test.groupby(column)["subject_id"].agg(["size", "nunique"]) for column in gate_params["by"]
-    ]
-    sizes = pd.concat(sizes)
-    large = (sizes["size"] >= gate_params["min_n"]) & (
-        sizes["nunique"] >= gate_params["min_subjects"]
-    )
-    assert large.any(), sizes
+    needed = {"finetune.group": content["finetune"]["group"]}
+    named = named_groups(gate_params["protected"], needed)
+    params = GateParams.model_validate(gate_params)
+    large = {
+        one.name for one in named if is_enough(size_of(test["subject_id"][one.rows(test)]), params)
+    }
+    assert large == {"child", "adolescent", "adult"}
 
 
 def test_an_approval_is_void_once_another_model_is_in_use(shelf, networks):

@@ -42,12 +42,12 @@ def test_two_passes_and_what_they_left(tmp_path):
     send(paths, "spring", 101)
     said = run(paths, "retrain", "--quiet")
     assert "spring: accepted: 18 pictures of 6 people" in said
-    assert "version 1 passed every rule and is put into use" in said
+    assert "version 1 passed the gate and is put into use" in said
     first = digests(paths)
     send(paths, "summer", 201)
     said = run(paths, "retrain", "--quiet")
     assert "training: 18 new pictures (from 6 on)" in said
-    assert "version 2 passed every rule and is put into use" in said
+    assert "version 2 passed the gate and is put into use" in said
     assert digests(paths) != first
     assert run(paths, "retrain", "--quiet").startswith("training: not due: 0 of 6 new pictures")
 
