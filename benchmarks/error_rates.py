@@ -320,7 +320,7 @@ def recall_intervals(number: int) -> list[Row]:
 def equivalence_cell(
     number: int, sizes: str, subjects: tuple[int, int], recall: tuple[float, float]
 ) -> list[Row]:
-    """Ask whether a gap is smaller than 5 points: one that is as large, and one of 0."""
+    """Test for equivalence within 5 points: with a true gap of 5 points, and with none."""
     cohorts = of_two_groups(17, number, sizes, subjects, 0.1, recall)
     table = compared(cohorts, DRAWS, 18, margin=0.05)
     cell = name(sizes, subjects, 0.1, f"{recall[0]} and {recall[1]}")

@@ -74,7 +74,7 @@ def with_intervals(
         `metric, emotion` and, where groups could be compared, `worst_group, best_group` and
         `groups`: the names of all that were.
     known
-        One row a picture whose group is known: the dimension, `emotion, y_pred`, and `subject_id`
+        One row per picture whose group is known: the dimension, `emotion, y_pred`, and `subject_id`
         (without it, each picture stands for a person of its own).
     dimension
         The column of the groups.

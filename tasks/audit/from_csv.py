@@ -214,7 +214,7 @@ def _notes(predictions: Predictions, names: Mapping[str, str]) -> tuple[str, ...
 
 
 def _on_independence(frame: pd.DataFrame, settings: Settings) -> tuple[str, ...]:
-    """Say how images without a subject id were taken, where there are any."""
+    """Return a sentence on how images without a subject id were treated, if there are any."""
     nameless, images = int((~frame["subject_known"]).sum()), len(frame)
     if settings.independent_images and not nameless:
         return ("every row has a subject_id, so nothing was taken as independent",)

@@ -220,7 +220,7 @@ def _intersection(table: pd.DataFrame, model: str, protocol: str, name: str) -> 
 
 
 def _equivalent(rows: pd.DataFrame) -> Iterator[str]:
-    """Say which of a dimension's gaps are shown to be small, which "not shown" does not mean."""
+    """Yield how many gaps are shown to be small, which "not shown" alone does not mean."""
     tested = rows[rows["enough_n"].astype(bool)]
     small = tested[tested["equivalent"].astype(bool)]
     if len(tested):
@@ -232,7 +232,7 @@ def _equivalent(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _undone(table: pd.DataFrame, gap: pd.Series) -> Iterator[str]:
-    """Say how many errors of the file would undo a gap."""
+    """Yield how many errors in the file would undo a gap."""
     for name in ("model", "protocol", "dataset", "dimension", "emotion"):
         table = table[table[name] == gap[name]]
     pair = {gap["group_a"], gap["group_b"]}
@@ -263,7 +263,7 @@ def _plural(what: str) -> str:
 
 
 def _on_subjects(tables: Tables, untold: Untold, model: str, protocol: str) -> Iterator[str]:
-    """Say whose subject is not known, and where subjects count otherwise than their images."""
+    """Yield how many subjects are unknown, and where recall per subject differs from pooled."""
     rows = _marginal(tables["groups"], model, protocol)
     if model in untold.nameless:
         nameless, images = untold.nameless[model]

@@ -118,7 +118,7 @@ class _Side:
         return column.where(column.notna(), None).to_numpy(dtype=object)
 
     def numbers(self, name: str) -> np.ndarray:
-        """Return a feature that is a number, 0 where a picture has none."""
+        """Return a numeric feature, 0 where it is missing."""
         known = self.table[name].to_numpy(dtype=float, na_value=np.nan)
         return np.nan_to_num(known, nan=0.0, posinf=np.inf, neginf=-np.inf)
 

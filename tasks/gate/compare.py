@@ -38,7 +38,7 @@ class Named:
     needed_by: tuple[str, ...] = ()
 
     def rows(self, table: pd.DataFrame) -> pd.Series:
-        """Tell which rows are in the group."""
+        """Return which rows are in the group."""
         inside = pd.Series(True, index=table.index)
         for column, values in self.where.items():
             inside &= table[column].isin(list(values))

@@ -130,7 +130,7 @@ class Decision:
 
     @property
     def needs_a_person(self) -> bool:
-        """Tell whether a version that passed must not come into use by itself."""
+        """Whether a version that passed must wait for a person."""
         unknown = self.errors is None and not self.worst_group
         return self.passed and (bool(self.waits) or unknown)
 

@@ -135,7 +135,7 @@ class Paired:
         )
 
     def inside(self, part: str, named: Named | None) -> np.ndarray:
-        """Tell which pictures of a part are in a named group (None: all)."""
+        """Return which pictures of a part are in a named group (None: all)."""
         own = self.frozen if part == FROZEN else ~self.frozen
         return own if named is None else own & self.members[named.name]
 
@@ -144,7 +144,7 @@ class Paired:
         return size_of(self.pictures["subject_id"][which])
 
     def is_enough(self, size: Size) -> bool:
-        """Tell whether a group can be judged."""
+        """Whether a group can be judged."""
         return is_enough(size, self.params)
 
     def _recall(self, part: str) -> list[Comparison]:
@@ -232,5 +232,5 @@ def size_of(subjects: pd.Series) -> Size:
 
 
 def is_enough(size: Size, params: Params) -> bool:
-    """Tell whether a group has enough pictures and effective people to be judged."""
+    """Whether a group has enough pictures and effective people to be judged."""
     return size.n >= params.min_n and size.effective >= params.min_subjects - 1e-6

@@ -79,7 +79,7 @@ def _sentences(table: pd.DataFrame, outcome: str, params: Params) -> list[str]:
 
 
 def _unjudged(group: Named, row: pd.Series, params: Params) -> str:
-    """Say of a needed group how many test people are missing."""
+    """Return a sentence on what a required group lacks to be judged."""
     has = f"{row['n']} frozen test pictures of {row['subjects']} people"
     if row["n"] and row["effective"] < row["subjects"] - 0.05:
         has += f", who count as {row['effective']:.1f} since some have many more pictures"
@@ -90,7 +90,7 @@ def _unjudged(group: Named, row: pd.Series, params: Params) -> str:
 
 
 def is_floor(row: pd.Series) -> bool:
-    """Tell whether a row is about a floor that was not reached, and not about a change."""
+    """Whether a row is about a floor that was not reached, and not about a change."""
     return str(row["note"]).startswith(("below the floor", "above the floor"))
 
 

@@ -162,7 +162,7 @@ class _Part:
         return _row(GROUP, group.name, figures, limit, NOT_JUDGED, note)
 
     def _listed(self, name: str, figures: Row) -> Row:
-        """Return the row of a group that is not named; of the frozen pictures it has a floor."""
+        """Return the row of a group that is not named; on frozen pictures a floor applies."""
         if not is_enough(_size(figures), self.params):
             note = f"too small to judge: {self._need()}"
             return _row(GROUP, name, figures, np.nan, NOT_JUDGED, note)
@@ -223,7 +223,7 @@ class _Part:
         return _row(rule, group, figures, limit, NOT_JUDGED if small else FAIL, note)
 
     def _below(self, rule: str, figures: Row, floor: float) -> str:
-        """Say that a figure does not reach its floor; "" where it does."""
+        """Return a note if a figure misses its floor, otherwise ""."""
         harm = -1.0 if rule in HIGHER_IS_BETTER else 1.0
         # Asked the way round that a figure that is no number fails.
         if harm * (figures[CHALLENGER] - floor) <= _ROUNDING:
@@ -238,7 +238,7 @@ class _Part:
 
 
 def need_words(params: Params) -> str:
-    """Say how many pictures and people a group needs."""
+    """Return how many pictures and people a group needs, in words."""
     return f"{params.min_n} pictures of {params.min_subjects} effective people are needed"
 
 
