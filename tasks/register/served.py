@@ -67,8 +67,9 @@ class ServedModel(PythonModel):
     -----
     MLflow's server calls `predict` from several threads. Nothing that a call changes is shared:
     the network only reads its weights, onnxruntime's sessions may be used by several threads, and
-    each search for faces has a detector of its own. Only so many images are worked on at once as
-    there are cores, which bounds the memory that decoded images take.
+    each search for faces has a detector of its own. One image more than there are cores is worked
+    on at once: this bounds the memory that decoded images take, and no core idles while one of
+    them waits for Python's lock.
     """
 
     def __init__(self, face_finder: Callable[[Path], Callable[[Image.Image, int], Faces]]) -> None:
@@ -86,7 +87,7 @@ class ServedModel(PythonModel):
             torch.set_num_threads(1)  # requests run side by side, and each thread has such a pool
         self._recogniser = Recogniser.load(folder, "auto")
         self._cut_faces = self._face_finder(folder)
-        self._cores = threading.BoundedSemaphore(usable_cores())
+        self._in_progress = threading.BoundedSemaphore(usable_cores() + 1)
 
     def predict(
         self,
@@ -128,7 +129,7 @@ class ServedModel(PythonModel):
             )
         rows = []
         for number, given in enumerate(images):
-            with self._cores:
+            with self._in_progress:
                 rows += [{"row": number, **row} for row in self._answer(given)]
         columns = ["row", *output_columns(self._recogniser.labels)]
         # As objects, so that what is missing stays None, which JSON has, and becomes no NaN.
