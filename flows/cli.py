@@ -7,15 +7,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from flows.environment import prepare_environment
-from flows.operations import operations_app
-from flows.starter import clean_arguments, mark_as_command
-from flows.stores import told_as_away, where_runs_are
-from tasks.core.errors import AffectGapError, UserError
-from tasks.core.no_room import FULL, is_full
+from flows.outages import outage_message, runs_location
+from flows.process_env import clean_arguments, export_command_id, prepare_environment
+from flows.project_commands import operations_app
+from tasks.core.errors import FULL, AffectGapError, UserError, is_full
+from tasks.core.files import restrict_umask
 from tasks.core.paths import EVALUATED, Paths, find_root
-from tasks.core.private import restrict_umask
-from tasks.core.provenance import repository_fault
 from tasks.core.terminal import (
     Console,
     console,
@@ -24,10 +21,11 @@ from tasks.core.terminal import (
     prepare_output,
     print_error,
 )
+from tasks.core.tracking.versions import repository_fault
 
 app = typer.Typer(
-    help="Train emotion recognisers; measure by age and gender where they read pictures less often "
-    "as labelled; fine-tune them on children.",
+    help="Train facial-emotion recognizers, measure their recall by age and gender, and fine-tune "
+    "them on children.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -41,9 +39,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Plain lines without bars, 
 
 
 def main() -> None:
-    """Run the command line: 0 on success, 2 on a user's mistake, 1 on a failure."""
+    """Run the command line; exit with 0 on success, 2 on a user error, 1 on a failure."""
     restrict_umask()
-    mark_as_command()
+    export_command_id()
     prepare_output()
     sys.argv[1:] = clean_arguments(sys.argv[1:])
     try:
@@ -52,16 +50,16 @@ def main() -> None:
         print_error(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print_error("interrupted; run the same command again to go on")
+        print_error("interrupted; run the same command again to continue")
         sys.exit(130)
     except Exception as error:
         if is_full(error):
             print_error(FULL)
             sys.exit(1)
-        if told := told_as_away(error):
-            print_error(told)
+        if outage := outage_message(error):
+            print_error(outage)
             sys.exit(1)
-        if not isinstance(error, OSError) or error.filename is None:  # a defect, to be seen whole
+        if not isinstance(error, OSError) or error.filename is None:  # a defect: show the traceback
             raise
         print_error(AffectGapError(f"{error.filename}: {error.strerror}"))
         sys.exit(2)
@@ -74,65 +72,62 @@ def run(
     target: Annotated[str | None, typer.Argument(help="A stage of dvc.yaml; default: all.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Bring everything up to date and say where the report is.
+    """Bring all results up to date and print where the report is.
 
     Example: affectgap run
     """
     paths = _project()
     _need_git(paths.root)
-    from flows.dvc_graph import changed_stages, stage_graph
-    from flows.mending import mend
+    from flows.pipeline.dvc_graph import changed_stages, stage_graph
     from tasks.core.params import load_yaml
 
-    load_yaml(paths.params)  # a torn file is said in our words, before DVC stumbles over it
+    load_yaml(paths.params)  # a torn file gets our message, not DVC's
     out = console()
-    for line in mend(paths):
-        out.say(f"mended: {line}")
+    _repair(paths, out)
     if target is not None:
-        stage_graph(paths.root, target)  # says it in one line where there is no such stage
+        stage_graph(paths.root, target)  # raises if there is no such stage
     if changed := changed_stages(paths.root, target):
-        from flows.reproduce import reproduce
-        from tasks.core import tracking  # with MLflow, which takes longer than DVC's look
+        from flows.pipeline.flow import reproduce
+        from tasks.core.tracking import mlflow_runs
 
-        tracking.close_dead_runs(paths)
+        mlflow_runs.close_dead_runs(paths)
         reproduce(paths, target, changed, out, quiet)
     else:
         out.say("Everything is up to date (DVC); nothing to do.")
-    if target in (None, "report"):  # after a part of the way, the tables are of an earlier run
+    if target in (None, "report"):  # after other targets the tables are from an earlier run
         _print_headline(paths, out)
 
 
 @app.command()
 def study(quiet: Quiet = False) -> None:
-    """Choose a network, then its loss, then its optimiser, and say why; section `study` says how.
+    """Choose a network, then its loss, then its optimizer.
 
-    What was chosen is in study/chosen.yaml, for `affectgap use`.
+    The rounds follow section `study` of params.yaml; the choice is written to study/chosen.yaml,
+    for `affectgap use`.
 
     Example: affectgap study
     """
     paths = _project()
     _need_git(paths.root)
-    from flows.dvc_graph import changed_stages
-    from flows.mending import mend
-    from flows.study_state import StudyState
+    from flows.pipeline.dvc_graph import changed_stages
+    from flows.study.state import StudyState
 
     state = StudyState(paths)
     out = console()
-    for line in mend(paths):
-        out.say(f"mended: {line}")
+    _repair(paths, out)
     changed = changed_stages(paths.root, "split")
     if not changed:
         state.look()
     if changed or not state.is_up_to_date(state.progress()):
-        from flows.study import carry_out_study, check
-        from tasks.core import tracking
+        from flows.study.flow import check, run_study
+        from tasks.core.tracking import mlflow_runs
 
         check(state)
-        tracking.close_dead_runs(paths)
-        carry_out_study(paths, state, changed, out, quiet)
+        mlflow_runs.close_dead_runs(paths)
+        run_study(paths, state, changed, out, quiet)
     else:
         out.say("The study is up to date (DVC); nothing to do.")
-    from flows.study_headline import study_lines
+    from flows.study.flow import study_lines
 
     for line in study_lines(paths, state):
         out.say(line)
@@ -140,7 +135,7 @@ def study(quiet: Quiet = False) -> None:
 
 @app.command()
 def use(preset: Annotated[str, typer.Argument(help="A name in presets/, or a YAML file.")]) -> None:
-    """Make a preset the params.yaml.
+    """Copy a preset to params.yaml.
 
     Example: affectgap use london
     """
@@ -152,63 +147,65 @@ def use(preset: Annotated[str, typer.Argument(help="A name in presets/, or a YAM
 @app.command()
 def intake(
     source: Annotated[
-        Path | None, typer.Argument(help="A folder of pictures, or FER2013's CSV.")
+        Path | None, typer.Argument(help="A folder of images, or FER2013's CSV.")
     ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Name of the data set: its folder in data/raw.")
     ] = None,
 ) -> None:
-    """Check new pictures and make them part of data/raw, tracked by DVC.
+    """Check new images and add them to data/raw, tracked by DVC.
 
-    Without SOURCE: every batch in data/inbox that is ready; one that cannot be taken in goes to
-    data/quarantine, with its reasons, which is no failure of the command. How one that was taken in
-    differs from what the model in use saw is told in reports/drift. With SOURCE: a whole data set,
-    which is copied, all or nothing.
+    Without SOURCE, every ready batch in data/inbox is imported. A batch that fails its checks goes
+    to data/quarantine with the reasons; that is no failure of the command. reports/drift shows how
+    each accepted batch differs from what the model in use saw. With SOURCE, a whole data set is
+    copied, all or nothing.
 
     Example: affectgap intake
 
-    Example: affectgap intake ~/pictures --dataset mine
+    Example: affectgap intake ~/images --dataset mine
     """
-    from flows.advice import advise_on_waiting
-    from flows.intake import take_in, take_in_inbox
+    from flows.drift.reports import report_drift_of_waiting
+    from flows.intake.intake import intake_dataset, intake_inbox
 
     paths, say = _project(), console().say
     _need_git(paths.root)
     if source is not None and dataset is not None:
-        say(take_in(paths, source, dataset))
+        say(intake_dataset(paths, source, dataset))
     elif source is None and dataset is None:
-        if not take_in_inbox(paths, say):
+        if not intake_inbox(paths, say):
             say(f"{paths.inbox}: holds no batch")
-        advise_on_waiting(paths, say, at_intake=True)
+        report_drift_of_waiting(paths, say, at_intake=True)
     else:
         raise UserError("give SOURCE and --dataset (a whole data set), or neither (the inbox)")
 
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Pictures; each may hold several faces.")],
+    images: Annotated[list[Path], typer.Argument(help="Images; each may show several faces.")],
     model: Annotated[
         str,
         typer.Option(help=f"champion (the model in use), {', '.join(EVALUATED)}, or a folder."),
     ] = "finetuned",
     explain: Annotated[
-        bool, typer.Option("--explain", help="Draw what the model looks at.")
+        bool, typer.Option("--explain", help="Draw which regions the model relies on (LIME).")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Draw boxes and probabilities here.")] = None,
     figure: Annotated[
         Path | None,
-        typer.Option(help="A PNG: each picture with its box, the crop and a bar a class."),
+        typer.Option(help="A PNG: each image with its boxes, its crops and one bar per class."),
     ] = None,
 ) -> None:
-    """Print one JSON line a face: box, probabilities, model version.
+    """Print one JSON line per face.
+
+    It holds the face's box, the probabilities and the model version.
 
     Example: affectgap predict photo.jpg --figure faces.png
     """
-    from flows.predict import Request, not_in_use, predict_faces
+    from flows.predict.predict import Request, model_note, predict_faces
 
     paths = _project()
-    if told := not_in_use(paths, model):
-        Console(stderr=True).say(f"note: {told}")
+    if note := model_note(paths, model):
+        Console(stderr=True).say(f"note: {note}")
     request = Request(tuple(images), model, explain, out, figure)
     failures = 0
     for line in predict_faces(paths, request):
@@ -224,11 +221,11 @@ def audit(
     out: Annotated[Path, typer.Option(help="Folder for tables and figures.")],
     by: Annotated[
         list[str] | None,
-        typer.Option(help="A further column of the CSV to compare; may be repeated."),
+        typer.Option(help="Another column of the CSV to compare; may be repeated."),
     ] = None,
     pair: Annotated[
         tuple[str, str] | None,
-        typer.Option(help="Two models of the CSV to compare, where it has more than two."),
+        typer.Option(help="Two models of the CSV to compare, if it has more than two."),
     ] = None,
     bins: Annotated[
         list[str] | None,
@@ -242,24 +239,26 @@ def audit(
         bool | None,
         typer.Option(
             "--independent-images",
-            help="Every image without a subject_id shows another person.",
+            help="Each image without a subject_id shows another person.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Audit any system's predictions by age, gender and any other column.
+    """Audit any predictions by age, gender and other columns.
 
-    The CSV needs the columns emotion and y_pred; image_id, subject_id, age_band (or age_years),
-    gender, ethnicity, mouth, gaze, dataset, model, seen_in_training and p_<emotion> are used where
-    they are there. Two models are compared picture by picture. audit.md says what could not be
-    told without the others. Rows that cannot be audited are in rejects.csv. Tables with semicolons
-    or tabs, in UTF-16 or Korean cp949, and .xlsx are read too. Images without a subject_id give no
-    verdict, unless every one shows another person and --independent-images says so.
+    The CSV needs the columns emotion and y_pred. If present, image_id, subject_id, age_band (or
+    age_years), gender, ethnicity, mouth, gaze, dataset, model, seen_in_training and p_<emotion> are
+    used. Two models are compared image by image. audit.md lists what could not be computed because
+    a column is missing; rows that cannot be audited are in rejects.csv.
+
+    Tables with semicolons or tabs, in UTF-16 or Korean cp949, and .xlsx files are read too. Images
+    without a subject_id give no verdict, unless each of them shows another person and
+    --independent-images says so.
 
     Example: affectgap audit predictions.csv --out audit/ --by ethnicity
     """
-    from tasks.audit.from_csv import audit_csv
-    from tasks.audit.group_sizes import parse_bins
+    from tasks.audit.csv_audit.audit_csv import audit_csv
+    from tasks.audit.measures.group_columns import parse_bins
     from tasks.audit.settings import Settings
     from tasks.core.params import load_section, load_yaml
 
@@ -275,12 +274,12 @@ def audit(
     for line in [*map(str, written.paths), *written.notes]:
         say(line)
     if written.kept:
-        say(f"files of the same names that were there before are now in {written.kept}")
+        say(f"existing files of the same names were moved to {written.kept}")
 
 
 @datasets_app.callback(invoke_without_command=True)
 def datasets(context: typer.Context) -> None:
-    """List the data sets that are read here; show, count or fetch one.
+    """List the supported data sets; show, count or fetch one.
 
     Example: affectgap datasets
     """
@@ -290,11 +289,11 @@ def datasets(context: typer.Context) -> None:
 
 @datasets_app.command("show")
 def show_dataset(name: str) -> None:
-    """Say what a data set is, how to get it and where to put it.
+    """Show what a data set holds, how to get it and where to put it.
 
     Example: affectgap datasets show london
     """
-    from tasks.ingest.datasets import describe_dataset
+    from flows.datasets.fetch import describe_dataset
 
     for line in describe_dataset(name).splitlines():
         console().say(line)
@@ -306,13 +305,13 @@ def count_dataset(
     adapter: Annotated[str, typer.Option(help="How its files are named; see affectgap datasets.")],
     out: Annotated[Path | None, typer.Option(help="Write the table here, as CSV.")] = None,
 ) -> None:
-    """Count a data set's pictures by age, gender and ethnicity; nothing is decoded.
+    """Count a data set's images by age, gender and ethnicity.
 
-    The CSV is what the audit's section on pre-training data takes.
+    No image is decoded. The audit's section on pre-training data takes the CSV.
 
     Example: affectgap datasets count ~/fairface --adapter fairface --out demographics.csv
     """
-    from flows.intake import count
+    from flows.intake.intake import count
 
     counted = count(_project(), folder, adapter, out)
     table = Table(box=None, pad_edge=False)
@@ -333,7 +332,7 @@ def fetch_dataset(name: str) -> None:
 
     Example: affectgap datasets fetch london
     """
-    from tasks.ingest.datasets import fetch_dataset as fetch
+    from flows.datasets.fetch import fetch_dataset as fetch
 
     folder = fetch(name)
     console().say(str(folder))
@@ -347,26 +346,34 @@ def _project() -> Paths:
 
 
 def _need_git(root: Path) -> None:
-    """Raise where git cannot be used: DVC ties results to code and params through it."""
+    """Raise UserError if git cannot be used: DVC ties results to code and params through it."""
     if fault := repository_fault(root):
         raise UserError(f"{root}: {fault}")
 
 
+def _repair(paths: Paths, out: Console) -> None:
+    """Repair what a killed DVC left behind, one line each."""
+    from flows.pipeline.dvc_repair import repair
+
+    for line in repair(paths):
+        out.say(f"mended: {line}")
+
+
 def _print_headline(paths: Paths, out: Console) -> None:
-    """Print the headline table, if there is a report, and where the report is."""
+    """Print the summary table and the report's path, if there is a report."""
     if not paths.report.is_file():
         return
-    from flows.headline import headline_table, notices
+    from flows.pipeline.run_summary import headline_table, notices
 
     out.print(headline_table(paths))
     for line in notices(paths):
         out.say(line, style="bold")
     out.say(f"report: {paths.report}")
-    out.say(f"runs:   {where_runs_are(paths)}")
+    out.say(f"runs:   {runs_location(paths)}")
 
 
 def _list_datasets() -> None:
-    from tasks.ingest.datasets import list_datasets
+    from flows.datasets.fetch import list_datasets
 
     table = Table(box=None, pad_edge=False)
     for heading in ("name", "what it is", "licence"):

@@ -1,0 +1,1 @@
+"""The process that schedules retraining, and its status."""

@@ -1,0 +1,1 @@
+"""Checks of a project's files, images, registry and ledger."""

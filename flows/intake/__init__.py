@@ -1,0 +1,1 @@
+"""Importing data sets and batches of the inbox."""

@@ -1,0 +1,1 @@
+"""Which images and which code a model was made from."""

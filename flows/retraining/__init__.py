@@ -1,0 +1,1 @@
+"""When to retrain, and one retraining cycle."""

@@ -1,0 +1,1 @@
+"""The model, loss and optimizer study."""
