@@ -14,19 +14,16 @@ from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
-from tasks.core import ranks
-from tasks.core.account import name_account
-from tasks.core.digests import input_digests
-from tasks.core.errors import AffectGapError, UserError
-from tasks.core.locks import alone
-from tasks.core.no_room import FULL, is_full
+from tasks.core.errors import FULL, AffectGapError, UserError, is_full
+from tasks.core.files import alone, close_folders, restrict_umask
+from tasks.core.parallel import process
+from tasks.core.parallel.process import die_with_parent, name_account, starter_pid
 from tasks.core.params import Section, load_section
 from tasks.core.paths import STAGE_OUTS, STUDY_OUTS, STUDY_RUN, Paths, find_root
-from tasks.core.private import close_folders, restrict_umask
-from tasks.core.process import die_with_parent, starter_pid
 from tasks.core.stages import MODULES, TRAINING, is_stage, section_of
 from tasks.core.terminal import prepare_output, print_error
 from tasks.core.text import printable
+from tasks.core.tracking.versions import input_digests
 
 # What the first process says, the others need not say too: torchrun ends them when it leaves.
 _FIRST_SPEAKS_S = 60
@@ -35,10 +32,10 @@ _FIRST_SPEAKS_S = 60
 def main(argv: list[str]) -> int:
     """Run the stage named on the command line and return the exit code."""
     prepare_output()
-    die_with_parent(None if ranks.under_torchrun() else starter_pid())
+    die_with_parent(None if process.under_torchrun() else starter_pid())
     restrict_umask()
     name_account(Path.cwd())
-    from tasks.core import tracking  # with MLflow, which asks for a home when it is imported
+    from tasks.core.tracking import mlflow_runs
 
     # Threads that wait by spinning slow down the stage beside this one many times; read by OpenMP
     # when torch is imported.
@@ -51,11 +48,11 @@ def main(argv: list[str]) -> int:
             raise UserError(f"no stage '{stage}'; there are {known}")
         return _in_its_part(name, items, stage)
     except AffectGapError as error:
-        if ranks.rank() > 0:
+        if process.rank() > 0:
             time.sleep(_FIRST_SPEAKS_S)
         print_error(error)
         return error.exit_code
-    except tracking.KilledError:
+    except mlflow_runs.KilledError:
         return 143
     except PermissionError as error:  # as in the project of another account
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
@@ -70,24 +67,24 @@ def main(argv: list[str]) -> int:
 
 
 def _in_its_part(name: str, items: list[str], stage: str) -> int:
-    """Be one process alone, the one that starts several, the first of these, or a further one."""
-    options = os.environ.get(ranks.TORCHRUN_VARIABLE, "").strip()
-    if options and name in TRAINING and not ranks.under_torchrun():
-        from tasks.train.launch import launch
+    """Launch torchrun, or run as rank 0 or as a worker rank."""
+    options = os.environ.get(process.TORCHRUN_VARIABLE, "").strip()
+    if options and name in TRAINING and not process.under_torchrun():
+        from tasks.core.training.torchrun import run_torchrun
 
-        return launch(options, [name, *items])
+        return run_torchrun(options, [name, *items])
     paths = Paths(find_root(Path.cwd()))
-    if ranks.rank() == 0:
+    if process.rank() == 0:
         close_folders(paths.root)  # what DVC makes before and after this stage has its own umask
         _run(name, items, stage, paths)
         return 0
-    with suppress(ranks.PartDone):
+    with suppress(process.PartDone):
         _help(name, items, paths)
     return 0
 
 
 def _run(name: str, items: list[str], stage: str, paths: Paths) -> None:
-    from tasks.core import tracking
+    from tasks.core.tracking import mlflow_runs
 
     module = importlib.import_module(MODULES[name])
     params = _params(name, items, module, paths)
@@ -95,13 +92,13 @@ def _run(name: str, items: list[str], stage: str, paths: Paths) -> None:
         paths.at("work/locks") / stage,
         f"stage {stage} is already running here; wait for it",
     )
-    with alone(lock, busy), tracking.open_run(paths, stage, params.model_dump(), "stage") as run:
+    with alone(lock, busy), mlflow_runs.open_run(paths, stage, params.model_dump(), "stage") as run:
         inputs = input_digests(paths, stage)
         run.log_tags({f"input.{path}": digest for path, digest in inputs.items()})
         started = time.monotonic()
         result = module.run(params, paths, *items)
         run.log_result(result)
-        tracking.write_run_record(paths, stage, run)
+        mlflow_runs.write_run_record(paths, stage, run)
     if result.summary:
         seconds = time.monotonic() - started
         print(f"{stage}: {printable(result.summary)} ({seconds:.0f} s)", flush=True)

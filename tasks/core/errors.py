@@ -4,10 +4,15 @@ Everything that a user can mend is a `UserError`; `tasks/__main__.py` and `flows
 text after "error:" and leave with its exit code, without a traceback.
 """
 
+import errno
+
 from tasks.core.text import printable
 
 # Of a longer fault the middle is left out: it quotes a cell or a name, and the advice stands last.
 _MAX_START, _MAX_END = 1000, 400  # characters
+FULL = "the disk is full; make room, then run the same command again"
+_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+_WORDS = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 
 
 class AffectGapError(Exception):
@@ -40,12 +45,16 @@ class UserError(AffectGapError):
     exit_code = 2
 
 
+class BusyError(UserError):
+    """Another command holds a lock of this project; the same command works when it is done."""
+
+
 class ParamsError(UserError):
-    """`params.yaml` or a preset has a missing, misspelt or impossible value; names the key."""
+    """`params.yaml` or a preset has a missing, misspelled or impossible value; names the key."""
 
 
 class DataError(UserError):
-    """A table or a set of pictures cannot be used as it is; one line per fault."""
+    """A table or a set of images cannot be used as it is; one line per fault."""
 
 
 class DownloadError(UserError):
@@ -62,3 +71,22 @@ class DivergedError(ModelError):
 
 class ConservationError(AffectGapError):
     """A stage lost or invented rows: rows in is not rows out plus rejects (a defect of ours)."""
+
+
+def is_full(error: BaseException) -> bool:
+    """Return whether an error, or one behind it, came of a full disk."""
+    seen: set[int] = set()
+    behind: BaseException | None = error
+    while behind is not None and id(behind) not in seen:
+        if isinstance(behind, OSError) and behind.errno in _ERRNOS:
+            return True
+        if says_full(str(behind)):
+            return True
+        seen.add(id(behind))
+        behind = behind.__cause__ or behind.__context__
+    return False
+
+
+def says_full(text: str) -> bool:
+    """Return whether another program's message is of a full disk."""
+    return any(words in text for words in _WORDS)

@@ -1,4 +1,4 @@
-"""The vocabularies: emotions, genders, age bands, and the line that goes with shown pictures."""
+"""The vocabularies: emotions, genders, age bands, and the line that goes with shown images."""
 
 from collections.abc import Iterable, Mapping
 
@@ -18,13 +18,13 @@ GENDERS: tuple[str, ...] = ("female", "male", "unknown")
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 AGE_SOURCES: tuple[str, ...] = ("recorded", "dataset", "estimated")
 UNKNOWN = "unknown"
-ALL = "all"  # a dimension that is pooled in `groups.csv`; as a protocol: every picture
-HELD_OUT = "held_out"  # the protocol of pictures that a model was not trained on
+ALL = "all"  # a dimension that is pooled in `groups.csv`; as a protocol: every image
+HELD_OUT = "held_out"  # the protocol of images that a model was not trained on
 
 DRAWN_DATASET = "drawn"
 DRAWN_NOTICE = "drawn cohort: a demonstration, not evidence about children"
 
-# What has to stand beside a picture of a data set wherever one is shown; others need nothing.
+# What has to stand beside an image of a data set wherever one is shown; others need nothing.
 CREDITS: Mapping[str, str] = {
     DRAWN_DATASET: DRAWN_NOTICE,
     "london": "Face Research Lab London Set (DeBruine & Jones 2017), CC BY 4.0",
@@ -78,7 +78,7 @@ def age_band(age_years: float | None, bands: Mapping[str, tuple[float, float]]) 
 
 
 def credit_line(datasets: Iterable[str]) -> str:
-    """Return the notices and credits that must be shown with pictures of these data sets.
+    """Return the notices and credits that must be shown with images of these data sets.
 
     Parameters
     ----------
@@ -94,6 +94,7 @@ def credit_line(datasets: Iterable[str]) -> str:
     return " · ".join(line for name, line in CREDITS.items() if name in present)
 
 
-def in_order(names: object) -> list[str]:
-    """Sort emotion names into the vocabulary's order; raises ValueError for a foreign name."""
-    return sorted(set(names), key=EMOTIONS.index)  # type: ignore[call-overload]
+def in_order(names: Iterable[str]) -> list[str]:
+    """Sort distinct emotion names as `EMOTIONS` does; raises ValueError for any other name."""
+    unique = getattr(names, "unique", None)  # of a pandas column: much faster than a set
+    return sorted(set(unique() if unique else names), key=EMOTIONS.index)

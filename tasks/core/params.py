@@ -1,7 +1,7 @@
-"""`params.yaml`: one section a stage, each loaded into a frozen class that knows every key.
+"""`params.yaml`: one section per stage, each loaded into a frozen class that knows every key.
 
 No defaults in code: the values live in YAML, each with a comment, so that what a run used is what
-the file says. A misspelt, missing or impossible value stops the stage and names its key.
+the file says. A misspelled, missing or impossible value stops the stage and names its key.
 """
 
 import os
@@ -22,6 +22,10 @@ _MAX_CHARACTERS = 300  # of what a message quotes from the file
 _QUOTE = reprlib.Repr()  # never writes out what aliases make of a value
 _QUOTE.maxlevel, _QUOTE.maxlist, _QUOTE.maxdict = 2, 4, 4
 _QUOTE.maxstring = _QUOTE.maxother = 100
+
+
+SHARED_KEYS = {"finetune": "train"}  # a section, and the one whose values its missing keys take
+DEVICE = "device"  # the top-level key that every section without one of its own takes
 
 
 class Section(BaseModel):
@@ -77,13 +81,24 @@ def parse_section(
     """
     if name not in content:
         raise ParamsError(f"{where}: has no section '{name}'; copy it from presets/")
+    values = content[name]
+    if isinstance(values, dict):
+        values = {**_shared_values(name, content, section), **values}
     try:
-        return section.model_validate(content[name])
+        return section.model_validate(values)
     except ValidationError as error:
         faults = [_fault(name, fault) for fault in error.errors()[:_MAX_FAULTS]]
         if error.error_count() > _MAX_FAULTS:
             faults.append(f"and {error.error_count() - _MAX_FAULTS} more")
         raise ParamsError(f"{where}: {'; '.join(faults)}") from None
+
+
+def _shared_values(name: str, content: Mapping[str, Any], section: type[Section]) -> dict[str, Any]:
+    """Return values that a section takes from elsewhere in the file, where it has none itself."""
+    other = content.get(SHARED_KEYS.get(name, ""))
+    shared = {DEVICE: content[DEVICE]} if DEVICE in content else {}
+    shared |= other if isinstance(other, dict) else {}
+    return {key: value for key, value in shared.items() if key in section.model_fields}
 
 
 def load_section(path: Path, name: str, section: type[SectionT]) -> SectionT:

@@ -3,6 +3,7 @@
 `STAGE_OUTS` is compared with dvc.yaml by a test: the two always say the same.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ STUDY_OUTS: dict[str, tuple[str, ...]] = {  # the stages that follow the runs of
     "study_test": ("study/test.csv",),
     "study_report": ("reports/study.html", "reports/study"),
 }
+URI_FORM = "?uri=true"  # how an address ends whose path is escaped
+_PLAIN_PATH = re.compile(r"[^?%#]*")
 
 
 @dataclass(frozen=True)
@@ -38,27 +41,27 @@ class Paths:
 
     @property
     def raw(self) -> Path:
-        """Return the folder of pictures as they were given, one folder a data set."""
+        """Return the folder of images as they were given, one folder a data set."""
         return self.at("data/raw")
 
     @property
     def drawn(self) -> Path:
-        """Return the drawn cohort's pictures."""
+        """Return the drawn cohort's images."""
         return self.at("data/raw/drawn")
 
     @property
     def truth(self) -> Path:
-        """Return what the drawing knows of each picture: landmarks and moved regions."""
+        """Return what the drawing knows of each image: landmarks and moved regions."""
         return self.at("data/truth")
 
     @property
     def manifest(self) -> Path:
-        """Return the table of ingested pictures."""
+        """Return the table of ingested images."""
         return self.at("data/manifest.parquet")
 
     @property
     def checked(self) -> Path:
-        """Return the table of pictures that passed the checks."""
+        """Return the table of images that passed the checks."""
         return self.at("data/checked.parquet")
 
     @property
@@ -83,7 +86,7 @@ class Paths:
 
     @property
     def split(self) -> Path:
-        """Return the table with each picture's split."""
+        """Return the table with each image's split."""
         return self.at("data/split.parquet")
 
     @property
@@ -113,7 +116,7 @@ class Paths:
 
     @property
     def inbox(self) -> Path:
-        """Return the folder where others put batches of new pictures."""
+        """Return the folder where others put batches of new images."""
         return self.at("data/inbox")
 
     @property
@@ -123,7 +126,7 @@ class Paths:
 
     @property
     def ledger(self) -> Path:
-        """Return the database of every batch, picture and pass there ever was."""
+        """Return the database of every batch, image and pass there ever was."""
         return self.at("data/ledger.db")
 
     @property
@@ -249,3 +252,23 @@ def find_root(start: Path) -> Path:
         if (folder / "dvc.yaml").is_file() and (folder / "tasks").is_dir():
             return folder
     raise UserError(f"{start}: no affectgap project here or above (no dvc.yaml); cd into a clone")
+
+
+def sqlite_url(file: Path, driver: str = "") -> str:
+    """Return the address of a database file.
+
+    A `?` in its path would end it there, and the database would be made beside the project. A path
+    with such characters is given as a file URI, whose escapes SQLite itself resolves.
+
+    Parameters
+    ----------
+    file
+        An absolute path.
+    driver
+        Such as `aiosqlite`; "": the default one.
+    """
+    scheme = f"sqlite+{driver}" if driver else "sqlite"
+    if _PLAIN_PATH.fullmatch(str(file)):
+        return f"{scheme}:///{file}"
+    # With the driver's name MLflow takes the path for what it is, and makes no folder `file:`.
+    return f"{scheme if driver else 'sqlite+pysqlite'}:///{file.as_uri()}{URI_FORM}"

@@ -21,7 +21,7 @@ from tasks.core.text import MISSING_WORDS, clean, clean_or_none, csv_cell, csv_t
 
 REJECT_COLUMNS: tuple[str, ...] = ("image_id", "path", "reason", "detail")
 
-# One row a picture; `image_id` is the key of every table.
+# One row per image; `image_id` is the key of every table.
 MANIFEST_SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),  # first 16 hex digits of the file's sha256
@@ -29,7 +29,7 @@ MANIFEST_SCHEMA = pa.schema(
         ("dataset", pa.string()),
         ("batch", pa.string()),  # the intake's batch, "" where there was none
         ("subject_id", pa.string()),  # "<dataset>/<subject>"
-        ("subject_known", pa.bool_()),  # False: the picture stands for a subject of its own
+        ("subject_known", pa.bool_()),  # False: the image stands for a subject of its own
         ("emotion", pa.string()),
         ("emotion_raw", pa.string()),  # the label as the data set writes it
         ("age_years", pa.float64()),
@@ -50,7 +50,7 @@ MANIFEST_SCHEMA = pa.schema(
 NO_MODEL = "(no model)"  # `factors.csv`, column `factor`: the note says why
 RAW = "nothing (raw)"  # `standardised.csv`, column `standardised_to`
 
-# What people and pictures can be grouped by, beside their emotion.
+# What people and images can be grouped by, beside their emotion.
 GROUP_COLUMNS = ("age_band", "gender", "ethnicity", "gaze", "mouth", "pose", "batch", "age_source")
 
 _SUBJECT = "subject_id"
@@ -68,7 +68,7 @@ def write_table(table: pd.DataFrame, path: Path, schema: pa.Schema | None = None
     Parameters
     ----------
     table
-        One row a picture (or a segment); the index is not kept.
+        One row per image (or a segment); the index is not kept.
     path
         The file; its folder is made.
     schema
@@ -108,7 +108,7 @@ def current_subjects(table: pd.DataFrame) -> pd.DataFrame:
 
     Tables, ledgers and models made by earlier versions may name one person in several spellings
     (decomposed Unicode, invisible characters), and everyone whose name is a word for missing as one
-    person. Such pictures stand for a person of their own, as in `ingest`.
+    person. Such images stand for a person of their own, as in `ingest`.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Emotion recognisers: what they expect, how they are built, kept on disk and asked."""
+"""Emotion classifiers: specification, construction, storage and inference."""

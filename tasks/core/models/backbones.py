@@ -1,8 +1,8 @@
 """The networks by name: `build_module("compact", n_classes=7, channels=3)`.
 
-Every one ends in raw scores (logits) and starts from random weights: nothing is downloaded. All
-take any input size from 32 px up, but for AlexNet (63 px; see `require_size`) and some of timm's,
-which are built for one size. docs/models.md says which paper each is from.
+All return logits and start from random weights; nothing is downloaded. They accept any input size
+from 32 px up, except AlexNet (63 px; see `check_input_size`) and those of timm's networks that are
+built for one size. docs/models.md lists the papers.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,14 +10,12 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from tasks.core.errors import ModelError
-from tasks.core.models.compact import Compact
-from tasks.core.models.lenet import LeNet5
-from tasks.core.models.mini_xception import MiniXception
-from tasks.core.models.mobilenet_v1 import MobileNetV1, build_mobilenet, is_mobilenet
-from tasks.core.models.timm_network import PREFIX, build_timm
+from tasks.core.models.mobilenet_v1 import MobileNetV1, build_mobilenet, is_mobilenet_name
+from tasks.core.models.small_networks import LeNet5, MiniXception, SmallResNet
+from tasks.core.models.timm_model import PREFIX, build_timm
 from tasks.core.text import one_line
 
-# Names of ours for networks of timm; the tag chooses the weights of `train.start: imagenet`.
+# Our names for timm networks; the tag selects the weights of `train.start: imagenet`.
 TIMM_NAMES: Mapping[str, str] = {
     "vgg16": f"{PREFIX}vgg16.tv_in1k",
     "resnet152": f"{PREFIX}resnet152.tv2_in1k",
@@ -32,25 +30,17 @@ TIMM_NAMES: Mapping[str, str] = {
 def build_module(
     architecture: str, n_classes: int, channels: int, input_size_px: int | None = None
 ) -> nn.Module:
-    """Build a network with random weights.
+    """Build a network with random weights, from `(N, channels, S, S)` float32 to logits.
 
     Parameters
     ----------
     architecture
-        A name in `ARCHITECTURES` or `TIMM_NAMES`, a form of `mobilenet_v1` (see
+        A name in `ARCHITECTURES` or `TIMM_NAMES`, a variant of `mobilenet_v1` (see
         `mobilenet_name`), or `timm/` and a name of timm's.
-    n_classes
-        Number of outputs.
     channels
-        Channels of the input: 3 (rgb) or 1 (grey).
+        3 (rgb) or 1 (gray).
     input_size_px
-        Width and height of the input, for those of timm's networks that are built for one; None:
-        the size that such a network was published for.
-
-    Returns
-    -------
-    nn.Module
-        From `(N, channels, S, S)` float32 to `(N, n_classes)` logits.
+        Input size for timm networks that are built for one; None: the published size.
 
     Raises
     ------
@@ -60,7 +50,7 @@ def build_module(
     architecture = TIMM_NAMES.get(architecture, architecture)
     if architecture.startswith(PREFIX):
         return build_timm(architecture, n_classes, channels, input_size_px)
-    if is_mobilenet(architecture):
+    if is_mobilenet_name(architecture):
         return build_mobilenet(architecture, n_classes, channels)
     if architecture not in ARCHITECTURES:
         known = ", ".join([*ARCHITECTURES, *TIMM_NAMES, f"{PREFIX}<name>"])
@@ -71,10 +61,10 @@ def build_module(
 
 
 def _torchvision(name: str, first: str) -> Callable[[int, int], nn.Module]:
-    """Return the builder of one of torchvision's networks, whose first convolution is `first`."""
+    """Return a builder of a torchvision network whose first convolution is `first`."""
 
     def build(n_classes: int, channels: int) -> nn.Module:
-        from torchvision import models  # slow to import, and most runs need none of these
+        from torchvision import models  # slow to import and rarely needed
 
         network = models.get_model(name, weights=None, num_classes=n_classes)
         return _with_channels(network, first, channels)
@@ -83,7 +73,7 @@ def _torchvision(name: str, first: str) -> Callable[[int, int], nn.Module]:
 
 
 def _with_channels(network: nn.Module, first: str, channels: int) -> nn.Module:
-    """Give a network for colour pictures a first convolution for `channels` channels."""
+    """Replace the first convolution of a color network if `channels` differs."""
     old = network.get_submodule(first)
     assert isinstance(old, nn.Conv2d)
     if channels == old.in_channels:
@@ -105,7 +95,7 @@ def _with_channels(network: nn.Module, first: str, channels: int) -> nn.Module:
 
 
 ARCHITECTURES: Mapping[str, Callable[[int, int], nn.Module]] = {
-    "compact": Compact,
+    "compact": SmallResNet,
     "mobilenet_v1": MobileNetV1,
     "mobilenet_v3_small": _torchvision("mobilenet_v3_small", "features.0.0"),
     "lenet5": LeNet5,
@@ -114,3 +104,31 @@ ARCHITECTURES: Mapping[str, Callable[[int, int], nn.Module]] = {
     "resnet50": _torchvision("resnet50", "conv1"),
     "mini_xception": MiniXception,
 }
+
+
+def head_parameter_names(module: nn.Module) -> list[str]:
+    """Return the names of the last layer's weights, keys of `module.state_dict()`.
+
+    For a timm network the head is what its `get_classifier` returns. For any other it is the last
+    layer with weights, which must be linear or a convolution; else ModelError is raised.
+    """
+    head = _of_timm(module) if hasattr(module, "get_classifier") else _last_layer(module)
+    inside = {id(weight) for part in head for weight in part.parameters()}
+    names = [name for name, weight in module.named_parameters() if id(weight) in inside]
+    if not names:
+        raise ModelError(
+            f"{type(module).__name__}: no classification head found; the network must end in a "
+            "linear layer or a convolution"
+        )
+    return names
+
+
+def _of_timm(module: nn.Module) -> list[nn.Module]:
+    classifier = module.get_classifier()  # type: ignore[operator]
+    parts = classifier if isinstance(classifier, list | tuple | nn.ModuleList) else [classifier]
+    return [part for part in parts if isinstance(part, nn.Module)]
+
+
+def _last_layer(module: nn.Module) -> list[nn.Module]:
+    with_weights = [layer for layer in module.modules() if list(layer.parameters(recurse=False))]
+    return [layer for layer in with_weights[-1:] if isinstance(layer, nn.Linear | nn.Conv2d)]

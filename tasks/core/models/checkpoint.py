@@ -1,12 +1,16 @@
-"""A model on disk: its weights, `model.json` (its spec) and `seen.csv`.
+"""Model folders: the weights, `model.json` (the spec), `seen.csv`, or `skipped.json`.
 
-Weights are `model.safetensors`, or `model.onnx` with `model.yaml`; never pickles. `seen.csv` names
-every picture that had a part in the weights or in choosing them, so that an evaluation can tell
-what is held out.
+Weights are `model.safetensors`, or `model.onnx` with `model.yaml`; never pickles. `seen.csv` lists
+every image that influenced the weights or their selection, so that an evaluation knows what is held
+out.
+
+`skipped.json` stands where a run did not make a model, and says why. A stage has the same outputs
+in every run, so that what was left out is said and not missing.
 """
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -18,16 +22,11 @@ from torch import nn
 from tasks.core.errors import ModelError
 from tasks.core.files import sha256_of, write_bytes, write_text
 from tasks.core.models.backbones import TIMM_NAMES, build_module
-from tasks.core.models.mobilenet_v1 import is_mobilenet
-from tasks.core.models.onnx_network import NETWORK, OnnxNetwork, keep_onnx, read_onnx
-from tasks.core.models.spec import CHANNELS, ONNX, ModelSpec
-from tasks.core.models.tensors_file import (
-    Declared,
-    assert_finite,
-    read_header,
-    read_tensors,
-)
-from tasks.core.models.timm_network import PREFIX, timm_config
+from tasks.core.models.mobilenet_v1 import is_mobilenet_name
+from tasks.core.models.onnx_model import NETWORK, OnnxNetwork, read_onnx, save_onnx
+from tasks.core.models.spec import CHANNELS, ONNX, ModelSpec, validation_faults
+from tasks.core.models.tensors_file import Declared, assert_finite, read_header, read_tensors
+from tasks.core.models.timm_model import PREFIX, timm_config
 from tasks.core.tables import current_subjects, read_csv, write_csv
 from tasks.core.text import one_line
 
@@ -35,39 +34,26 @@ WEIGHTS, SPEC, SEEN = "model.safetensors", "model.json", "seen.csv"
 SEEN_COLUMNS: tuple[str, ...] = (
     "image_id",
     "subject_id",
-    # train: the base model's training; finetune: that of the fine-tuned group's own pictures;
-    # replay: in the same training, a picture of another group, shown again; interpolate, choose.
+    # train: the base model's training; finetune: training on the fine-tuned group;
+    # replay: a replayed image of another group in the same training; interpolate, choose.
     "stage",
     "role",  # train (the weights were fitted to it) or validation (it had a part in a choice)
 )
 FINETUNE, REPLAY = "finetune", "replay"
 _VERSION_DIGITS = 12
 _MAX_SPEC_BYTES = 1 << 20
+SKIPPED = "skipped.json"
 
 
 def save_model(folder: Path, module: nn.Module, spec: ModelSpec, seen: pd.DataFrame) -> ModelSpec:
-    """Write a model into a folder; the same weights give the same bytes.
+    """Write a model into a folder and return the spec with its version.
 
-    Parameters
-    ----------
-    folder
-        Made where it is missing.
-    module
-        The network; its whole state is kept as float32 (and integers) on the CPU. Of an ONNX
-        network the file and its YAML are kept as they are.
-    spec
-        Its description; `version` is set here.
-    seen
-        One row a picture and training with `SEEN_COLUMNS`; empty where none of these pictures was
-        used.
-
-    Returns
-    -------
-    ModelSpec
-        The spec with its version: the first 12 hex digits of the weights file's sha256.
+    The version is the first 12 hex digits of the weights file's sha256; the same weights give the
+    same bytes. The network's state is stored as float32 (and integers). An ONNX network's file and
+    YAML are copied unchanged. `seen` has one row per image and training, with `SEEN_COLUMNS`.
     """
     if isinstance(module, OnnxNetwork):
-        keep_onnx(module, folder)
+        save_onnx(module, folder)
     else:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in _state(module)}
         write_bytes(folder / WEIGHTS, save_tensors(state))
@@ -79,12 +65,9 @@ def save_model(folder: Path, module: nn.Module, spec: ModelSpec, seen: pd.DataFr
 
 
 def load_model(folder: Path) -> tuple[nn.Module, ModelSpec]:
-    """Read a model back, in evaluation mode on the CPU.
+    """Load a model in evaluation mode on the CPU.
 
-    Raises
-    ------
-    ModelError
-        One line, where a file is missing, damaged or does not belong to the others.
+    Raises ModelError if a file is missing, damaged or does not match the others.
     """
     spec = load_spec(folder)
     path = _weights_path(folder, spec)
@@ -113,7 +96,7 @@ def _assert_fits(
     declared: Mapping[str, Declared],
     network: Mapping[str, torch.Tensor] | None,
 ) -> None:
-    """Compare a file's header with a network's state, if there is one."""
+    """Compare a file's header with a network's state, if given."""
     if network is None:
         return
     wanted = {
@@ -125,16 +108,16 @@ def _assert_fits(
 
 
 def _state_without_memory(spec: ModelSpec) -> Mapping[str, torch.Tensor] | None:
-    """Build the state of a network on torch's device for shapes alone.
+    """Return the network's state on torch's "meta" device.
 
-    A description may name a network of any size; as its weights must all be in the file, the file
-    bounds it, and what does not fit is refused before it takes memory. None for networks of one
-    size each, and for those of timm that compute with numbers while they are built.
+    A description may name a network of any size. Since the file must contain all weights, comparing
+    shapes first rejects oversized networks before they take memory. None for networks of fixed
+    size, and for timm networks that compute with numbers while they are built.
     """
     architecture = TIMM_NAMES.get(spec.architecture, spec.architecture)
     if architecture.startswith(PREFIX):
-        timm_config(architecture)  # imports timm, whose own tensors must not be on that device
-    elif not is_mobilenet(architecture):
+        timm_config(architecture)  # imports timm, whose module-level tensors must not be on "meta"
+    elif not is_mobilenet_name(architecture):
         return None
     try:
         with torch.device("meta"):
@@ -166,7 +149,7 @@ def _check_version(path: Path, spec: ModelSpec) -> None:
 
 
 def load_spec(folder: Path) -> ModelSpec:
-    """Read a model's description alone; raises ModelError with one line."""
+    """Read only a model's description; raise ModelError with one line."""
     path = folder / SPEC
     if not path.is_file():
         raise ModelError(f"{path}: no model here; run `affectgap run` (or `dvc repro`) first")
@@ -175,19 +158,16 @@ def load_spec(folder: Path) -> ModelSpec:
             raise ValueError(f"it has more than {_MAX_SPEC_BYTES:,} bytes")
         return ModelSpec.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
-        faults = "; ".join(
-            ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))
-            for fault in error.errors()
-        )
-        raise ModelError(f"{path}: is no model description ({one_line(faults, 300)})") from None
+        reason = one_line(validation_faults(error), 300)
+        raise ModelError(f"{path}: is not a valid model description ({reason})") from None
     except (ValueError, OSError) as error:
-        raise ModelError(f"{path}: is no model description ({one_line(error)})") from None
+        raise ModelError(f"{path}: is not a valid model description ({one_line(error)})") from None
 
 
 def load_seen(folder: Path) -> pd.DataFrame:
-    """Read which pictures had a part in a model; a table of text with `SEEN_COLUMNS`.
+    """Read the images that influenced a model; a table of text with `SEEN_COLUMNS`.
 
-    People are named as today (`current_subjects`), also in the file of an older model.
+    Subjects have their current names (`current_subjects`), also for older models.
     """
     path = folder / SEEN
     try:
@@ -196,11 +176,13 @@ def load_seen(folder: Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise ModelError(f"{path}: missing; what the model has seen is unknown") from None
     except (KeyError, ValueError, OSError) as error:
-        raise ModelError(f"{path}: is no table of seen pictures ({one_line(error)})") from None
+        raise ModelError(
+            f"{path}: is not a valid table of seen pictures ({one_line(error)})"
+        ) from None
 
 
-def no_pictures_seen() -> pd.DataFrame:
-    """Make the table of a model that has seen none of these pictures."""
+def empty_seen_table() -> pd.DataFrame:
+    """Return an empty table of seen images."""
     return pd.DataFrame(columns=list(SEEN_COLUMNS), dtype="str")
 
 
@@ -211,3 +193,37 @@ def channels(spec: ModelSpec) -> int:
 
 def _state(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     return sorted(module.state_dict().items())
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Why there is no model, and the labels that it would have had."""
+
+    reason: str
+    labels: tuple[str, ...]
+
+
+def write_skipped(folder: Path, skipped: Skipped) -> None:
+    """Write `skipped.json` as the only file of a folder; the folder is made where it is missing."""
+    content = {"reason": skipped.reason, "labels": list(skipped.labels)}
+    for stale in folder.iterdir() if folder.is_dir() else ():
+        stale.unlink()
+    write_text(folder / SKIPPED, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_skipped(folder: Path) -> Skipped | None:
+    """Read why a model was not made; None where it was (or where nothing is there at all).
+
+    Raises
+    ------
+    ModelError
+        Where the file is damaged.
+    """
+    path = folder / SKIPPED
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Skipped(str(content["reason"]), tuple(content["labels"]))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ModelError(f"{path}: is damaged; remove the folder and run again") from None

@@ -1,4 +1,4 @@
-"""Which device and which precision a model runs in, and how to make it repeat itself."""
+"""Selection of device and precision, and reproducible computation."""
 
 import os
 from typing import Literal
@@ -10,22 +10,14 @@ from tasks.core.errors import ModelError
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
-_MANY_WEIGHTS = 5_000_000  # between `compact` (a million), which may lose, and resnet18 (11)
+_MANY_WEIGHTS = 5_000_000  # between `compact` (1 million), which may get slower, and resnet18 (11)
 
 
 def choose_device(name: str) -> torch.device:
-    """Choose where to compute.
+    """Return the device to compute on.
 
-    Parameters
-    ----------
-    name
-        "auto" (CUDA where there is one, else the CPU) or a device of torch such as "cpu", "cuda"
-        or "cuda:1".
-
-    Raises
-    ------
-    ModelError
-        Where torch knows no such device or this machine has none.
+    `name` is "auto" (CUDA if available, else the CPU) or a torch device such as "cpu" or "cuda:1".
+    Raises ModelError if torch does not know the device or this machine lacks it.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -43,10 +35,7 @@ def choose_device(name: str) -> torch.device:
 def on_device(module: nn.Module, device: torch.device) -> nn.Module:
     """Move a network to a device, in channels-last layout.
 
-    Raises
-    ------
-    ModelError
-        Where the device's memory does not hold the network alone.
+    Raises ModelError if the device's memory does not hold the network.
     """
     try:
         moved: nn.Module = module.to(device).to(memory_format=torch.channels_last)
@@ -59,18 +48,10 @@ def on_device(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def uses_bfloat16(precision: Precision, device: torch.device, module: nn.Module) -> bool:
-    """Say whether to compute in bf16; weights, losses and steps are float32 all the same.
+    """Return whether to compute in bf16; weights, losses and steps are always float32.
 
-    Parameters
-    ----------
-    precision
-        "auto": on CUDA; on a CPU where it has instructions for bf16 and the network is one that
-        they speed up. The network's kind decides and not a trial, so that the same work gives the
-        same bits.
-    device
-        Where it runs.
-    module
-        The network.
+    "auto" means yes on CUDA, and on a CPU if it has bf16 instructions and they speed up this kind
+    of network. A rule decides rather than a timing, so that results are reproducible.
     """
     if precision != "auto":
         return precision == "bfloat16"
@@ -80,30 +61,32 @@ def uses_bfloat16(precision: Precision, device: torch.device, module: nn.Module)
 
 
 def _has_bfloat16_instructions() -> bool:
-    able = torch.cpu.get_capabilities()  # without them oneDNN computes bf16 by way of float32
-    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    capabilities = (
+        torch.cpu.get_capabilities()
+    )  # without them oneDNN computes bf16 by way of float32
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def _gains_by_bfloat16(module: nn.Module) -> bool:
-    """Tell whether most work is in many dense convolutions; depthwise ones wait for memory anyway.
+    """Return whether most work is in many dense convolutions; depthwise ones are memory-bound.
 
-    Linear layers are used once a picture: in alexnet they are most weights and little work.
+    Linear layers run once per image: in alexnet they hold most weights but do little work.
     """
-    convolutions = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
-    grouped = any(part.groups > 1 for part in convolutions)
-    return not grouped and sum(part.weight.numel() for part in convolutions) >= _MANY_WEIGHTS
+    convolutions = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
+    grouped = any(layer.groups > 1 for layer in convolutions)
+    return not grouped and sum(layer.weight.numel() for layer in convolutions) >= _MANY_WEIGHTS
 
 
-def make_repeatable(device: torch.device) -> None:
-    """Make torch give the same bits for the same work on the same machine.
+def make_deterministic(device: torch.device) -> None:
+    """Make torch deterministic for the same work on the same machine.
 
-    On the CPU every operation that is used here has a deterministic form, and one without raises.
-    CUDA lacks a few (such as the backward pass of max pooling); those warn and differ in the last
-    bits. The number of threads must be the same too, since sums are split among them.
+    On the CPU every operation used here has a deterministic form; others would raise. CUDA lacks a
+    few (such as the backward pass of max pooling), which warn and differ in the last bits. The
+    number of threads must be the same too, since sums are split among them.
     """
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by cuBLAS
         torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
-    # Filling memory that is about to be written costs time and guards against faults of others.
+    # Filling uninitialized memory costs time and only guards against bugs elsewhere.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

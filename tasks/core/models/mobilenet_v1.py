@@ -1,8 +1,8 @@
-"""MobileNet v1 as Keras builds it, so that weights trained there give the same answers here.
+"""MobileNet v1 as Keras builds it, so that weights trained there give the same outputs here.
 
-Howard et al. 2017, arXiv 1704.04861. Keras's choices: rectifiers that stop at 6, batch
-normalisation with an epsilon of 1e-3, and zeros before a strided convolution only below and to the
-right (Keras before 2.2 put them on every side).
+Howard et al. 2017, arXiv 1704.04861. Keras's choices are ReLU6, a batch-normalization epsilon of
+1e-3, and zero padding before a strided convolution only below and to the right (Keras before 2.2
+padded every side).
 """
 
 import re
@@ -41,17 +41,14 @@ _NAME = re.compile(rf"mobilenet_v1(_padded)?(?:_({'|'.join(ACTIVATIONS)})(\d+))?
 
 
 class MobileNetV1(nn.Module):
-    """A convolution, 13 separable ones, the mean of each map, and a linear layer.
+    """A convolution, 13 separable ones, global average pooling, and a linear layer.
 
     Parameters
     ----------
-    n_classes, channels
-        Outputs, and channels of the input.
     hidden
-        Width and activation (a key of `ACTIVATIONS`) of a layer before the last; None: there is
-        none.
+        Width and activation (a key of `ACTIVATIONS`) of a hidden layer before the last; None: none.
     padded
-        Whether zeros stand on every side before a strided convolution.
+        Whether strided convolutions are zero-padded on every side.
     """
 
     def __init__(
@@ -79,14 +76,14 @@ class MobileNetV1(nn.Module):
         self.head = nn.Linear(width, n_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map `(N, C, S, S)` pictures to `(N, n_classes)` logits (the softmax is left out)."""
+        """Map `(N, C, S, S)` images to `(N, n_classes)` logits."""
         maps = self.blocks(self.stem(x))  # (N, 1024, S / 32, S / 32)
         logits: torch.Tensor = self.head(self.hidden(maps.mean(dim=(2, 3))))
         return logits
 
 
 class _Convolution(nn.Module):
-    """A convolution, batch normalisation and a rectifier that stops at 6."""
+    """A convolution, batch normalization and ReLU6."""
 
     def __init__(
         self, before: int, after: int, size: int, stride: int, groups: int, padded: bool
@@ -94,8 +91,10 @@ class _Convolution(nn.Module):
         super().__init__()
         self.strided = stride > 1
         self.zeros = (1, 1, 1, 1) if padded else (0, 1, 0, 1)
-        inside = 0 if self.strided else size // 2
-        self.convolution = nn.Conv2d(before, after, size, stride, inside, groups=groups, bias=False)
+        padding = 0 if self.strided else size // 2
+        self.convolution = nn.Conv2d(
+            before, after, size, stride, padding, groups=groups, bias=False
+        )
         self.norm = nn.BatchNorm2d(after, eps=EPSILON)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -105,20 +104,20 @@ class _Convolution(nn.Module):
 
 
 def mobilenet_name(hidden: tuple[int, str] | None, padded: bool) -> str:
-    """Name a form of the network, such as `mobilenet_v1` or `mobilenet_v1_relu256`."""
-    extra = f"_{hidden[1]}{hidden[0]}" if hidden else ""
-    return f"mobilenet_v1{'_padded' if padded else ''}{extra}"
+    """Return the name of a variant, such as `mobilenet_v1` or `mobilenet_v1_relu256`."""
+    suffix = f"_{hidden[1]}{hidden[0]}" if hidden else ""
+    return f"mobilenet_v1{'_padded' if padded else ''}{suffix}"
 
 
-def is_mobilenet(name: str) -> bool:
-    """Tell whether a name is one that `mobilenet_name` gives."""
+def is_mobilenet_name(name: str) -> bool:
+    """Return whether a name is one that `mobilenet_name` returns."""
     return _NAME.fullmatch(name) is not None
 
 
 def build_mobilenet(name: str, n_classes: int, channels: int) -> MobileNetV1:
-    """Build a form of the network by its name; raises ModelError for a name of none."""
-    found = _NAME.fullmatch(name)
-    if found is None:
+    """Build a variant of the network by its name; raise ModelError for an unknown one."""
+    match = _NAME.fullmatch(name)
+    if match is None:
         raise ModelError(f"'{name}' is no form of mobilenet_v1")
-    hidden = (int(found[3]), found[2]) if found[2] else None
-    return MobileNetV1(n_classes, channels, hidden, padded=bool(found[1]))
+    hidden = (int(match[3]), match[2]) if match[2] else None
+    return MobileNetV1(n_classes, channels, hidden, padded=bool(match[1]))

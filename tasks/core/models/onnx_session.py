@@ -1,9 +1,9 @@
-"""ONNX files from outside: opened and tried in a child process before this process opens them.
+"""Examination of external ONNX files in a child process before this process opens them.
 
-A graph is a program. Refused are files with a `Loop`, which may never end, and files that refer to
-weights in other files, which onnxruntime would read from wherever the file says. What else a graph
-may do (fill the memory, crash the parser, expand without end) ends the child. Without torch, since
-the child imports this module.
+A graph is a program. Files with a `Loop`, which may never end, are rejected. So are files that
+refer to weights in other files, which onnxruntime would read from any path. Anything else a graph
+may do (fill the memory, crash the parser, expand without end) only ends the child. This module does
+not import torch, since the child imports it.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tasks.core.errors import ModelError
-from tasks.core.models.answers import (
+from tasks.core.models.label_order import (
     QUANTIZED_SUM_TOLERANCE,
     SUM_TOLERANCE,
     Output,
-    fault_of_probes,
+    find_probe_fault,
     probe_pixels,
 )
 from tasks.core.text import one_line
@@ -27,14 +27,14 @@ from tasks.core.text import one_line
 MAX_BYTES = 2 << 30  # what a protobuf message can hold
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 _QUANTIZED = ("DequantizeLinear", "QLinearSoftmax")
-# Only paths below this folder, which is none, are read as weights outside the file.
+# External weights are read only below this path, which cannot exist.
 _NO_FOLDER = "/dev/null/no-weights-outside"
 
 
-class Expected(NamedTuple):
-    """What the description beside a file says of its input and output.
+class ExpectedGraph(NamedTuple):
+    """Input and output as the description declares them.
 
-    `scale` and `offset` give the input of a pixel from 0 to 255, one value per channel.
+    `scale` and `offset` convert a pixel from 0 to 255 to the input, one value per channel.
     """
 
     side_px: int
@@ -45,24 +45,24 @@ class Expected(NamedTuple):
     offset: tuple[float, ...]
 
     def input_shape(self) -> list[int]:
-        """Return the shape of one picture in the order of the input's axes."""
+        """Return the shape of one image in the input's axis order."""
         sides = [self.side_px, self.side_px]
         return [*sides, len(self.scale)] if self.layout == "nhwc" else [len(self.scale), *sides]
 
 
-class Found(NamedTuple):
-    """What a file turned out to be.
+class ExaminedGraph(NamedTuple):
+    """Result of examining a file.
 
     Attributes
     ----------
-    input_name, output_name
-        Of the input, and of the output with one number per label.
+    output_name
+        The output with one number per label.
     half
         Whether the input is float16.
     at_once
-        Pictures per call, where the file fixes it; None: any number.
+        Fixed batch size of the file; None: any.
     sum_tolerance
-        How far a row of probabilities may be from a sum of 1.
+        Allowed difference of a row of probabilities from a sum of 1.
     """
 
     input_name: str
@@ -73,181 +73,137 @@ class Found(NamedTuple):
 
 
 def open_session(content: bytes, name: str, n_threads: int) -> Any:
-    """Open an ONNX file in this process; raises ModelError with one line that begins with `name`.
+    """Open an ONNX file in this process; raise ModelError that begins with `name`.
 
-    Only for files that `examine` accepted, or that this project wrote itself.
+    Only for files that `examine` accepted or that this project wrote itself.
     """
-    import onnxruntime  # slow to import, and seldom needed
+    import onnxruntime  # slow to import and rarely needed
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = n_threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # it prints what it raises as well
+    options.log_severity_level = 4  # it also raises what it would log
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", _NO_FOLDER
     )
     try:
-        # From memory: a file whose weights lie in a second file would not survive being copied.
+        # From memory, since a model with external weights could not be copied as one file.
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - onnxruntime has many types of its own
         raise ModelError(
-            f"{name}: is no ONNX file that can be run; its weights must be inside "
-            f"({one_line(error)})"
+            f"{name}: is not a valid ONNX file; its weights must be inside ({one_line(error)})"
         ) from None
 
 
-def run_session(session: Any, found: Found, pictures: np.ndarray, name: str) -> np.ndarray:
-    """Return the outputs for some pictures.
+def run_session(session: Any, found: ExaminedGraph, images: np.ndarray, name: str) -> np.ndarray:
+    """Return the unchecked outputs `(N, K)` float32 for images in the file's axis order.
 
-    Parameters
-    ----------
-    session
-        What `open_session` returned.
-    found
-        What `examine` returned for the same file.
-    pictures
-        `(N, C, S, S)` or `(N, S, S, C)`, as the file takes them.
-    name
-        The file, for messages.
-
-    Returns
-    -------
-    numpy.ndarray
-        `(N, K)` float32, unchecked.
-
-    Raises
-    ------
-    ModelError
-        One line, where onnxruntime fails.
+    `name` is the file, for messages. Raises ModelError if onnxruntime fails.
     """
-    pictures = pictures.astype(np.float16 if found.half else np.float32, copy=False)
-    at_once = found.at_once or max(1, len(pictures))
+    images = images.astype(np.float16 if found.half else np.float32, copy=False)
+    at_once = found.at_once or max(1, len(images))
     parts = []
-    for start in range(0, len(pictures), at_once):
-        part = pictures[start : start + at_once]
-        filled = np.concatenate([part, np.repeat(part[:1], at_once - len(part), 0)])
-        (answers,) = _run(session, [found.output_name], found.input_name, filled, name)
-        if np.size(answers) % at_once:
+    for start in range(0, len(images), at_once):
+        part = images[start : start + at_once]
+        padded = np.concatenate([part, np.repeat(part[:1], at_once - len(part), 0)])
+        (outputs,) = _run(session, [found.output_name], found.input_name, padded, name)
+        if np.size(outputs) % at_once:
             raise ModelError(f"{name}: gives another number of outputs from call to call")
-        parts.append(np.reshape(answers, (at_once, -1))[: len(part)])
+        parts.append(np.reshape(outputs, (at_once, -1))[: len(part)])
     return np.concatenate(parts).astype(np.float32)
 
 
 def examine_file(path: str, name: str, sha256: str, expected: list[Any]) -> list[Any]:
-    """Examine a file; what `call_limited` calls in a child process.
+    """Examine a file; `call_limited` runs this in a child process.
 
-    Parameters
-    ----------
-    path
-        An absolute path.
-    name
-        The file as the user named it, for messages.
-    sha256
-        Of the content that the caller will open.
-    expected
-        The fields of `Expected`, as JSON holds them.
-
-    Returns
-    -------
-    list
-        The fields of `Found`.
-
-    Raises
-    ------
-    ModelError
-        One line; see `examine`.
+    `name` is the file as the user named it, `sha256` that of the content the caller will open.
+    `expected` and the result are the fields of `Expected` and `Found`, as JSON holds them. Raises
+    ModelError; see `examine`.
     """
     content = Path(path).read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ModelError(f"{name}: was changed while it was read")
-    return list(examine(content, name, Expected(*expected)))
+    return list(examine(content, name, ExpectedGraph(*expected)))
 
 
-def examine(content: bytes, name: str, expected: Expected, session: Any = None) -> Found:
-    """Find out what an ONNX file takes and gives, by its graph and by the probe pictures.
+def examine(
+    content: bytes, name: str, expected: ExpectedGraph, session: Any = None
+) -> ExaminedGraph:
+    """Determine an ONNX file's input and output from its graph and the probe images.
 
-    Parameters
-    ----------
-    content
-        The file.
-    name
-        The file as the user named it, for messages.
-    expected
-        What its description says.
-    session
-        The file opened; None: it is opened here.
-
-    Raises
-    ------
-    ModelError
-        One line: the graph is refused, the input or the output is not as described, or the
-        answers to the probe pictures are not finite or not what the description declares.
+    `session` is the opened file; None: it is opened here. Raises ModelError if the graph is
+    rejected, if input or output do not match the description, or if the outputs for the probe
+    images are invalid.
     """
     operators = _operators(content, name)
     session = session or open_session(content, name, 1)
     tolerance = QUANTIZED_SUM_TOLERANCE if operators & {*_QUANTIZED} else SUM_TOLERANCE
-    entry = _checked_input(session, name, expected)
-    fixed = entry.shape[0] if isinstance(entry.shape[0], int) else None
+    model_input = _checked_input(session, name, expected)
+    fixed = model_input.shape[0] if isinstance(model_input.shape[0], int) else None
     pixels = probe_pixels(expected.side_px, len(expected.scale))
     scale, offset = (np.asarray(v, dtype=np.float32) for v in (expected.scale, expected.offset))
-    normal = pixels * scale + offset
-    pictures = normal if expected.layout == "nhwc" else normal.transpose(0, 3, 1, 2)
-    found = Found(entry.name, "", entry.type == "tensor(float16)", fixed, tolerance)
-    found = _with_output(session, found, pictures, name, expected.n_labels)
-    rows = run_session(session, found, pictures, name)
-    fault = fault_of_probes(rows, expected.output, tolerance)
+    normalized = pixels * scale + offset
+    images = normalized if expected.layout == "nhwc" else normalized.transpose(0, 3, 1, 2)
+    found = ExaminedGraph(
+        model_input.name, "", model_input.type == "tensor(float16)", fixed, tolerance
+    )
+    found = _with_output(session, found, images, name, expected.n_labels)
+    rows = run_session(session, found, images, name)
+    fault = find_probe_fault(rows, expected.output, tolerance)
     if fault:
         raise ModelError(f"{name}: {fault}")
     return found
 
 
-def _checked_input(session: Any, name: str, expected: Expected) -> Any:
-    """Return the one input, where it takes what the description says."""
+def _checked_input(session: Any, name: str, expected: ExpectedGraph) -> Any:
+    """Return the single input if it matches the description."""
     inputs = session.get_inputs()
-    wanted = expected.input_shape()
-    first = inputs[0] if len(inputs) == 1 else None
-    if first is not None and first.type in _TYPES and len(first.shape) == 4:
-        axes = zip(first.shape[1:], wanted, strict=True)
-        batch = first.shape[0]
+    expected_shape = expected.input_shape()
+    model_input = inputs[0] if len(inputs) == 1 else None
+    if model_input is not None and model_input.type in _TYPES and len(model_input.shape) == 4:
+        axes = zip(model_input.shape[1:], expected_shape, strict=True)
+        batch = model_input.shape[0]
         if all(not isinstance(has, int) or has == want for has, want in axes) and (
-            not isinstance(batch, int) or 0 < batch * math.prod(wanted) < MAX_BYTES
+            not isinstance(batch, int) or 0 < batch * math.prod(expected_shape) < MAX_BYTES
         ):
-            return first
-    taken = "; ".join(f"{entry.name} {entry.type} {entry.shape}" for entry in inputs[:4])
+            return model_input
+    actual = "; ".join(f"{entry.name} {entry.type} {entry.shape}" for entry in inputs[:4])
     raise ModelError(
-        f"{name}: takes {one_line(taken) or 'nothing'}, but its YAML says one input of {wanted} "
+        f"{name}: takes {one_line(actual) or 'nothing'}, but its YAML says one input of "
+        f"{expected_shape} "
         f"({expected.layout}, floating point)"
     )
 
 
 def _with_output(
-    session: Any, found: Found, pictures: np.ndarray, name: str, n_labels: int
-) -> Found:
-    """Name the output with one number per label, and how many pictures go at once.
+    session: Any, found: ExaminedGraph, images: np.ndarray, name: str, n_labels: int
+) -> ExaminedGraph:
+    """Find the output with one number per label, and the batch size.
 
-    A graph that takes any number of pictures by its declaration, but only one in truth, is asked
-    about one at a time.
+    A graph that declares any batch size but only works with one image is called with one at a time.
     """
     shapes: list[tuple[int, ...]] = []
     for at_once in [found.at_once] if found.at_once else [n_labels + 1, 1]:
-        asked = np.resize(pictures, (at_once, *pictures.shape[1:]))
-        asked = asked.astype(np.float16 if found.half else np.float32)
+        batch = np.resize(images, (at_once, *images.shape[1:]))
+        batch = batch.astype(np.float16 if found.half else np.float32)
         try:
-            answers = _run(session, None, found.input_name, asked, name)
+            outputs = _run(session, None, found.input_name, batch, name)
         except ModelError:
             if at_once == 1 or found.at_once:
                 raise
             continue
         names = [output.name for output in session.get_outputs()]
-        fitting = [
+        candidates = [
             output
-            for output, answer in zip(names, answers, strict=True)
-            if _has_row_per_picture(answer, at_once, n_labels)
+            for output, output_array in zip(names, outputs, strict=True)
+            if _has_row_per_image(output_array, at_once, n_labels)
         ]
-        if len(fitting) == 1:
+        if len(candidates) == 1:
             fixed = at_once if found.at_once or at_once == 1 else None
-            return found._replace(output_name=fitting[0], at_once=fixed)
-        shapes = [np.shape(answer) if _is_floating(answer) else () for answer in answers]
+            return found._replace(output_name=candidates[0], at_once=fixed)
+        shapes = [
+            np.shape(output_array) if _is_floating(output_array) else () for output_array in outputs
+        ]
     listed = one_line(", ".join(str(list(shape)) for shape in shapes))
     raise ModelError(
         f"{name}: its outputs have the shapes [{listed}]; exactly one must hold {n_labels} "
@@ -255,32 +211,32 @@ def _with_output(
     )
 
 
-def _is_floating(answer: Any) -> bool:
-    return isinstance(answer, np.ndarray) and answer.dtype.kind == "f"
+def _is_floating(array: Any) -> bool:
+    return isinstance(array, np.ndarray) and array.dtype.kind == "f"
 
 
-def _has_row_per_picture(answer: Any, n_pictures: int, n_labels: int) -> bool:
-    if not _is_floating(answer) or answer.size != n_pictures * n_labels:
+def _has_row_per_image(array: Any, n_images: int, n_labels: int) -> bool:
+    if not _is_floating(array) or array.size != n_images * n_labels:
         return False
-    return n_pictures == 1 or answer.shape[0] == n_pictures
+    return n_images == 1 or array.shape[0] == n_images
 
 
-def _run(session: Any, outputs: Any, input_name: str, pictures: np.ndarray, name: str) -> list[Any]:
+def _run(session: Any, outputs: Any, input_name: str, images: np.ndarray, name: str) -> list[Any]:
     try:
-        answers: list[Any] = session.run(outputs, {input_name: pictures})
+        results: list[Any] = session.run(outputs, {input_name: images})
     except Exception as error:  # noqa: BLE001 - onnxruntime has many types of its own
         raise ModelError(f"{name}: cannot be run ({one_line(error)})") from None
-    return answers
+    return results
 
 
 def _operators(content: bytes, name: str) -> set[str]:
-    """Return the operators of a file; refuse a loop, and weights in another file."""
+    """Return the operators of a file; raise on a loop."""
     import onnx  # slow to import, and only the child needs it
 
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # noqa: BLE001 - protobuf has types of its own
-        raise ModelError(f"{name}: is no ONNX file that can be run ({one_line(error)})") from None
+        raise ModelError(f"{name}: is not a valid ONNX file ({one_line(error)})") from None
     operators = set()
     for node in _nodes(model):
         operators.add(node.op_type)
@@ -293,14 +249,14 @@ def _operators(content: bytes, name: str) -> set[str]:
 
 
 def _nodes(model: Any) -> Iterator[Any]:
-    """Yield every node: of the graph, of the functions, and of the graphs inside nodes."""
-    waiting = [model.graph, *model.functions]
+    """Yield the nodes of the graph, of its functions, and of nested graphs."""
+    pending = [model.graph, *model.functions]
     defaults = [attribute for function in model.functions for attribute in function.attribute_proto]
-    waiting += [graph for attribute in defaults for graph in _graphs(attribute)]
-    while waiting:
-        for node in waiting.pop().node:
+    pending += [graph for attribute in defaults for graph in _graphs(attribute)]
+    while pending:
+        for node in pending.pop().node:
             yield node
-            waiting += [graph for attribute in node.attribute for graph in _graphs(attribute)]
+            pending += [graph for attribute in node.attribute for graph in _graphs(attribute)]
 
 
 def _graphs(attribute: Any) -> list[Any]:

@@ -1,19 +1,21 @@
-"""What a recogniser expects and answers; kept as `model.json` beside its weights."""
+"""Description of a model's input and labels, stored as `model.json` beside its weights."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+import pandas as pd
+from pydantic import Field, ValidationError, model_validator
 
+from tasks.core.errors import ParamsError
 from tasks.core.labels import EMOTIONS
 from tasks.core.params import Section
 
-ONNX = "onnx"  # the architecture of what only onnxruntime can run
+ONNX = "onnx"  # architecture name of networks that only onnxruntime can run
 CHANNELS: Mapping[str, int] = {"rgb": 3, "bgr": 3, "grey": 1}
 
 
 class ModelSpec(Section):
-    """The description without which weights are useless.
+    """The description of a model.
 
     Attributes
     ----------
@@ -21,16 +23,14 @@ class ModelSpec(Section):
         A name that `build_module` knows, or "onnx".
     labels
         Emotions in the order of the module's outputs.
-    input_size_px
-        Width and height of the module's input.
     colour
-        Channels of the input in their order: three (rgb, bgr) or one (grey).
+        Channels of the input in order: three (rgb, bgr) or one (gray).
     mean, std
-        One value a channel, in that order; the input is `(pixel / 255 - mean) / std`.
+        One value per channel, in that order; the input is `(pixel / 255 - mean) / std`.
     version
-        What predictions name as the model's version (first 12 hex digits of the weights' sha256).
+        First 12 hex digits of the weights' sha256; named in predictions.
     source
-        Where the weights come from: "trained here", or a name, address and licence.
+        Origin of the weights: "trained here", or a name, address and license.
     """
 
     architecture: str
@@ -44,8 +44,8 @@ class ModelSpec(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> "ModelSpec":
-        foreign = [label for label in self.labels if label not in EMOTIONS]
-        if foreign or not self.labels or len({*self.labels}) < len(self.labels):
+        unknown = [label for label in self.labels if label not in EMOTIONS]
+        if unknown or not self.labels or len({*self.labels}) < len(self.labels):
             raise ValueError(f"labels: must be some of {', '.join(EMOTIONS)}, each once")
         if {len(self.mean), len(self.std)} != {CHANNELS[self.colour]}:
             raise ValueError(
@@ -54,6 +54,48 @@ class ModelSpec(Section):
         return self
 
 
+def validation_faults(error: ValidationError) -> str:
+    """Return the faults that pydantic found, as "key: message" separated by semicolons."""
+    return "; ".join(
+        ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))
+        for fault in error.errors()
+    )
+
+
 def can_train(spec: ModelSpec) -> bool:
-    """Tell whether a model's weights can be trained on; those in an ONNX file cannot."""
+    """Return whether a model's weights can be trained; those in an ONNX file cannot."""
     return spec.architecture != ONNX
+
+
+def select_rows(
+    table: pd.DataFrame, groups: Mapping[str, Sequence[str]], where: str
+) -> pd.DataFrame:
+    """Keep the rows whose columns hold one of the wanted values; an empty mapping keeps all.
+
+    Parameters
+    ----------
+    table
+        One row per image.
+    groups
+        Column to wanted values; columns are combined with "and".
+    where
+        The params key, for the message.
+
+    Raises
+    ------
+    ParamsError
+        For a column that the table lacks, or a selection that keeps nothing.
+    """
+    chosen = pd.Series(True, index=table.index)
+    for column, values in groups.items():
+        if column not in table.columns:
+            known = ", ".join(table.columns)
+            raise ParamsError(f"{where}: the table has no column '{column}' (it has {known})")
+        chosen &= table[column].isin(list(values))
+    if not chosen.any():
+        present = {column: sorted(table[column].dropna().unique()) for column in groups}
+        raise ParamsError(
+            f"{where}: no picture is in {dict(groups)}; the table has {present}; name another "
+            "group, add pictures of more people, or try another split.seed"
+        )
+    return table[chosen]

@@ -1,8 +1,8 @@
-"""Files of weights in the safetensors format, whose header is checked before any weight is read.
+"""Weights files in the safetensors format, whose header is checked before any weight is read.
 
-The format is safe against code, but a header may declare types that no network here has, names
-twice, or terabytes. What is read is what the header declares: names, types and shapes come first,
-so that a caller can refuse a file before its content is in memory.
+The format cannot run code, but a header may declare unsupported types, duplicate names, or
+terabytes. Names, types and shapes are read first, so that a caller can reject a file before its
+content is in memory.
 """
 
 import json
@@ -39,19 +39,16 @@ _TYPES: Mapping[str, tuple[int, bool]] = {
 
 @dataclass(frozen=True)
 class Declared:
-    """Shape of a tensor and whether it holds floating-point numbers, as the header declares."""
+    """Shape of a tensor and whether it is floating point, as the header declares."""
 
     shape: tuple[int, ...]
     floating: bool
 
 
 def read_header(path: Path) -> dict[str, Declared]:
-    """Read what a safetensors file declares.
+    """Read the declared tensors of a safetensors file.
 
-    Raises
-    ------
-    ModelError
-        One line, where the file is missing, damaged, or has tensors of a type that is not read.
+    Raises ModelError if the file is missing or damaged, or has tensors of an unsupported type.
     """
     if not path.is_file():
         raise ModelError(f"{path}: no such weights file; train the model again")
@@ -76,13 +73,13 @@ def read_tensors(path: Path) -> State:
     read_header(path)
     try:
         state: State = load(path.read_bytes())
-    except Exception as error:  # noqa: BLE001 - beside SafetensorError whatever torch raises
+    except Exception as error:  # noqa: BLE001 - SafetensorError, or any error of torch
         raise _damaged(path, error) from None
     return {name: _as_float32(tensor) for name, tensor in state.items()}
 
 
 def assert_finite(state: Mapping[str, torch.Tensor], origin: Path | str) -> None:
-    """Raise ModelError where a weight is NaN or infinite; names the first."""
+    """Raise ModelError if a weight is NaN or infinite, and name the first."""
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ModelError(
@@ -97,19 +94,19 @@ def _header(path: Path) -> tuple[list[tuple[str, Any]], int]:
         n_bytes = int.from_bytes(file.read(_LENGTH_BYTES), "little")
         if n_bytes > min(size - _LENGTH_BYTES, _MAX_HEADER_BYTES):
             raise ValueError(f"its header would have {n_bytes:,} bytes")
-        pairs = json.loads(file.read(n_bytes).decode(), object_pairs_hook=_pairs)
+        pairs = json.loads(file.read(n_bytes).decode(), object_pairs_hook=_without_duplicates)
     return list(pairs.items()), size - _LENGTH_BYTES - n_bytes
 
 
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
         raise ValueError("its header has a name twice")
-    return found
+    return result
 
 
 def _declared(name: str, entry: dict[str, Any], start: int) -> tuple[Declared, int]:
-    """Check one entry, whose data must begin at `start`; return where it ends as well."""
+    """Check one entry, whose data must begin at `start`; return it and its end."""
     kind, shape, (begin, end) = str(entry["dtype"]), entry["shape"], entry["data_offsets"]
     if kind not in _TYPES:
         raise ValueError(

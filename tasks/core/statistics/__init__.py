@@ -1,1 +1,1 @@
-"""Figures of people and not of pictures: recalls, their differences, intervals and tests."""
+"""Figures of people and not of images: recalls, their differences, intervals and tests."""

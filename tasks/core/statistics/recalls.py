@@ -17,11 +17,23 @@ import pandas as pd
 from scipy import sparse
 from scipy.special import expit, logit
 from scipy.stats import t
+from statsmodels.stats.proportion import proportion_confint
 
-from tasks.core.intervals import wilson
-from tasks.core.statistics.people import People, effective, whole
-from tasks.core.statistics.unknown_people import SHARE_NOBODY_KNOWN, SHARE_SOME_UNKNOWN
+from tasks.core.statistics.clusters import (
+    SHARE_NOBODY_KNOWN,
+    SHARE_SOME_UNKNOWN,
+    People,
+    effective,
+    whole,
+)
 
+WILSON_UNKNOWN = (
+    "Wilson score interval; who is on the pictures is not known, so each counts as a person of its "
+    "own (likely too narrow)"
+)
+WILSON_PEOPLE = (
+    "Wilson score interval with each person counted once (all or none correct, or one person)"
+)
 CLUSTERED = "cluster variance by subject, on the scale of log-odds, with Student's t"
 WILSON_EFFECTIVE = (
     "Wilson score interval of the effective subjects (all or none correct, or too few subjects "
@@ -29,6 +41,33 @@ WILSON_EFFECTIVE = (
 )
 _STILL = 1e-12  # a variance below is rounding
 _PSEUDO = 0.5  # subjects right, and as many wrong, that a variance is smoothed by
+
+
+def wilson(count: np.ndarray, n: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the Wilson score interval of proportions.
+
+    Parameters
+    ----------
+    count, n
+        Successes and trials, `(k,)` integers with `0 <= count <= n` and `n > 0`.
+    confidence
+        Level, such as 0.95.
+
+    Returns
+    -------
+    low, high
+        `(k,)` float64 each, from 0 to 1.
+
+    Notes
+    -----
+    E. B. Wilson (1927), J. Am. Stat. Assoc. 22, 209. Trials are taken as independent: with several
+    images of one subject the interval is likely too narrow.
+    """
+    low, high = proportion_confint(
+        np.asarray(count, dtype=float), np.asarray(n, dtype=float), 1 - confidence, "wilson"
+    )
+    # Rounding leaves 1e-17 where the limit is 0 or 1 exactly.
+    return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
 
 
 def recalls(
@@ -204,15 +243,15 @@ def share_limits(
     with np.errstate(divide="ignore", invalid="ignore"):
         inside = share * (1 - share)
         smooth = (share * subjects + _PSEUDO) / (subjects + 2 * _PSEUDO)
-        told = (subjects > 1 + _STILL) & (variance > _STILL) & (inside > 0)
+        known = (subjects > 1 + _STILL) & (variance > _STILL) & (inside > 0)
         error = np.sqrt(variance * smooth * (1 - smooth) / inside) / inside
         reach = t.ppf((1 + confidence) / 2, np.maximum(subjects - 1, 1)) * error
         narrow = expit(logit(share) - reach), expit(logit(share) + reach)
-    told &= (narrow[0] > low) | (narrow[1] < high)
-    low = np.where(told, np.maximum(low, narrow[0]), low)
-    high = np.where(told, np.minimum(high, narrow[1]), high)
+    known &= (narrow[0] > low) | (narrow[1] < high)
+    low = np.where(known, np.maximum(low, narrow[0]), low)
+    high = np.where(known, np.minimum(high, narrow[1]), high)
     # Log-odds that overflow are 0 or 1; rounding must not put the share outside its interval.
-    return np.fmin(low, share), np.fmax(high, share), told
+    return np.fmin(low, share), np.fmax(high, share), known
 
 
 def selected(members: sparse.csr_array, which: np.ndarray) -> sparse.csr_array:

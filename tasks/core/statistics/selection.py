@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from tasks.core.statistics.resample import Resampled, ratio
+from tasks.core.statistics.cluster_bootstrap import Resampled, ratio
 
 _STILL = 1e-12  # less is rounding
 

@@ -3,7 +3,7 @@
 The best of ten equal groups less the worst of them is far from 0 by chance alone. An interval that
 knows this holds for all pairs of groups at once (J. W. Tukey 1953; A. J. Hayter 1984, Ann. Stat.
 12, 61-75, for groups of unequal size), so that it holds for whichever pair came out as extreme. For
-figures of several kinds the largest standardised deviation of joint draws takes the place of the
+figures of several kinds the largest standardized deviation of joint draws takes the place of the
 studentised range (P. H. Westfall, S. S. Young 1993, Resampling-Based Multiple Testing).
 
 Differences and ratios take their limits from those of both shares (G. Y. Zou, A. Donner 2008, Stat.
@@ -101,7 +101,7 @@ def ratio_limits(
 
 
 def largest_deviation(standardised: np.ndarray, confidence: float) -> float:
-    """Return what the largest of several standardised deviations stays below with `confidence`.
+    """Return what the largest of several standardized deviations stays below with `confidence`.
 
     Parameters
     ----------

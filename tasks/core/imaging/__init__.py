@@ -1,0 +1,1 @@
+"""Decoding images safely, and shards of face crops."""

@@ -1,0 +1,294 @@
+"""Opening images that strangers gave us: fully decoded, turned, RGB, or refused with a reason.
+
+Pillow's `verify()` passes truncated JPEGs, so images are loaded whole; the size in the header is
+looked at before any pixel is decoded, so that an image of 20,000 × 20,000 px costs nothing.
+"""
+
+import io
+import os
+import stat
+import threading
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from tasks.core.imaging.formats import (
+    GreyDepth,
+    bomb_in_bytes,
+    bomb_in_header,
+    grey_depth,
+    has_lost_bits,
+    is_png,
+    looks_like_a_picture,
+    readable_formats,
+    unreadable_kind,
+    without_profile_and_text,
+)
+
+# Wider than any camera's sensor (2026: 14,204 px); longer strips are made to fill a memory.
+MAX_SIDE_PX = 16_384
+
+# 16-bit RGBA without compression; a longer file holds something else than its pixels.
+_BYTES_PER_PIXEL = 8
+_BYTES_OF_METADATA = 1 << 24
+
+_ORIENTATION_TAG = 0x0112
+# EXIF 2.32, tag Orientation: how the stored image is turned into the one that was seen.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Modes whose white is known; 32-bit integers, floats and LAB are not among them.
+_MODES = frozenset(
+    ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"]
+)
+# Their other frames are previews and depth maps.
+_WITH_PREVIEWS = frozenset(["MPO", "HEIF"])
+_ALPHA_MODES = frozenset(["LA", "La", "PA", "RGBA", "RGBa"])
+
+
+class BadImageError(Exception):
+    """A file that cannot be used as an image: `reason` is a fixed word, `detail` says more."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image: `rgb` is `(H, W, 3)` uint8, already turned by its EXIF flag.
+
+    `exif_orientation` is the flag it was turned by, from 1 (upright, nothing done) to 8; `note` is
+    what there is to know of how its values were read, or "".
+    """
+
+    rgb: np.ndarray
+    exif_orientation: int
+    note: str = ""
+
+    @property
+    def exif_turned(self) -> bool:
+        """Return whether the EXIF flag turned or mirrored the image."""
+        return self.exif_orientation != 1
+
+
+class DecodedImage(NamedTuple):
+    """A decoded image as an image of Pillow; the rest as in `Picture`."""
+
+    image: Image.Image
+    exif_orientation: int
+    note: str
+
+
+def decode(content: bytes, max_pixels: int) -> Picture:
+    """Decode an image completely into an array; see `decode_image`."""
+    image, orientation, note = decode_image(content, max_pixels)
+    return Picture(np.asarray(image), orientation, note)
+
+
+def decode_image(content: bytes, max_pixels: int) -> DecodedImage:
+    """Decode an image completely, for work that goes on in Pillow (saves a copy of the pixels).
+
+    Parameters
+    ----------
+    content
+        The file's bytes.
+    max_pixels
+        Images with more pixels (width × height), or with a side above `MAX_SIDE_PX`, are
+        refused before decoding.
+
+    Returns
+    -------
+    DecodedImage
+        The image in mode RGB (8 bits), turned by its EXIF flag, and that flag (1 to 8). Gray,
+        palette and CMYK are converted, 16-bit gray is scaled by the range that it uses (see
+        `tasks.core.imaging.formats`), and transparent parts are laid on white. Of a camera's
+        multi-image file (MPO, HEIC) the first, main image is taken.
+
+    Raises
+    ------
+    BadImageError
+        With reason `empty`, `not_an_image`, `too_large`, `animated`, `unsupported` or `damaged`.
+    """
+    if not content:
+        raise BadImageError("empty", "the file has 0 bytes")
+    if bomb := bomb_in_bytes(content):
+        raise BadImageError("too_large", bomb)
+    with _no_warnings:  # such as Pillow's own bomb warning; the size is judged below
+        try:
+            return _decode(content, max_pixels)
+        except BadImageError as error:
+            if error.reason != "damaged" or not is_png(content):
+                raise
+            return _without_more_than_pixels(content, max_pixels, error)
+
+
+def _without_more_than_pixels(
+    content: bytes, max_pixels: int, error: BadImageError
+) -> DecodedImage:
+    """Decode a PNG once more without its color profile and texts, which Pillow limits to 1 MB."""
+    for keep_orientation in (True, False):
+        less = without_profile_and_text(content, keep_orientation)
+        if len(less) < len(content):
+            try:
+                return _decode(less, max_pixels)
+            except BadImageError:
+                continue
+    raise error
+
+
+def _decode(content: bytes, max_pixels: int) -> DecodedImage:
+    image = _open(content)
+    try:
+        _refuse_by_header(image, max_pixels)
+        depth = grey_depth(image, content)
+        image.load()
+        if has_lost_bits(image, content):
+            told = "16 bits per color, of which the lower ones hold the picture; convert to 8 bits"
+            raise BadImageError("unsupported", told)
+        orientation = _orientation(image)
+        turn = _TURNS.get(orientation)
+        rgb, note = _to_rgb(image if turn is None else image.transpose(turn), depth)
+    except BadImageError:
+        raise
+    except Exception as error:  # noqa: BLE001 - decoders raise anything on hostile bytes
+        raise BadImageError("damaged", _line(error)) from None
+    return DecodedImage(rgb, 1 if turn is None else orientation, note)
+
+
+def read_content(path: Path, max_pixels: int) -> bytes:
+    """Read a file that may be an image, without filling the memory with one that cannot be.
+
+    Parameters
+    ----------
+    path
+        The file.
+    max_pixels
+        As in `decode`; a file with more bytes than that many pixels can need is not read.
+
+    Raises
+    ------
+    BadImageError
+        With reason `unreadable` or `too_large`.
+    """
+    try:
+        # Without O_NONBLOCK the opening of a pipe would wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        return read_descriptor(descriptor, max_pixels)
+    except OSError as error:
+        raise BadImageError("unreadable", error.strerror or str(error)) from None
+
+
+def read_descriptor(descriptor: int, max_pixels: int) -> bytes:
+    """Read an open file as `read_content` does, and close it; OSError passes."""
+    limit = max_pixels * _BYTES_PER_PIXEL + _BYTES_OF_METADATA
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)  # `open` would leave that of a folder open
+        raise BadImageError("unreadable", "is no regular file")
+    with open(descriptor, "rb") as handle:
+        if status.st_size > limit:
+            raise BadImageError("too_large", f"{status.st_size} bytes, more than {limit}")
+        return handle.read(status.st_size)  # with a larger number Python sets that much aside
+
+
+def read_picture(path: Path, max_pixels: int) -> Picture:
+    """Read and decode a file; see `decode`; reason `unreadable` where it cannot be read."""
+    return decode(read_content(path, max_pixels), max_pixels)
+
+
+class _Silence:
+    """Ignored warnings while any thread decodes.
+
+    `warnings.catch_warnings` alone would save the filters of another thread's silence as its own,
+    and leave warnings off for good.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._filters = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._filters.__exit__(None, None, None)
+
+
+_no_warnings = _Silence()
+
+
+def _open(content: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(content), formats=readable_formats())
+    except Image.DecompressionBombError as error:
+        raise BadImageError("too_large", _line(error)) from None
+    except UnidentifiedImageError:
+        if looks_like_a_picture(content):
+            raise BadImageError("damaged", "the header is broken") from None
+        if kind := unreadable_kind(content):
+            raise BadImageError("unsupported", kind) from None
+        raise BadImageError("not_an_image", "no picture format that is read here") from None
+    except Exception as error:  # noqa: BLE001 - decoders raise anything on hostile bytes
+        raise BadImageError("damaged", _line(error)) from None
+
+
+def _refuse_by_header(image: Image.Image, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise BadImageError("too_large", f"{width} x {height} px, more than {max_pixels} pixels")
+    if max(width, height) > MAX_SIDE_PX:
+        raise BadImageError("too_large", f"{width} x {height} px, a side above {MAX_SIDE_PX} px")
+    if bomb := bomb_in_header(image, max_pixels):
+        raise BadImageError("too_large", bomb)
+    # Not `n_frames`, which walks through all frames of a TIFF, in quadratic time.
+    if getattr(image, "is_animated", False) and image.format not in _WITH_PREVIEWS:
+        raise BadImageError("animated", "several frames; give single pictures")
+    # PPM with 16 bits opens as "I" with the full range 0–65535; in a TIFF "I" is 32 bits.
+    grey_16 = image.mode.startswith("I;16") or (
+        image.mode == "I" and image.format in ("PPM", "PNG")
+    )
+    if image.mode not in _MODES and not grey_16:
+        raise BadImageError("unsupported", f"pixels of kind {image.mode}; convert to 8-bit RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # noqa: BLE001 - a torn EXIF block beside sound pixels is no fault
+        return 1
+
+
+def _to_rgb(image: Image.Image, depth: GreyDepth | None) -> tuple[Image.Image, str]:
+    if depth is not None:
+        grey, note = depth.to_8_bits(np.asarray(image.convert("I"), dtype=np.int32))
+        return Image.fromarray(grey).convert("RGB"), note
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return image if image.mode == "RGB" else image.convert("RGB"), ""
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

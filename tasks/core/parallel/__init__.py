@@ -1,0 +1,1 @@
+"""Executors, processes and their progress."""

@@ -1,0 +1,1 @@
+"""Style of figures, grids of faces and HTML pages."""

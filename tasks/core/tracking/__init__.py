@@ -1,0 +1,1 @@
+"""MLflow runs, and the versions and digests that they record."""

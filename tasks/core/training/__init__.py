@@ -1,0 +1,1 @@
+"""The training engine that train, finetune, interpolate and choose share."""

@@ -1,0 +1,1 @@
+"""Face crops as batches of tensors."""
