@@ -5,9 +5,13 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from pydantic import Field, field_validator
 
+from tasks.core.labels import UNKNOWN
 from tasks.core.params import Section
 from tasks.core.tables import GROUP_COLUMNS
 
+# With more compared columns than this, gaps are standardized to emotions and to all columns
+# together, for all emotions pooled: every further mix costs time in proportion to the square.
+MANY_COLUMNS = 6
 Counts = int | pd.Series
 Correction = Literal["holm", "benjamini_hochberg"]
 
@@ -20,49 +24,38 @@ NUMBERS: tuple[str, ...] = (
     "detector_score",
 )
 
+# Units of the numeric columns; any other column is categorical, whatever it holds.
+UNITS = {
+    "age_years": "years",
+    "face_side_px": "px",
+    "sharpness": "",
+    "brightness": "grey levels",
+    "detector_score": "",
+}
+
 
 class Settings(Section):
-    """What is compared, and how sure a figure must be.
+    """What is compared, and how certain a figure must be.
 
-    Attributes
-    ----------
-    by
-        Columns whose groups are compared.
-    depth
-        How many of these columns are crossed at once: 1 for each alone, 2 for pairs (girls of a
-        band), 3 for triples. The number of groups grows with the power.
-    independent_images
-        True where every image shows another person, so that none needs a subject id.
-    confidence
-        Level of every interval.
-    min_n
-        Pictures that a comparison needs on each side to be tested.
-    min_subjects
-        Effective subjects that it needs on each side as well (`(Σn)² / Σn²` over the subjects'
-        numbers of images): how people vary cannot be told from a few, nor from many of whom one
-        has most of the images. Images of nobody known count for none.
-    correction
-        For the number of comparisons of a family: `holm` holds the chance of any false finding,
-        `benjamini_hochberg` the expected share of false ones among the findings.
-    power
-        With which probability the smallest gap that is told would have been shown.
-    equivalence_margin
-        A difference below this, as a share, is too small to matter; the tables say where one is
-        shown to be that small.
-    resamples, seed
-        Of the permutations and the cluster bootstrap.
-    factors
-        Columns that may explain a gap; those that the predictions lack are left out and named.
-    standardise_to
-        Columns to whose common mix gaps are standardised, one by one and all together.
-    calibration_bins
-        Bins of equally many pictures.
-    pretraining
-        What is known of the people that the base model was first trained on: the name of a
-        published table, or the path of a CSV that `affectgap datasets count` wrote; null: only what
-        was trained here.
-    published
-        The name of a study whose figures stand beside ours; null for none.
+    `depth` is how many columns of `by` are crossed at once; the number of groups grows
+    exponentially with it. `min_n` and `min_subjects` are the images and effective subjects (`(Σn)²
+    / Σn²` over the subjects' numbers of images) that a comparison needs on each side to be tested:
+    the variation between subjects cannot be estimated from a few, nor from many of whom one has
+    most of the images. Images of unknown subjects do not count. With `independent_images`, every
+    image shows another person, so that none needs a subject id.
+
+    `correction` is for the comparisons of a family: `holm` controls the chance of any false
+    finding, `benjamini_hochberg` the expected share of false ones among the findings. `power` is
+    the probability with which the smallest reported gap would have been detected. Differences below
+    `equivalence_margin`, as a share, are too small to matter. `resamples` and `seed` are those of
+    the permutations and the cluster bootstrap.
+
+    `factors` are columns that may explain a gap; those that the predictions lack are left out and
+    named. Gaps are standardized to the common mix of the columns `standardise_to`, one by one and
+    all together. `calibration_bins` have equally many images. `pretraining` names a published table
+    of the base model's training subjects, or the path of a CSV that `affectgap datasets count`
+    wrote; with None, only what was trained here is counted. `published` names a study whose figures
+    are put beside ours.
     """
 
     by: Annotated[list[str], Field(min_length=1)]
@@ -90,15 +83,23 @@ class Settings(Section):
         return by
 
     def enough(self, pictures: Counts, people: Counts) -> Any:
-        """Return which comparisons may be tested: booleans.
-
-        Parameters
-        ----------
-        pictures, people
-            Images and effective subjects of their smaller sides.
-        """
+        """Return which comparisons may be tested, by the sizes of their smaller sides."""
         return (pictures >= self.min_n) & (people >= self.min_subjects)
 
     def least_words(self) -> str:
-        """Say what a comparison needs to be tested."""
+        """Describe what a comparison needs to be tested."""
         return f"{self.min_n} pictures and {self.min_subjects} people"
+
+
+def factor_values(part: pd.DataFrame, name: str) -> pd.Series | None:
+    """Return a column as floats (columns of `UNITS`) or text; None where there is no such column.
+
+    Values that are empty, "unknown" or not a number where one is expected are missing.
+    """
+    if name not in part.columns:
+        return None
+    column = part[name]
+    if name in UNITS:
+        return pd.to_numeric(column, errors="coerce").astype(float)
+    words = column.astype("str").where(column.notna())
+    return words.where(~words.isin([UNKNOWN, ""]))

@@ -1,9 +1,9 @@
 """Stage `audit`: recall by group, gaps and what explains them, what fine-tuning changed.
 
-Reads `data/predictions/<model>.parquet` of every model and what stage `choose` wrote; writes the
+Reads `data/predictions/<model>.parquet` of every model and the table of stage `choose`; writes the
 audit's tables and figures. The base and the fine-tuned model are audited in full; the strategies
-that the latter was chosen from are compared in `strategies.csv`. No picture is lost: those whose
-label a model does not have are counted as left out.
+that the latter was chosen from are compared in `strategies.csv`. Images whose label a
+model does not have are counted as left out.
 """
 
 from collections.abc import Mapping
@@ -11,20 +11,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from tasks.audit.by_group import audit_predictions, uncalibrated
-from tasks.audit.cube import dimensions
-from tasks.audit.figures_strategies import strategies_figure
-from tasks.audit.outputs import Unshown, credit_of, write_figures, write_tables
-from tasks.audit.paired import why_not_paired
-from tasks.audit.pretraining import pretraining_table
-from tasks.audit.published import NAIVE, published_table
+from tasks.audit.audit import audit_predictions, uncalibrated
+from tasks.audit.figures.strategies import strategies_figure
+from tasks.audit.measures.group_cube import dimensions
+from tasks.audit.measures.model_comparison import why_not_paired
+from tasks.audit.references.pretraining_data import pretraining_table
+from tasks.audit.references.published_results import NAIVE, published_table
 from tasks.audit.settings import NUMBERS, Settings
-from tasks.audit.strategies import strategies_table
+from tasks.audit.strategy_comparison import strategies_table
+from tasks.audit.write_outputs import MissingReasons, credit_of, write_figures, write_tables
 from tasks.core.errors import DataError, ParamsError
-from tasks.core.headline import gap_sentence, largest_gap, no_gap_sentence
+from tasks.core.gap_sentences import gap_sentence, largest_gap, no_gap_sentence
 from tasks.core.labels import ALL, HELD_OUT
 from tasks.core.paths import EVALUATED, MODELS, STRATEGIES, Paths
-from tasks.core.result import StageResult
+from tasks.core.stages import StageResult
 from tasks.core.tables import (
     GROUP_COLUMNS,
     MANIFEST_SCHEMA,
@@ -37,16 +37,10 @@ Params = Settings
 
 
 def run(params: Params, paths: Paths) -> StageResult:
-    """Audit the predictions of every model; see the module's text.
+    """Audit the predictions of every model.
 
-    Raises
-    ------
-    DataError
-        Where predictions are missing, empty or hold a picture twice.
-    ParamsError
-        Where `audit.by` names a column that the predictions lack, `audit.factors` or
-        `audit.standardise_to` one that no data set has, or `audit.published` or `audit.pretraining`
-        something unknown.
+    Raises DataError where predictions are missing, empty or hold an image twice, and ParamsError
+    where a key of `audit` names something unknown.
     """
     frames = {name: read_table(paths.predictions(name)) for name in EVALUATED}
     frame = pd.concat([frames[name] for name in MODELS], ignore_index=True)
@@ -59,7 +53,7 @@ def run(params: Params, paths: Paths) -> StageResult:
     tables["strategies"] = strategies_table(frames, STRATEGIES, choice, params)
     tables["published"] = published_table(tables["groups"], frames[NAIVE], params)
     tables["pretraining"] = pretraining_table(frame, params)
-    why = Unshown(why_not_paired(frame, pair, HELD_OUT), uncalibrated(frame))
+    why = MissingReasons(why_not_paired(frame, pair, HELD_OUT), uncalibrated(frame))
     figures = write_figures(tables, params.by, pair, why, paths.figures)
     figures.append(paths.figures / "strategies.png")
     strategies_figure(tables["strategies"], credit_of(tables), figures[-1])
@@ -72,7 +66,7 @@ def run(params: Params, paths: Paths) -> StageResult:
 
 
 def _check_names(params: Params, frame: pd.DataFrame) -> None:
-    """Refuse columns that no data set has: a misspelt one would be left out as not recorded."""
+    """Reject columns that no data set has: a typo would be left out as not recorded."""
     known = [*MANIFEST_SCHEMA.names, *NUMBERS, *frame.columns]
     for key in ("factors", "standardise_to"):
         wrong = [name for name in getattr(params, key) if name not in known]
@@ -88,7 +82,7 @@ def _choice(path: Path) -> pd.DataFrame:
 
 
 def _check_account(tables: Mapping[str, pd.DataFrame], model: str, rows_in: int) -> None:
-    """Hold the tables to account: every picture is judged or counted as left out."""
+    """Check that every image is judged or counted as left out."""
     counts, groups = tables["counts"], tables["groups"]
     pooled = counts[counts["model"] == model].iloc[0]
     judged = groups[(groups["model"] == model) & (groups["protocol"] == ALL)].iloc[0]
@@ -106,7 +100,7 @@ def _metrics(groups: pd.DataFrame, by: list[str]) -> dict[str, float]:
 
 
 def _gains(strategies: pd.DataFrame) -> dict[str, float]:
-    """Pick each strategy's change by group."""
+    """Return each strategy's change by group, as metrics."""
     return {
         f"{row['strategy']}.recall_change.{row['group']}": row["change"]
         for _, row in strategies.iterrows()
@@ -114,7 +108,7 @@ def _gains(strategies: pd.DataFrame) -> dict[str, float]:
 
 
 def _summary(gaps: pd.DataFrame) -> str:
-    """Say the largest gap of the base model, pooled over emotions or else on one emotion."""
+    """Return a sentence on the largest gap of the base model."""
     gap = largest_gap(gaps, MODELS[0], single_emotions=False)
     gap = largest_gap(gaps, MODELS[0], single_emotions=True) if gap is None else gap
     if gap is None:

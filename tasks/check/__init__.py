@@ -1,1 +1,1 @@
-"""Holds the manifest against expectations: bad rows are quarantined, a bad whole stops the run."""
+"""Stage 2: validates the manifest. Bad rows are quarantined; a bad manifest stops the run."""

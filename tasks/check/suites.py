@@ -1,9 +1,9 @@
 """The expectations on the manifest, as plain lists built from params.
 
-`Check` pairs one of Great Expectations' own classes with what this project does about a failure:
-kind "row" quarantines the rows (severity "fault") or marks them in `warnings` (severity
-"warning"); kind "set" stops the stage. A check on a range is silent about nulls, so each column
-that must be there has a not-null check of its own, and each suite starts from a row count.
+`Check` pairs a Great Expectations class with the consequence of a failure. Kind "row" quarantines
+the rows (severity "fault") or names the check in their `warnings` (severity "warning"). Kind "set"
+stops the stage. Range checks ignore nulls, so every required column also has a not-null check, and
+every suite starts from a row count.
 """
 
 from collections.abc import Iterable
@@ -13,11 +13,11 @@ from typing import Any, Literal
 import great_expectations.expectations as gxe
 import pyarrow as pa
 
-from tasks.check.params import Params
+from tasks.check.settings import Params
 from tasks.core.labels import AGE_SOURCES, ALL, GENDERS, UNKNOWN
 from tasks.core.tables import MANIFEST_SCHEMA
 
-# Columns without which a picture cannot be used; every other column may be null in any row.
+# Columns that an image cannot be used without; all others may be null.
 NEVER_NULL: tuple[str, ...] = (
     "image_id",
     "path",
@@ -41,65 +41,54 @@ _PANDAS_TYPES = {
 
 @dataclass(frozen=True)
 class Check:
-    """One expectation and what a failure of it means.
+    """One expectation and the consequence of a failure."""
 
-    Attributes
-    ----------
-    name
-        A short fixed word: the reject's reason, the warning, or the name of a set fault.
-    kind
-        "row" (judges rows one by one) or "set" (judges the whole).
-    expectation
-        A class of `great_expectations.expectations`.
-    kwargs
-        Its arguments.
-    expects
-        What is expected, in words, to follow "expected".
-    advice
-        What to do when a set fails.
-    shows
-        The columns whose values a reject's detail shows; none: the expectation's own column.
-    severity
-        "fault" or, for rows only, "warning".
-    """
-
-    name: str
-    kind: Literal["row", "set"]
+    name: str  # the reject's reason, the warning, or the name of a set fault
+    kind: Literal["row", "set"]  # checks rows one by one, or all rows together
     expectation: type[gxe.Expectation]
     kwargs: dict[str, Any]
-    expects: str
-    advice: str = ""
-    shows: tuple[str, ...] = ()
-    severity: Literal["fault", "warning"] = "fault"
+    expects: str  # words to follow "expected"
+    advice: str = ""  # what to do if a set check fails
+    shows: tuple[str, ...] = ()  # columns in a reject's detail; default: the checked column
+    severity: Literal["fault", "warning"] = "fault"  # warnings are for rows only
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Checks on one frame, under the name that Data Docs show."""
+    """Checks of one frame, under the name that Data Docs show."""
 
     name: str
     checks: tuple[Check, ...]
 
 
+def set_check(
+    name: str,
+    expects: str,
+    advice: str,
+    shows: tuple[str, ...] = (),
+    expectation: type[gxe.Expectation] = gxe.ExpectColumnValuesToBeBetween,
+    **kwargs: Any,
+) -> Check:
+    """Return a check whose failure stops the stage."""
+    return Check(name, "set", expectation, kwargs, expects, advice, shows)
+
+
 def columns_suite() -> Suite:
-    """Expect the manifest to hold pictures, and every column of its schema to exist."""
-    advice = "run the ingest stage again, or correct what wrote the manifest"
-    some_rows = Check(
+    """Return the checks that the manifest has rows and every column of its schema."""
+    some_rows = set_check(
         "manifest_not_empty",
-        "set",
-        gxe.ExpectTableRowCountToBeBetween,
-        {"min_value": 1},
         "at least 1 picture in the manifest",
-        "look at data/rejects/ingest.csv: it says why each picture was left out",
+        "data/rejects/ingest.csv says why each picture was left out",
+        expectation=gxe.ExpectTableRowCountToBeBetween,
+        min_value=1,
     )
     columns = (
-        Check(
+        set_check(
             f"column_{name}",
-            "set",
-            gxe.ExpectColumnToExist,
-            {"column": name},
             f"a column '{name}'",
-            advice,
+            "run the ingest stage again, or correct what wrote the manifest",
+            expectation=gxe.ExpectColumnToExist,
+            column=name,
         )
         for name in MANIFEST_SCHEMA.names
     )
@@ -107,28 +96,26 @@ def columns_suite() -> Suite:
 
 
 def contents_suite() -> Suite:
-    """Expect every column to have its type, and no column that is needed to be all null."""
+    """Return the checks of every column's type, and that no required column is all null."""
     types = (
-        Check(
+        set_check(
             f"type_of_{field.name}",
-            "set",
-            gxe.ExpectColumnTypeToBe,
-            {"column": field.name, "type_": _PANDAS_TYPES[field.type]},
             f"column '{field.name}' to hold {_PANDAS_TYPES[field.type]}",
-            "correct what wrote the manifest (a null also turns whole numbers and truth values "
-            "into another type)",
+            "correct what wrote the manifest (a null also turns integers and booleans into "
+            "another type)",
+            expectation=gxe.ExpectColumnTypeToBe,
+            column=field.name,
+            type_=_PANDAS_TYPES[field.type],
         )
         for field in MANIFEST_SCHEMA
     )
     filled = (
-        Check(
+        _some_value(
             f"{name}_not_all_null",
-            "set",
-            gxe.ExpectColumnProportionOfNonNullValuesToBeBetween,
-            {"column": name, "min_value": 0, "strict_min": True},
             f"a value in column '{name}' for some picture",
             "correct what wrote the manifest; where nothing is recorded it writes "
             f"'{UNKNOWN}', not null",
+            name,
         )
         for name in NEVER_NULL
     )
@@ -136,7 +123,7 @@ def contents_suite() -> Suite:
 
 
 def rows_suite(params: Params) -> Suite:
-    """Judge each picture by itself and against its copies and its subject (see `facts.py`)."""
+    """Return the checks of each image, its copies and its subject (see `facts.py`)."""
     return Suite(
         "pictures",
         (*_presence(), *_identity(), *_vocabulary(params), *_ranges(params), *_warnings(params)),
@@ -144,14 +131,9 @@ def rows_suite(params: Params) -> Suite:
 
 
 def set_suites(params: Params) -> dict[str, Suite]:
-    """Judge the pictures that passed as a whole.
+    """Return the checks of all images that passed, by the frame that each suite runs on.
 
-    Returns
-    -------
-    dict
-        By frame: `quarantine` (what did not pass), `passed` (the rows that passed), `known` (their
-        columns `required`, with "unknown" as null; not there when params require none), `labels`
-        and `groups`; see `facts.py`.
+    The frames are described in `judge.py`. `known` is absent if params require no column.
     """
     checks = {
         "quarantine": _quarantine(params),
@@ -161,10 +143,22 @@ def set_suites(params: Params) -> dict[str, Suite]:
         "groups": _groups(params),
     }
     return {
-        frame: Suite(frame, listed)
-        for frame, listed in checks.items()
-        if listed or frame != "known"  # params may require nothing to be known
+        frame: Suite(frame, checks_of_frame)
+        for frame, checks_of_frame in checks.items()
+        if checks_of_frame or frame != "known"
     }
+
+
+def _some_value(name: str, expects: str, advice: str, column: str) -> Check:
+    return set_check(
+        name,
+        expects,
+        advice,
+        expectation=gxe.ExpectColumnProportionOfNonNullValuesToBeBetween,
+        column=column,
+        min_value=0,
+        strict_min=True,
+    )
 
 
 def _row(
@@ -186,7 +180,7 @@ def _presence() -> tuple[Check, ...]:
 
 
 def _identity() -> tuple[Check, ...]:
-    """Keys that are well formed, and each picture once, under one label, in one data set."""
+    """Return the checks that keys are well formed and each image occurs once, under one label."""
     unique, matches = gxe.ExpectColumnValuesToBeUnique, gxe.ExpectColumnValuesToMatchRegex
     pair = gxe.ExpectColumnPairValuesToBeEqual
     paths = ("picture_paths",)
@@ -238,38 +232,14 @@ def _identity() -> tuple[Check, ...]:
 
 
 def _vocabulary(params: Params) -> tuple[Check, ...]:
-    in_set = gxe.ExpectColumnValuesToBeInSet
     bands = [*params.age_bands, UNKNOWN]
+    emotions = params.allowed_emotions
     return (
-        _row(
-            "unexpected_emotion",
-            in_set,
-            f"an emotion of check.emotions: {_listed(params.allowed_emotions)}",
-            column="emotion",
-            value_set=list(params.allowed_emotions),
-        ),
-        _row(
-            "unexpected_gender",
-            in_set,
-            f"a recorded gender out of {_listed(GENDERS)}",
-            column="gender",
-            value_set=list(GENDERS),
-        ),
-        _row(
-            "unexpected_age_band",
-            in_set,
-            f"an age band out of {_listed(bands)}",
-            column="age_band",
-            value_set=bands,
-        ),
-        _row(
-            "unexpected_age_source",
-            in_set,
-            f"an age source out of {_listed(AGE_SOURCES)}, or none",
-            column="age_source",
-            value_set=list(AGE_SOURCES),
-        ),
-        # `all` names a pooled dimension in the tables of results, so no group may be called so.
+        _one_of("emotion", f"an emotion of check.emotions: {_listed(emotions)}", emotions),
+        _one_of("gender", f"a recorded gender out of {_listed(GENDERS)}", GENDERS),
+        _one_of("age_band", f"an age band out of {_listed(bands)}", bands),
+        _one_of("age_source", f"an age source out of {_listed(AGE_SOURCES)}, or none", AGE_SOURCES),
+        # `all` names a pooled dimension in the result tables, so no group may be called that.
         _row(
             "reserved_word",
             gxe.ExpectColumnValuesToNotBeInSet,
@@ -277,6 +247,16 @@ def _vocabulary(params: Params) -> tuple[Check, ...]:
             column="dataset",
             value_set=[ALL],
         ),
+    )
+
+
+def _one_of(column: str, expects: str, values: Iterable[str]) -> Check:
+    return _row(
+        f"unexpected_{column}",
+        gxe.ExpectColumnValuesToBeInSet,
+        expects,
+        column=column,
+        value_set=list(values),
     )
 
 
@@ -299,103 +279,82 @@ def _ranges(params: Params) -> tuple[Check, ...]:
 
 
 def _warnings(params: Params) -> tuple[Check, ...]:
-    """Mark what keeps no picture out, but what a reader of the results should know."""
-    not_in, between = gxe.ExpectColumnValuesToNotBeInSet, gxe.ExpectColumnValuesToBeBetween
+    """Return the checks that only mark an image, for readers of the results."""
     span = params.max_age_span_years
     return (
-        _row(
-            "unknown_gender",
-            not_in,
-            "a recorded gender",
-            severity="warning",
-            column="gender",
-            value_set=[UNKNOWN],
-        ),
-        _row(
-            "unknown_age",
-            not_in,
-            "a known age band",
-            severity="warning",
-            column="age_band",
-            value_set=[UNKNOWN],
-        ),
-        _row(
-            "estimated_age",
-            not_in,
-            "an age that was recorded, not estimated",
-            severity="warning",
-            column="age_source",
-            value_set=["estimated"],
-        ),
-        _row(
-            "unknown_subject",
-            gxe.ExpectColumnValuesToBeInSet,
-            "a known subject",
-            severity="warning",
-            column="subject_known",
-            value_set=[True],
-        ),
-        _row(
+        _not("unknown_gender", "a recorded gender", "gender", UNKNOWN),
+        _not("unknown_age", "a known age band", "age_band", UNKNOWN),
+        _not("estimated_age", "an age that was recorded, not estimated", "age_source", "estimated"),
+        _only("unknown_subject", "a known subject", "subject_known", True),
+        _at_most(
             "subject_gender_conflict",
-            between,
-            "one recorded gender a subject",
-            ("subject_id", "subject_genders"),
-            "warning",
-            column="n_subject_genders",
-            max_value=1,
+            "one recorded gender per subject",
+            "n_subject_genders",
+            1,
+            "subject_genders",
         ),
-        _row(
+        _at_most(
             "subject_age_conflict",
-            between,
             f"a subject's ages within {span:g} years",
-            ("subject_id", "subject_age_span_years"),
-            "warning",
-            column="subject_age_span_years",
-            max_value=span,
+            "subject_age_span_years",
+            span,
+            "subject_age_span_years",
         ),
-        _row(
+        _only(
             "subject_lookalikes",
-            gxe.ExpectColumnValuesToBeInSet,
-            "an id that no other one resembles but for case, leading zeros or `.0`",
+            "an id that differs from all others by more than case, leading zeros or `.0`",
+            "subject_lookalikes",
+            "",
             ("subject_id", "subject_lookalikes"),
-            "warning",
-            column="subject_lookalikes",
-            value_set=[""],
         ),
     )
+
+
+def _not(name: str, expects: str, column: str, value: str) -> Check:
+    expectation = gxe.ExpectColumnValuesToNotBeInSet
+    return _row(name, expectation, expects, (), "warning", column=column, value_set=[value])
+
+
+def _only(
+    name: str, expects: str, column: str, value: bool | str, shows: tuple[str, ...] = ()
+) -> Check:
+    expectation = gxe.ExpectColumnValuesToBeInSet
+    return _row(name, expectation, expects, shows, "warning", column=column, value_set=[value])
+
+
+def _at_most(name: str, expects: str, column: str, limit: float, detail: str) -> Check:
+    expectation, shows = gxe.ExpectColumnValuesToBeBetween, ("subject_id", detail)
+    return _row(name, expectation, expects, shows, "warning", column=column, max_value=limit)
 
 
 def _passed(params: Params) -> tuple[Check, ...]:
-    enough = Check(
+    enough = set_check(
         "enough_pictures",
-        "set",
-        gxe.ExpectTableRowCountToBeBetween,
-        {"min_value": params.min_rows},
         f"at least {params.min_rows} pictures that passed",
         "add pictures, or lower check.min_rows",
+        expectation=gxe.ExpectTableRowCountToBeBetween,
+        min_value=params.min_rows,
     )
-    if not params.emotions:  # none is asked for by name
+    if not params.emotions:  # no emotion is required by name
         return (enough,)
-    expected = Check(
+    expected = set_check(
         "expected_emotions",
-        "set",
-        gxe.ExpectColumnDistinctValuesToContainSet,
-        {"column": "emotion", "value_set": list(params.emotions)},
         f"pictures of every emotion of check.emotions: {_listed(params.emotions)}",
         "add pictures, or take the missing emotions out of check.emotions",
+        expectation=gxe.ExpectColumnDistinctValuesToContainSet,
+        column="emotion",
+        value_set=list(params.emotions),
     )
     return enough, expected
 
 
 def _known(params: Params) -> tuple[Check, ...]:
     return tuple(
-        Check(
+        _some_value(
             f"known_{name}",
-            "set",
-            gxe.ExpectColumnProportionOfNonNullValuesToBeBetween,
-            {"column": name, "min_value": 0, "strict_min": True},
             f"a known {name} for some picture",
-            f"give the data set its records, or take {name} out of check.required",
+            f"add it to the data set's records, or take {name} out of check.required",
+            name,
         )
         for name in params.required
     )
@@ -403,61 +362,55 @@ def _known(params: Params) -> tuple[Check, ...]:
 
 def _labels(params: Params) -> tuple[Check, ...]:
     return (
-        Check(
+        set_check(
             "label_balance",
-            "set",
-            gxe.ExpectColumnValuesToBeBetween,
-            {"column": "share", "max_value": params.max_label_share},
             f"no emotion to be more than {params.max_label_share:.0%} of the pictures",
             "add pictures of the other emotions, or raise check.max_label_share",
             ("emotion", "share"),
+            column="share",
+            max_value=params.max_label_share,
         ),
     )
 
 
 def _groups(params: Params) -> tuple[Check, ...]:
-    by, between = " × ".join(params.group_by), gxe.ExpectColumnValuesToBeBetween
-    names = tuple(params.group_by)
+    by, columns = " × ".join(params.group_by), tuple(params.group_by)
     return (
-        Check(
+        set_check(
             "known_groups",
-            "set",
-            gxe.ExpectTableRowCountToBeBetween,
-            {"min_value": 1},
             f"pictures with known {by}",
             "take the unknown column out of check.group_by",
+            expectation=gxe.ExpectTableRowCountToBeBetween,
+            min_value=1,
         ),
-        Check(
+        set_check(
             "pictures_per_group",
-            "set",
-            between,
-            {"column": "n_pictures", "min_value": params.min_per_group},
-            f"at least {params.min_per_group} pictures a group ({by})",
+            f"at least {params.min_per_group} pictures per group ({by})",
             "add pictures, or lower check.min_per_group",
-            (*names, "n_pictures"),
+            (*columns, "n_pictures"),
+            column="n_pictures",
+            min_value=params.min_per_group,
         ),
-        Check(
+        set_check(
             "subjects_per_group",
-            "set",
-            between,
-            {"column": "n_subjects", "min_value": params.min_subjects_per_group},
-            f"at least {params.min_subjects_per_group} subjects a group ({by})",
+            f"at least {params.min_subjects_per_group} subjects per group ({by})",
             "add subjects, or lower check.min_subjects_per_group",
-            (*names, "n_subjects"),
+            (*columns, "n_subjects"),
+            column="n_subjects",
+            min_value=params.min_subjects_per_group,
         ),
     )
 
 
 def _quarantine(params: Params) -> tuple[Check, ...]:
     return (
-        Check(
+        set_check(
             "few_quarantined",
-            "set",
-            gxe.ExpectColumnValuesToBeBetween,
-            {"column": "quarantined_share", "max_value": params.max_quarantined_share},
             f"at most {params.max_quarantined_share:.0%} of the pictures in quarantine",
-            "mend what the expectations on rows found, or raise check.max_quarantined_share",
+            "fix what the row checks found, or raise check.max_quarantined_share",
             ("quarantined_share", "reasons"),
+            column="quarantined_share",
+            max_value=params.max_quarantined_share,
         ),
     )
 

@@ -1,9 +1,9 @@
-"""Runs suites with Great Expectations and turns its answers into plain, repeatable records.
+"""Runs suites with Great Expectations and converts its results into plain, repeatable records.
 
-The context is ephemeral: nothing is read from or written to a project folder, no progress bars, no
-telemetry, no network. Two things that Great Expectations lets pass are faults here: a suite without
-expectations, and an expectation that could not be evaluated (a missing column). Its answers come
-back in no fixed order, so that they are matched by name.
+The context is ephemeral: it reads and writes no project folder, shows no progress bars, sends no
+telemetry and uses no network. Great Expectations accepts a suite without expectations and an
+expectation that could not be evaluated (a missing column); both are faults here. Its results arrive
+in no fixed order, so they are matched by name.
 """
 
 import html
@@ -25,42 +25,26 @@ from great_expectations.data_context.types.base import (
 )
 
 from tasks.check.suites import Check, Suite
+from tasks.core.tables import rejects_table
 from tasks.core.text import printable
 
-SAMPLE_ROWS = 10  # failed rows that a record shows
-_DIGITS = 6  # significant digits of an observed figure
+SAMPLE_ROWS = 10  # failed rows in a record
+_DIGITS = 6  # significant digits of an observed number
 _SEVERITY = {"fault": "critical", "warning": "warning"}
+_JOIN = "; "
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
-
-    Attributes
-    ----------
-    suite
-        The suite's name.
-    check
-        The check; for an empty suite a set check named `suite_not_empty`.
-    success
-        Whether the expectation was met.
-    observed
-        What was seen: a figure, a type, the missing values, or why it could not be evaluated.
-    positions
-        Failed rows of the frame, as positions from 0, ascending.
-    failed_rows
-        The first `SAMPLE_ROWS` of them, as column to value.
-    evaluated
-        False where the expectation raised instead of answering.
-    """
+    """The result of one check."""
 
     suite: str
     check: Check
     success: bool
-    observed: Any = None
-    positions: tuple[int, ...] = ()
-    failed_rows: tuple[dict[str, Any], ...] = ()
-    evaluated: bool = True
+    observed: Any = None  # a number, a type, the missing values, or why evaluation failed
+    positions: tuple[int, ...] = ()  # failed rows of the frame, from 0, ascending
+    failed_rows: tuple[dict[str, Any], ...] = ()  # the first `SAMPLE_ROWS` of them
+    evaluated: bool = True  # False if the expectation raised an error
 
     @property
     def stops(self) -> bool:
@@ -69,23 +53,23 @@ class Finding:
 
     @property
     def quarantines(self) -> bool:
-        """Whether the failed rows are to be left out."""
+        """Whether the failed rows are rejected."""
         return not (self.success or self.stops) and self.check.severity == "fault"
 
     def line(self) -> str:
-        """Say in one line what failed, what was observed and what to do."""
+        """Return one line: what failed, what was observed and what to do."""
         if not self.evaluated:
-            found = f"it could not be evaluated: {self.observed}"
+            outcome = f"it could not be evaluated: {self.observed}"
         elif self.failed_rows:
-            found = "found " + _rows_in_words(self.failed_rows, len(self.positions))
+            outcome = "found " + _rows_in_words(self.failed_rows, len(self.positions))
         elif isinstance(self.observed, list):
-            found = "missing: " + ", ".join(map(str, self.observed))
+            outcome = "missing: " + ", ".join(map(str, self.observed))
         else:
-            found = f"found {'none' if self.observed is None else self.observed}"
-        return f"{self.check.name}: expected {self.check.expects}; {found}; {self.check.advice}"
+            outcome = f"found {'none' if self.observed is None else self.observed}"
+        return f"{self.check.name}: expected {self.check.expects}; {outcome}; {self.check.advice}"
 
     def record(self) -> dict[str, Any]:
-        """Return the finding as JSON-ready values; the keys are described in `stage.py`."""
+        """Return the finding as JSON values; `stage.py` describes the keys."""
         kwargs = self.check.kwargs
         return {
             "name": self.check.name,
@@ -104,7 +88,7 @@ class Finding:
 
 
 def new_context() -> EphemeralDataContext:
-    """Open an ephemeral Great Expectations context that keeps to itself."""
+    """Return an ephemeral Great Expectations context without telemetry or progress bars."""
     config = DataContextConfig(
         store_backend_defaults=InMemoryStoreBackendDefaults(),
         analytics_enabled=False,
@@ -116,24 +100,11 @@ def new_context() -> EphemeralDataContext:
 def run_suite(
     context: EphemeralDataContext, suite: Suite, frame: pd.DataFrame, shows: Sequence[str] = ()
 ) -> list[Finding]:
-    """Hold a frame against a suite.
+    """Check a frame (index 0 … n - 1) against a suite; return one finding per check, in order.
 
-    Parameters
-    ----------
-    context
-        From `new_context`; keeps the results for `write_data_docs`. A suite's name is used once.
-    suite
-        The checks.
-    frame
-        What they look at; its index must be 0 … n - 1.
-    shows
-        Columns that a sample of failed rows shows beside those of the check, where the frame has
-        them.
-
-    Returns
-    -------
-    list of Finding
-        One a check, in the suite's order. A suite without checks gives one failed finding.
+    A suite without checks gives one failed finding. The context keeps the results for
+    `write_data_docs`, so a suite's name can be used only once per context. `shows` names further
+    columns for the sample of failed rows, where the frame has them.
     """
     if not suite.checks:
         return [_empty(suite)]
@@ -157,26 +128,16 @@ def run_suite(
 
 
 def checks_json(findings: Sequence[Finding]) -> str:
-    """Return the findings as JSON text: no time stamps or ids, so same input, same bytes."""
+    """Return the findings as JSON text without time stamps or ids: same input, same bytes."""
     records = [finding.record() for finding in findings]
     return json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_data_docs(context: EphemeralDataContext, folder: Path) -> Path:
-    """Render Great Expectations' own Data Docs of every suite that was run.
+    """Render Great Expectations' Data Docs of every suite that was run, replacing the folder.
 
-    Parameters
-    ----------
-    context
-        The context of the runs.
-    folder
-        An absolute path; what is there is replaced.
-
-    Returns
-    -------
-    pathlib.Path
-        The folder, with `index.html` in it. The pages hold time stamps, and a browser fetches
-        their style sheets from the network: they are for reading, never an input.
+    `folder` must be absolute; `index.html` is in it. The pages hold time stamps, and a browser
+    loads their style sheets from the network: they are for reading, never an input.
     """
     shutil.rmtree(folder, ignore_errors=True)
     site = {
@@ -191,18 +152,18 @@ def write_data_docs(context: EphemeralDataContext, folder: Path) -> Path:
     _escape_values(context)
     context.add_data_docs_site(site_name="local", site_config=site)
     context.build_data_docs(site_names=["local"])
-    for tour in (folder / "static").rglob("*.gif"):  # 3 MB of animated help that no page shows
+    for tour in (folder / "static").rglob("*.gif"):  # 3 MB of animated help that no page links to
         tour.unlink()
     return folder
 
 
 def _escape_values(context: EphemeralDataContext) -> None:
-    """Escape the values in the stored results, which the pages show as they are."""
+    """Escape the values in the stored results, which the pages do not escape."""
     store = context.validation_results_store
     for key in store.list_keys():
         results = store.get(key)
-        for one in results.results:
-            one.result = _escaped(one.result)
+        for result in results.results:
+            result.result = _escaped(result.result)
         store.set(key, results)
 
 
@@ -210,8 +171,8 @@ def _escaped(value: Any) -> Any:
     if isinstance(value, str):
         return html.escape(printable(value))
     if isinstance(value, dict):
-        return {key: _escaped(inner) for key, inner in value.items()}
-    return [_escaped(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+        return {key: _escaped(item) for key, item in value.items()}
+    return [_escaped(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _expectation(check: Check) -> Any:
@@ -242,30 +203,30 @@ def _finding(
     frame: pd.DataFrame,
     shows: Sequence[str],
 ) -> Finding:
-    raised = _raised(answer)
-    if raised is not None:
-        return Finding(suite, check, success=False, observed=raised, evaluated=False)
+    error = _raised(answer)
+    if error is not None:
+        return Finding(suite, check, success=False, observed=error, evaluated=False)
     result = answer.result
     positions = tuple(sorted(result.get("unexpected_index_list") or ()))
     if check.kind == "row" and not answer.success and not positions:
         return Finding(suite, check, False, "no row was named", evaluated=False)
-    columns = [name for name in frame.columns if name in {*shows, *shown_columns(check)}]
+    columns = [name for name in frame.columns if name in {*shows, *reported_columns(check)}]
     sample = frame.loc[list(positions[:SAMPLE_ROWS]), columns]
     rows = tuple(
-        {name: plain(value) for name, value in zip(sample.columns, row, strict=True)}
+        {name: json_value(value) for name, value in zip(sample.columns, row, strict=True)}
         for row in sample.itertuples(index=False, name=None)
     )
     return Finding(suite, check, bool(answer.success), _observed(result), positions, rows)
 
 
-def shown_columns(check: Check) -> tuple[str, ...]:
+def reported_columns(check: Check) -> tuple[str, ...]:
     """Return the columns whose values explain a failure of the check."""
     column = check.kwargs.get("column")
     return check.shows or ((column,) if column is not None else ())
 
 
-def plain(value: Any) -> Any:
-    """Turn a cell into a JSON value: null for NaN, figures at 6 significant digits."""
+def json_value(value: Any) -> Any:
+    """Convert a cell to a JSON value: null for NaN, floats at 6 significant digits."""
     if value is None or value is pd.NA or value != value:
         return None
     value = value.item() if hasattr(value, "item") else value
@@ -273,26 +234,25 @@ def plain(value: Any) -> Any:
 
 
 def _raised(answer: ExpectationValidationResult) -> str | None:
-    """Return the message of the error that an expectation raised, None where it answered."""
+    """Return the message of the error that an expectation raised, or None."""
     if answer.success or answer.result:
         return None
-    for info in (answer.exception_info or {}).values():
+    details = answer.exception_info or {}  # of one metric, or one entry per metric
+    for info in (*details.values(), details):
         if isinstance(info, dict) and info.get("raised_exception"):
             return " ".join(str(info["exception_message"]).split())
-    if (answer.exception_info or {}).get("raised_exception"):
-        return " ".join(str(answer.exception_info["exception_message"]).split())
     return None
 
 
 def _observed(result: dict[str, Any]) -> Any:
-    """Return what was seen: the missing values, else the observed value, else the count."""
+    """Return the missing values, else the observed value, else the count of failed rows."""
     if result.get("partial_missing_list"):
         return sorted(result["partial_missing_list"])
     if isinstance(result.get("observed_value"), list):
-        return sorted(map(plain, result["observed_value"]))
+        return sorted(map(json_value, result["observed_value"]))
     if "observed_value" in result:
-        return plain(result["observed_value"])
-    return plain(result.get("unexpected_count"))
+        return json_value(result["observed_value"])
+    return json_value(result.get("unexpected_count"))
 
 
 def _pair(kwargs: dict[str, Any]) -> str | None:
@@ -304,3 +264,50 @@ def _rows_in_words(rows: Sequence[dict[str, Any]], count: int) -> str:
         "(" + ", ".join(f"{name} {value}" for name, value in row.items()) + ")" for row in rows
     )
     return words + (f" and {count - len(rows)} more" if count > len(rows) else "")
+
+
+def split_rows(
+    manifest: pd.DataFrame, facts: pd.DataFrame, findings: Sequence[Finding]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Split the manifest (index 0 … n - 1) into rows that passed and rejects.
+
+    The passed rows get a column `warnings` (names joined by "; ", or ""). A rejected row appears
+    once; its reasons and its details (`column = value`) are joined by "; " in the same order.
+    `facts` holds the same rows with the derived columns that the checks used.
+    """
+    reasons = _texts(len(manifest), [finding for finding in findings if finding.quarantines])
+    warnings = _texts(
+        len(manifest),
+        [finding for finding in findings if finding.check.severity == "warning"],
+    )
+    rejected = [position for position, failed in enumerate(reasons) if failed]
+    rows = [_reject(manifest.iloc[row], facts.iloc[row], reasons[row]) for row in rejected]
+    warning_names = [_JOIN.join(finding.check.name for finding in failed) for failed in warnings]
+    passed = manifest.assign(warnings=pd.Series(warning_names, index=manifest.index, dtype="str"))
+    return passed.drop(index=rejected).reset_index(drop=True), rejects_table(rows)
+
+
+def _texts(count: int, findings: Sequence[Finding]) -> list[list[Finding]]:
+    by_row: list[list[Finding]] = [[] for _ in range(count)]
+    for finding in findings:
+        for position in finding.positions:
+            by_row[position].append(finding)
+    return by_row
+
+
+def _reject(row: pd.Series, facts: pd.Series, findings: Sequence[Finding]) -> tuple[str, ...]:
+    image_id, path = (json_value(row[name]) or "" for name in ("image_id", "path"))
+    reasons = _JOIN.join(finding.check.name for finding in findings)
+    details = _JOIN.join(_detail(facts, finding) for finding in findings)
+    return image_id, path, reasons, details
+
+
+def _detail(facts: pd.Series, finding: Finding) -> str:
+    return ", ".join(f"{name} = {_word(facts[name])}" for name in reported_columns(finding.check))
+
+
+def _word(value: object) -> str:
+    cell = json_value(value)
+    if isinstance(cell, float):
+        return f"{cell:g}"
+    return "null" if cell is None else str(cell)

@@ -1,1 +1,1 @@
-"""Room 4: finds the face in each picture and cuts it out."""
+"""Stage 4: finds the face in each image and crops it."""

@@ -1,7 +1,7 @@
-"""Draws pictures with the detector's box beside the crops that were cut out of them.
+"""Draws images with the detector's box beside the crops made from them.
 
-For a person to see at a glance whether faces are found and cut well: some pictures from all over
-the table, those that the detector was least sure of, and some in which it found nothing.
+The sheet is for a quick check by eye. It shows images from the whole table, those that the detector
+was least sure of, and some in which it found nothing.
 """
 
 from dataclasses import dataclass
@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from tasks.core.images import decode_image, read_content
+from tasks.core.imaging.decode import decode_image, read_content
+from tasks.core.imaging.shards import read_crops
 from tasks.core.labels import UNKNOWN, credit_line
 from tasks.core.paths import Paths
-from tasks.core.shards import read_crops
+from tasks.crop.crops_table import miss_counts
 
 _SAMPLES = 12
 _LEAST_SURE = 4
@@ -35,7 +36,7 @@ _EMPTY = "#eceff3"
 
 @dataclass(frozen=True)
 class _Pair:
-    picture: Image.Image  # _TILE_PX square, with the box
+    image: Image.Image  # _TILE_PX square, with the box
     crop: Image.Image | None
     label: str
     note: str
@@ -44,23 +45,10 @@ class _Pair:
 def draw_contact_sheet(
     crops: pd.DataFrame, faceless: pd.DataFrame, groups: pd.DataFrame, paths: Paths
 ) -> np.ndarray:
-    """Draw the before/after sheet.
+    """Draw the contact sheet as `(H, W, 3)` uint8 RGB.
 
-    Parameters
-    ----------
-    crops
-        Rows of the crops table.
-    faceless
-        Rows of the checked table in which no face was found.
-    groups
-        Pictures and misses by group, see `by_group.detector_by_group`.
-    paths
-        Where pictures and shards are.
-
-    Returns
-    -------
-    ndarray
-        `(H, W, 3)` uint8 RGB; always the same width, as high as it needs to be.
+    Its width is fixed; its height follows from the content. `crops` holds rows of the crops table,
+    `faceless` rows of the checked table, and `groups` is from `miss_rates_by_group`.
     """
     missed = _spread(faceless, _FACELESS)
     keys = crops[["detector_score", "age_band", "gender", "emotion", "image_id"]]  # copied, small
@@ -75,30 +63,30 @@ def draw_contact_sheet(
 
 
 def _spread(table: pd.DataFrame, n: int) -> pd.DataFrame:
-    """Choose up to n rows evenly from the first to the last."""
+    """Choose up to n evenly spaced rows."""
     return table.iloc[np.unique(np.linspace(0, len(table) - 1, min(n, len(table))).astype(int))]
 
 
-def _with_crops(table: pd.DataFrame, paths: Paths, mark: str) -> list[_Pair]:
+def _with_crops(table: pd.DataFrame, paths: Paths, prefix: str) -> list[_Pair]:
     pairs = []
     for (_, row), crop in zip(table.iterrows(), read_crops(table, paths.crop_shards), strict=True):
         faces = "1 face" if row["n_faces"] == 1 else f"{row['n_faces']} faces"
         tile = Image.fromarray(crop).resize((_TILE_PX, _TILE_PX), Image.Resampling.LANCZOS)
-        note = f"{mark}score {row['detector_score']:.2f}, {faces}"
-        pairs.append(_Pair(_picture(row, paths, row["box_xyxy_px"]), tile, _label(row), note))
+        note = f"{prefix}score {row['detector_score']:.2f}, {faces}"
+        pairs.append(_Pair(_image(row, paths, row["box_xyxy_px"]), tile, _label(row), note))
     return pairs
 
 
 def _faceless(row: pd.Series, paths: Paths) -> _Pair:
-    return _Pair(_picture(row, paths, None), None, _label(row), "left out, in rejects/crop.csv")
+    return _Pair(_image(row, paths, None), None, _label(row), "left out, in rejects/crop.csv")
 
 
 def _label(row: pd.Series) -> str:
-    words = [row[column] for column in ("age_band", "gender", "emotion")]
-    return ", ".join(word for word in words if isinstance(word, str) and word != UNKNOWN)
+    values = [row[column] for column in ("age_band", "gender", "emotion")]
+    return ", ".join(value for value in values if isinstance(value, str) and value != UNKNOWN)
 
 
-def _picture(row: pd.Series, paths: Paths, box: object) -> Image.Image:
+def _image(row: pd.Series, paths: Paths, box: object) -> Image.Image:
     limit = int(row["width_px"]) * int(row["height_px"])
     image = decode_image(read_content(paths.raw / row["path"], limit), limit).image
     tile = ImageOps.pad(image, (_TILE_PX, _TILE_PX), Image.Resampling.BOX, color=_EMPTY)
@@ -113,38 +101,35 @@ def _picture(row: pd.Series, paths: Paths, box: object) -> Image.Image:
 
 
 def _caption(groups: pd.DataFrame) -> list[str]:
-    """Say in how many pictures of each group no face was found, in lines that fit."""
+    """Return the miss counts of every group, wrapped to the sheet's width."""
     font = _font(17)
-    words = [
-        f"{row.age_band} {row.gender} {row.no_face} of {row.pictures}"
-        for row in groups.itertuples(index=False)
-    ]
+    counts = miss_counts(groups)
     lines = ["No face found, by age band and gender as recorded by the data set:"]
-    lines[0] += f" {words[0]}" if words else " no pictures"
-    for word in words[1:]:
-        longer = f"{lines[-1]}, {word}"
-        if font.getlength(longer) < _WIDTH_PX - 2 * _MARGIN_PX - 20:
-            lines[-1] = longer
+    lines[0] += f" {counts[0]}" if counts else " no pictures"
+    for text in counts[1:]:
+        extended = f"{lines[-1]}, {text}"
+        if font.getlength(extended) < _WIDTH_PX - 2 * _MARGIN_PX - 20:
+            lines[-1] = extended
         else:
             lines[-1] += ","
-            lines.append(word)
+            lines.append(text)
     return lines
 
 
 def _lay_out(pairs: list[_Pair], caption: list[str], credit: str) -> Image.Image:
     rows = -(-len(pairs) // _COLUMNS)
     row_px = _TILE_PX + _TEXT_PX + 18
-    foot = [*caption, *([credit] if credit else [])]
+    footer = [*caption, *([credit] if credit else [])]
     head_px = 92
-    sheet = Image.new("RGB", (_WIDTH_PX, head_px + rows * row_px + len(foot) * 26 + 20), _PAPER)
+    sheet = Image.new("RGB", (_WIDTH_PX, head_px + rows * row_px + len(footer) * 26 + 20), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((_MARGIN_PX, 20), "Faces found and cut out", _INK, _font(28))
+    draw.text((_MARGIN_PX, 20), "Detected faces and their crops", _INK, _font(28))
     about = "Left: the picture with the detector's tight box. Right: the crop that the models see."
     draw.text((_MARGIN_PX, 57), about, _SOFT_INK, _font(17))
     for index, pair in enumerate(pairs):
         x = _MARGIN_PX + index % _COLUMNS * (_PAIR_PX + _MARGIN_PX)
         _draw_pair(sheet, pair, x, head_px + index // _COLUMNS * row_px)
-    for index, line in enumerate(foot):
+    for index, line in enumerate(footer):
         ink = _INK if line == credit else _SOFT_INK
         draw.text((_MARGIN_PX, head_px + rows * row_px + index * 26), line, ink, _font(17))
     return sheet
@@ -152,7 +137,7 @@ def _lay_out(pairs: list[_Pair], caption: list[str], credit: str) -> Image.Image
 
 def _draw_pair(sheet: Image.Image, pair: _Pair, x: int, y: int) -> None:
     draw = ImageDraw.Draw(sheet)
-    sheet.paste(pair.picture, (x, y))
+    sheet.paste(pair.image, (x, y))
     right = x + _TILE_PX + _GAP_PX
     if pair.crop is None:
         draw.rectangle((right, y, right + _TILE_PX - 1, y + _TILE_PX - 1), fill=_EMPTY)

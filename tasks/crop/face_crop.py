@@ -1,12 +1,11 @@
-"""Cuts a square around a face out of the full picture, resampled without aliasing."""
+"""The crop: a square around the face, resized without aliasing."""
 
 from math import ceil, floor
 
 import numpy as np
 from PIL import Image
 
-from tasks.crop.exif_turn import Box
-from tasks.crop.face_detector import Pixels, as_image
+from tasks.crop.face_detector import Box, Pixels, as_image
 from tasks.crop.settings import Resample
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
@@ -14,27 +13,11 @@ _WIDEST_SUPPORT = 3  # Lanczos reads 3 source steps to each side; bilinear 1
 
 
 def cut(rgb: Pixels, box: Box, size_px: int, margin: float, resample: Resample) -> np.ndarray:
-    """Cut a face out of a picture.
+    """Crop a face to `(size_px, size_px, 3)` uint8, with the box's center in the middle.
 
-    Parameters
-    ----------
-    rgb
-        The full picture, `(H, W, 3)` uint8 RGB or a Pillow image in mode RGB.
-    box
-        Left, top, right, bottom in pixels, as the detector gives it.
-    size_px
-        Width and height of the crop.
-    margin
-        Share of the box's longer side added on each side; 0 cuts tightly.
-    resample
-        `bilinear` or `lanczos`; both widen with the reduction, so that fine patterns turn grey
-        instead of aliasing.
-
-    Returns
-    -------
-    ndarray
-        `(size_px, size_px, 3)` uint8, the box's centre in its middle. Where the square leaves the
-        picture, the picture's edge is repeated.
+    The margin is a fraction of the box's longer side, added on each side; 0 crops tightly. Where
+    the square extends beyond the image, edge pixels are repeated. Both filters, `bilinear` and
+    `lanczos`, widen with the reduction, so that fine patterns turn gray instead of aliasing.
     """
     image = as_image(rgb)
     square = square_around(box, margin)
@@ -44,7 +27,7 @@ def cut(rgb: Pixels, box: Box, size_px: int, margin: float, resample: Resample) 
 
 
 def square_around(box: Box, margin: float) -> Box:
-    """Return the square with the box's centre and its longer side, widened by the margin."""
+    """Return a square of the box's center and longer side, widened by the margin."""
     left, top, right, bottom = box
     half = max(right - left, bottom - top) * (0.5 + margin)
     middle_x, middle_y = (left + right) / 2, (top + bottom) / 2
@@ -52,7 +35,7 @@ def square_around(box: Box, margin: float) -> Box:
 
 
 def _with_repeated_edges(image: Image.Image, square: Box, size_px: int) -> tuple[Image.Image, Box]:
-    """Return the region that the filter reads, its outside filled, and the square within it."""
+    """Return the padded region that the filter reads, and the square within it."""
     border = ceil(_WIDEST_SUPPORT * max(1.0, (square[2] - square[0]) / size_px)) + 1
     left, top = floor(square[0]) - border, floor(square[1]) - border
     right, bottom = ceil(square[2]) + border, ceil(square[3]) + border

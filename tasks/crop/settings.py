@@ -1,10 +1,10 @@
-"""What finding and cutting a face need to know; light, because it travels to every worker."""
+"""Settings for finding and cropping a face; a light module, because every worker imports it."""
 
 import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 from tasks.core.errors import ModelError
 from tasks.core.paths import CROP_SETTINGS
@@ -13,46 +13,23 @@ from tasks.core.text import one_line
 Resample = Literal["bilinear", "lanczos"]
 
 
-class DetectorSettings(Protocol):
-    """What the detector reads of the params; `Params` and `CropSettings` both have it."""
-
-    @property
-    def detect_side_px(self) -> int:
-        """Longer side of the copy that is searched first, in pixels."""
-
-    @property
-    def upsample(self) -> int:
-        """How many times that side is doubled where nothing was found."""
-
-    @property
-    def min_score(self) -> float:
-        """Detections with a lower score are ignored."""
-
-
 @dataclass(frozen=True)
 class CropSettings:
-    """The params of one picture's way; see params.yaml for each."""
+    """The parameters that decide how one image is cropped; see params.yaml."""
 
     size_px: int
     margin: float
     resample: Resample
-    detect_side_px: int
-    upsample: int
-    min_score: float
+    detect_side_px: int  # longer side of the copy that is searched first
+    upsample: int  # how many times that side is doubled if nothing was found
+    min_score: float  # detections with a lower score are ignored
 
 
-def settings_of_model(folder: Path) -> CropSettings:
-    """Read how the crops were cut that a model was trained (or tried) on.
+def model_crop_settings(folder: Path) -> CropSettings:
+    """Read the crop settings of a model from the `crop.json` in its folder.
 
-    Parameters
-    ----------
-    folder
-        The model's folder, with its `crop.json`.
-
-    Raises
-    ------
-    ModelError
-        One line where the file is missing or damaged: another crop would give other answers.
+    Raises ModelError if the file is missing or damaged, because other crops would give other
+    predictions.
     """
     path = folder / CROP_SETTINGS
     try:
@@ -67,15 +44,15 @@ def settings_of_model(folder: Path) -> CropSettings:
 
 
 def _assert_usable(settings: CropSettings) -> None:
-    """Raise ValueError for settings that the stage `crop` does not allow; its bounds are these."""
+    """Raise ValueError for settings outside the bounds of the stage `crop`."""
     bounds = {"size_px": (16, 1024), "detect_side_px": (80, 4096), "upsample": (0, 3)}
-    for name, (least, most) in bounds.items():
+    for name, (lowest, highest) in bounds.items():
         value = getattr(settings, name)
-        if type(value) is not int or not least <= value <= most:
-            raise ValueError(f"{name} must be a whole number from {least} to {most}")
-    for name, most in (("margin", 2.0), ("min_score", math.inf)):
+        if type(value) is not int or not lowest <= value <= highest:
+            raise ValueError(f"{name} must be a whole number from {lowest} to {highest}")
+    for name, highest in (("margin", 2.0), ("min_score", math.inf)):
         value = getattr(settings, name)
-        if type(value) not in (int, float) or not math.isfinite(value) or value > most:
-            raise ValueError(f"{name} must be a number of at most {most:g}")
+        if type(value) not in (int, float) or not math.isfinite(value) or value > highest:
+            raise ValueError(f"{name} must be a number of at most {highest:g}")
     if settings.margin < 0 or settings.resample not in get_args(Resample):
         raise ValueError(f"margin must not be negative, resample one of {get_args(Resample)}")

@@ -1,1 +1,1 @@
-"""Draws the embedded cohort: faces from parameters, with the truth about each picture."""
+"""Synthetic demonstration cohort: faces rendered from parameters, with ground truth."""

@@ -1,4 +1,4 @@
-"""Smooth curves through a few points: what every shape of a drawn face is made of."""
+"""Smooth curves, ribbons and ellipses, which all shapes of a drawn face consist of."""
 
 from functools import lru_cache
 
@@ -30,25 +30,15 @@ def _basis(count: int, closed: bool, steps: int) -> np.ndarray:
 
 
 def smooth(points: np.ndarray, closed: bool = False, steps: int = 8) -> np.ndarray:
-    """Return a Catmull-Rom spline through `(n, 2)` points, with `steps` samples a segment."""
+    """Return a Catmull-Rom spline through `(n, 2)` points, with `steps` samples per segment."""
     samples: np.ndarray = _basis(len(points), closed, steps) @ points
     return samples
 
 
 def ribbon(line: np.ndarray, widths: np.ndarray | float) -> np.ndarray:
-    """Return the outline of a line with a width at each point.
+    """Return the closed outline, `(2n, 2)`, of an open line of `(n, 2)` points.
 
-    Parameters
-    ----------
-    line
-        `(n, 2)` points of an open line.
-    widths
-        Full width at each point, or one for all.
-
-    Returns
-    -------
-    numpy.ndarray
-        `(2n, 2)` closed outline.
+    `widths` holds the full width at each point, or one width for all.
     """
     along = np.empty_like(line)
     along[1:-1] = line[2:] - line[:-2]
@@ -63,27 +53,27 @@ def ribbon(line: np.ndarray, widths: np.ndarray | float) -> np.ndarray:
 
 
 def tapered(line: np.ndarray, width: float) -> np.ndarray:
-    """Return the outline of an open line that is thickest in its middle and thin at its ends."""
+    """Return the outline of an open line that is thickest in the middle and thin at the ends."""
     return ribbon(line, width * _taper(len(line)))
 
 
 @lru_cache(maxsize=64)
 def _taper(count: int) -> np.ndarray:
-    """Return how thick a tapered line is at each of its points, from 0 to 1."""
+    """Return the relative width of a tapered line at each of its points, from 0 to 1."""
     return np.sin(np.linspace(0.12, np.pi - 0.12, count))
 
 
-def disc(centre: tuple[float, float], radius_x: float, radius_y: float) -> np.ndarray:
+def disc(center: tuple[float, float], radius_x: float, radius_y: float) -> np.ndarray:
     """Return the outline of an ellipse as `(28, 2)` points."""
     outline: np.ndarray = _CIRCLE * (radius_x, radius_y)
-    outline += centre
+    outline += center
     return outline
 
 
 def shifted(points: np.ndarray, down: float, across: float = 0.0) -> np.ndarray:
     """Return points moved down and to the right."""
-    moved: np.ndarray = points + np.array((across, down))
-    return moved
+    result: np.ndarray = points + np.array((across, down))
+    return result
 
 
 def mirrored(points: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Who a subject is: proportions by age and gender, colours, hair and glasses.
+"""Appearance of a subject: proportions by age and gender, colors, hair and glasses.
 
-Lengths are in face units: the eyes' line is y = 0, y grows downwards, and an adult's face is about
-1.4 units wide. Children's proportions: rounder face, larger and lower-set eyes, a smaller nose,
+Lengths are in face units: y = 0 is the line of the eyes, y grows downwards, and an adult's face is
+about 1.4 units wide. Children have a rounder face, larger and lower-set eyes, a smaller nose and
 weaker brows.
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
 HAIR_STYLES = ("short", "crew", "curly", "receding", "bob", "long", "bun")
 
@@ -23,14 +23,14 @@ _SKINS = np.array(
 _HAIRS = np.array(
     [(38, 30, 28), (62, 44, 34), (92, 62, 42), (130, 90, 56), (176, 134, 84), (140, 72, 42)]
 )
-_GREY = np.array((176, 174, 172))
+_GRAY = np.array((176, 174, 172))
 _IRISES = np.array([(74, 50, 34), (96, 66, 40), (92, 104, 66), (84, 116, 140), (108, 124, 130)])
 _LIP_TINT = np.array((186, 78, 84))
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A subject's looks at rest; lengths in face units, colours as RGB from 0 to 255."""
+    """A subject's appearance at rest; lengths in face units, colors as RGB from 0 to 255."""
 
     age_years: int
     gender: str
@@ -59,12 +59,12 @@ class Identity:
     mouth_curve: float
     ear: float
     lines: float
-    skin: Colour
-    hair: Colour
-    brow: Colour
-    iris: Colour
-    lip: Colour
-    cloth: Colour
+    skin: Color
+    hair: Color
+    brow: Color
+    iris: Color
+    lip: Color
+    cloth: Color
     hair_style: str
     hairline_y: float
     parting: float
@@ -73,23 +73,16 @@ class Identity:
 
 
 def draw_identity(age_years: int, gender: str, rng: np.random.Generator) -> Identity:
-    """Draw a subject's looks.
+    """Sample a subject's appearance.
 
-    Parameters
-    ----------
-    age_years
-        Age in whole years, 3 to 60.
-    gender
-        As recorded: female or male; it shifts means, which grow apart with maturity.
-    rng
-        The subject's own generator.
+    Gender, female or male, shifts the means of proportions increasingly with age.
     """
     grown = float(np.interp(age_years, (3, 10, 18), (0.0, 0.5, 1.0)))
     male = grown if gender == "male" else 0.0
     skin = _between(_SKINS, rng)
     aged = max(0.0, (age_years - 30) / 30)
     hair = _between(_HAIRS[:4] if skin.mean() < 150 else _HAIRS, rng)
-    hair = hair + (_GREY - hair) * np.clip(rng.normal(aged * 0.6, 0.15), 0, 0.9) * (aged > 0)
+    hair = hair + (_GRAY - hair) * np.clip(rng.normal(aged * 0.6, 0.15), 0, 0.9) * (aged > 0)
 
     def size(child: float, adult: float, spread: float, of_male: float = 0.0) -> float:
         mean = child + (adult - child) * grown + of_male * male
@@ -142,15 +135,15 @@ def draw_identity(age_years: int, gender: str, rng: np.random.Generator) -> Iden
 
 
 def _between(palette: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw a colour between two neighbours of a palette."""
-    place = rng.uniform(0, len(palette) - 1)
-    low = int(place)
-    colour: np.ndarray = palette[low] + (palette[low + 1] - palette[low]) * (place - low)
-    return colour + rng.normal(0, 4, 3)
+    """Sample a color between two neighbors of a palette."""
+    position = rng.uniform(0, len(palette) - 1)
+    low = int(position)
+    color: np.ndarray = palette[low] + (palette[low + 1] - palette[low]) * (position - low)
+    return color + rng.normal(0, 4, 3)
 
 
-def _rgb(colour: np.ndarray) -> Colour:
-    red, green, blue = (float(value) for value in np.clip(colour, 8, 250))
+def _rgb(color: np.ndarray) -> Color:
+    red, green, blue = (float(value) for value in np.clip(color, 8, 250))
     return red, green, blue
 
 

@@ -1,1 +1,1 @@
-"""Drift: how a batch of new pictures differs from what the model was trained on; advice."""
+"""Drift: how a batch of new images differs from what the model was trained on; advice."""

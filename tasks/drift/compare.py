@@ -1,6 +1,6 @@
 """How a batch differs from the training data, feature by feature, as effect sizes.
 
-A p-value says how sure a difference is, and with enough pictures every one is; an effect says how
+A p-value says how sure a difference is, and with enough images every one is; an effect says how
 large it is. Numbers are compared by Cohen's d, shares by Cohen's h, for which the same words are
 usual (0.2 small, 0.5 medium, 0.8 large): J. Cohen (1988), Statistical Power Analysis, 2.2 and 6.2.
 
@@ -17,11 +17,11 @@ import pandas as pd
 from scipy.stats import norm, t
 
 from tasks.core.labels import EMOTIONS, GENDERS
-from tasks.core.statistics.resample import Resampled, ratio
+from tasks.core.statistics.cluster_bootstrap import Resampled, ratio
 from tasks.core.statistics.simultaneous import largest_deviation
 from tasks.drift.settings import Params
 
-CONFIDENCE = "confidence"  # the model's largest probability for a picture
+CONFIDENCE = "confidence"  # the model's largest probability for an image
 SHARES: tuple[str, ...] = ("emotion", "age_band", "gender")
 NUMBERS: tuple[str, ...] = ("age_years", "detector_score", "sharpness", "brightness", CONFIDENCE)
 COLUMNS: tuple[str, ...] = (
@@ -42,7 +42,7 @@ COLUMNS: tuple[str, ...] = (
 )
 COHENS_D, COHENS_D_OF_LOGARITHMS, COHENS_H = "Cohen's d", "Cohen's d of logarithms", "Cohen's h"
 
-_SKEWED = ("sharpness",)  # a variance: a few pictures have many times the others' value
+_SKEWED = ("sharpness",)  # a variance: a few images have many times the others' value
 _FEW_PEOPLE = "fewer than two people on one side"
 _NO_SPREAD = "every picture has the same value"
 _TOO_ALIKE = "too few different values on either side"
@@ -55,7 +55,7 @@ def compare(batch: pd.DataFrame, training: pd.DataFrame, params: Params) -> pd.D
     Parameters
     ----------
     batch, training
-        A row a picture: `subject_id`, and any of `SHARES` (text) and `NUMBERS` (age in years,
+        A row an image: `subject_id`, and any of `SHARES` (text) and `NUMBERS` (age in years,
         score of the face detector, sharpness and brightness of the crop, the model's largest
         probability). A missing value, or column, is left out of that feature alone.
     params
@@ -64,11 +64,11 @@ def compare(batch: pd.DataFrame, training: pd.DataFrame, params: Params) -> pd.D
     Returns
     -------
     DataFrame
-        `COLUMNS`: a row a number and a row a label that occurs on either side. `batch` and
-        `training` are means or shares of pictures; `effect` is positive where the batch has more;
+        `COLUMNS`: one row per number and one per label that occurs on either side. `batch` and
+        `training` are means or shares of images; `effect` is positive where the batch has more;
         `large` where it reaches `large_effect` and its interval does not hold 0. Intervals hold
-        for all rows at once; they come from draws of people (`tasks.core.statistics.resample`). The
-        note says why a row has no effect.
+        for all rows at once; they come from draws of people
+        (`tasks.core.statistics.cluster_bootstrap`). The note says why a row has no effect.
 
     Notes
     -----
@@ -76,7 +76,7 @@ def compare(batch: pd.DataFrame, training: pd.DataFrame, params: Params) -> pd.D
     the sides are. An interval is built around the effect: its standard error over the draws, times
     the value of Student's t (people of the smaller side less 1) that is as rare as the largest
     deviation of all rows in a draw. Where nothing varies between the people of a side, such as
-    where no picture has a label, draws tell no error; there each person is counted once, with the
+    where no image has a label, draws tell no error; there each person is counted once, with the
     variance that the angle (1 / people; F. J. Anscombe 1948, Biometrika 35, 246-254) or a mean with
     the other side's spread has.
     """
@@ -107,13 +107,13 @@ class _Side:
         self.sampled = Resampled(self.subject, params.resamples, params.seed + number)
 
     def known(self, name: str) -> np.ndarray:
-        """Return which pictures have a feature."""
+        """Return which images have a feature."""
         if name not in self.table:
             return np.zeros(len(self.table), dtype=bool)
         return self.table[name].notna().to_numpy(dtype=bool)
 
     def labels(self, name: str) -> np.ndarray:
-        """Return a feature that is text, None where a picture has none."""
+        """Return a feature that is text, None where an image has none."""
         column = self.table[name].astype(object)
         return column.where(column.notna(), None).to_numpy(dtype=object)
 
@@ -123,7 +123,7 @@ class _Side:
         return np.nan_to_num(known, nan=0.0, posinf=np.inf, neginf=-np.inf)
 
     def people(self, which: np.ndarray) -> int:
-        """Count the people in some pictures."""
+        """Count the people in some images."""
         return int(self.subject[which].nunique())
 
 
@@ -152,8 +152,8 @@ def _shares(name: str, sides: list[_Side], params: Params) -> Iterator[_Row]:
         np.column_stack([which, *(which & (value == level) for level in levels)]).astype(float)
         for value, which in zip(values, known, strict=True)
     ]
-    totals = [own.sum(axis=0) for own in has]
-    drawn = [side.sampled.sums(own) for side, own in zip(sides, has, strict=True)]
+    totals = [values.sum(axis=0) for values in has]
+    drawn = [side.sampled.sums(values) for side, values in zip(sides, has, strict=True)]
     rng = np.random.default_rng([params.seed, len(levels)])
     for place, level in enumerate(levels, start=1):
         shares = [float(total[place] / total[0]) for total in totals]
@@ -182,16 +182,16 @@ def _number(name: str, sides: list[_Side], params: Params) -> _Row:
         for value, which in zip(values, known, strict=True)
     ]
     with np.errstate(invalid="ignore", divide="ignore"):
-        effect = float(_cohens_d(*(own.sum(axis=0) for own in columns)))
-        drawn = [side.sampled.sums(own) for side, own in zip(sides, columns, strict=True)]
+        effect = float(_cohens_d(*(values.sum(axis=0) for values in columns)))
+        drawn = [side.sampled.sums(values) for side, values in zip(sides, columns, strict=True)]
         effects = _cohens_d(*drawn)
         one_mean = [ratio(sums[:, 1], sums[:, 0]) for sums in drawn]
-    still = all(np.ptp(value[which]) == 0 for value, which in zip(values, known, strict=True))
-    if still or not np.isfinite(effect) or np.isfinite(effects).sum() < 2:
-        return _without_effect(name, sizes, kind, _NO_SPREAD if still else _TOO_ALIKE)
+    constant = all(np.ptp(value[which]) == 0 for value, which in zip(values, known, strict=True))
+    if constant or not np.isfinite(effect) or np.isfinite(effects).sum() < 2:
+        return _without_effect(name, sizes, kind, _NO_SPREAD if constant else _TOO_ALIKE)
     rng = np.random.default_rng([params.seed, NUMBERS.index(name)])
-    for own, people in zip(one_mean, sizes[2:], strict=True):
-        if np.nanstd(own) < _STILL:  # d divides by the root of half the other side's variance
+    for drawn_means, people in zip(one_mean, sizes[2:], strict=True):
+        if np.nanstd(drawn_means) < _STILL:  # d then divides by half the other side's variance
             effects = effects + rng.normal(0.0, np.sqrt(2 / people), len(effects))
     return _Row((name, ""), [*sizes, *means], kind, effect, effects)
 
@@ -206,7 +206,7 @@ def _varied(
 
 
 def _cohens_d(batch: np.ndarray, training: np.ndarray) -> np.ndarray:
-    """Return d from sums `(…, 3)`: pictures, values, squares."""
+    """Return d from sums `(…, 3)`: images, values, squares."""
     (mean_b, variance_b), (mean_t, variance_t) = _moments(batch), _moments(training)
     d: np.ndarray = (mean_b - mean_t) / np.sqrt((variance_b + variance_t) / 2)
     return d

@@ -1,1 +1,1 @@
-"""Asking each model about every picture, once."""
+"""Predicts every image with each model."""

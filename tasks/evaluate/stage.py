@@ -1,11 +1,11 @@
-"""Stage `evaluate`: what a model says about every picture of the split table, once.
+"""Stage `evaluate`: what a model says about every image of the split table, once.
 
 Reads data/split.parquet, the crops and models/<model>; writes data/predictions/<model>.parquet:
 the split table with the columns `model`, `model_version`, `y_pred`, `p_<emotion>` for each label
-of the model (in the vocabulary's order), `seen_in_training` and `fine_tuned_on`. Pictures of every
+of the model (in the vocabulary's order), `seen_in_training` and `fine_tuned_on`. Images of every
 split are asked about, since the published protocol wants them all; `seen_in_training` tells which
-are held out: it marks every picture of a subject of whom any picture had a part in the weights or
-in their choice (of the epoch, the coefficient or the strategy). `fine_tuned_on` marks the pictures
+are held out: it marks every image of a subject of whom any image had a part in the weights or
+in their choice (of the epoch, the coefficient or the strategy). `fine_tuned_on` marks the images
 themselves that the weights were fine-tuned to as the group's own, without those that were only
 replayed. A model that was skipped gives an empty table.
 """
@@ -20,20 +20,14 @@ import torch
 from pydantic import Field
 
 from tasks.core.labels import in_order
-from tasks.core.models.checkpoint import FINETUNE, load_seen, no_pictures_seen
-from tasks.core.models.device import make_repeatable
-from tasks.core.models.recogniser import Recogniser
+from tasks.core.models.checkpoint import FINETUNE, empty_seen_table, load_seen, read_skipped
+from tasks.core.models.device import make_deterministic
+from tasks.core.models.predictor import EmotionClassifier
 from tasks.core.params import Section
 from tasks.core.paths import Paths
-from tasks.core.result import StageResult
-from tasks.core.skipped import read_skipped
-from tasks.core.tables import (
-    MANIFEST_SCHEMA,
-    check_conservation,
-    read_table,
-    write_table,
-)
-from tasks.evaluate.in_batches import Asked, predict_rows
+from tasks.core.stages import StageResult
+from tasks.core.tables import MANIFEST_SCHEMA, check_conservation, read_table, write_table
+from tasks.evaluate.batch_prediction import PredictionJob, predict_rows
 
 
 class Params(Section):
@@ -44,18 +38,18 @@ class Params(Section):
 
 
 def run(params: Params, paths: Paths, model: str) -> StageResult:
-    """Ask models/<model> about every picture and write its predictions."""
+    """Predict every image with models/<model> and write the predictions."""
     table = read_table(paths.split)
     skipped = read_skipped(paths.model(model))
     if skipped:
         nothing = np.zeros((0, len(skipped.labels)), dtype=np.float32)
-        empty = _predictions(table.iloc[:0], model, "", skipped.labels, nothing, no_pictures_seen())
+        empty = _predictions(table.iloc[:0], model, "", skipped.labels, nothing, empty_seen_table())
         write_table(empty, paths.predictions(model), MANIFEST_SCHEMA)
         return StageResult({"pictures": 0.0}, summary=f"no pictures, since {skipped.reason}")
-    recogniser = Recogniser.load(paths.model(model), params.device, params.batch_size)
-    make_repeatable(recogniser.device)
+    recogniser = EmotionClassifier.load(paths.model(model), params.device, params.batch_size)
+    make_deterministic(recogniser.device)
     how = (paths.crop_shards, params.device, params.batch_size, torch.get_num_threads())
-    asked = Asked(paths.model(model), recogniser.spec.model_dump_json(), *how)
+    asked = PredictionJob(paths.model(model), recogniser.spec.model_dump_json(), *how)
     probabilities = predict_rows(recogniser, table, asked)
     check_conservation("evaluate", len(table), len(probabilities), 0)
 

@@ -1,1 +1,1 @@
-"""Where on the face a model looks: LIME on pictures that it reads correctly."""
+"""LIME explanations of held-out images that a model classifies correctly."""

@@ -1,1 +1,1 @@
-"""The gate: may a new model replace the one in use? Rules on the same frozen test pictures."""
+"""The gate decides whether a new model may replace the current one, on the same frozen test set."""

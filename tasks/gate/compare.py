@@ -1,4 +1,4 @@
-"""Two models' answers to the same pictures, side by side; what one cannot answer is read wrong."""
+"""Paired predictions of two models for the same images; a missing prediction counts as wrong."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -8,29 +8,27 @@ import numpy as np
 import pandas as pd
 
 from tasks.core.labels import UNKNOWN
-from tasks.gate.changes import KINDS
 from tasks.gate.decision import FROZEN, NEW
-from tasks.gate.score import FLIPS, Scores
+from tasks.gate.score import FLIPS, KINDS, Scores
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 ALL_CHANGES = "all small changes"
 CROSS = " × "
-COMBINED = "group"  # column; those of one dimension alone begin with it
+COMBINED = "group"  # column; also the prefix of the columns of single dimensions
 WORDS = {CHAMPION: "model in use", CHALLENGER: "challenger"}
 
 
 @dataclass(frozen=True)
 class Named:
-    """A group that can stop a version: named in advance, whatever the figures are.
+    """A group that can stop a version, named in advance.
 
     Attributes
     ----------
-    name
-        As it is shown.
     where
         Column to values, combined with "and".
     needed_by
-        Params that make it one without which no version comes into use by itself.
+        Keys of params that require this group to be judged before a version is promoted
+        automatically.
     """
 
     name: str
@@ -38,62 +36,61 @@ class Named:
     needed_by: tuple[str, ...] = ()
 
     def rows(self, table: pd.DataFrame) -> pd.Series:
-        """Return which rows are in the group."""
-        inside = pd.Series(True, index=table.index)
+        """Return a mask of the rows in the group."""
+        mask = pd.Series(True, index=table.index)
         for column, values in self.where.items():
-            inside &= table[column].isin(list(values))
-        return inside
+            mask &= table[column].isin(list(values))
+        return mask
 
 
 def named_groups(
     protected: Sequence[Mapping[str, Sequence[str]]],
     needed: Mapping[str, Mapping[str, Sequence[str]]],
 ) -> tuple[Named, ...]:
-    """Return the groups of `promote.protected`, and those that other sections ask for.
+    """Return the groups of `promote.protected`, and those that other sections require.
 
-    Parameters
-    ----------
-    protected
-        Selections, column to values.
-    needed
-        Selections by the key of params that makes them needed; an empty one is everybody, whom the
-        rule on all pictures judges.
+    `needed` has selections by the key of params that requires them. An empty selection is everyone,
+    whom the rule on all images judges.
     """
-    found: dict[tuple[tuple[str, tuple[str, ...]], ...], list[str]] = {}
-    for keys, where in [("", one) for one in protected] + list(needed.items()):
+    groups: dict[tuple[tuple[str, tuple[str, ...]], ...], list[str]] = {}
+    for key, where in [("", one) for one in protected] + list(needed.items()):
         if where:
-            own = tuple(sorted((name, tuple(sorted(values))) for name, values in where.items()))
-            found.setdefault(own, []).extend(filter(None, [keys]))
+            selection = tuple(
+                sorted((name, tuple(sorted(values))) for name, values in where.items())
+            )
+            groups.setdefault(selection, []).extend(filter(None, [key]))
     return tuple(
-        Named(CROSS.join(", ".join(values) for _, values in own), dict(own), tuple(keys))
-        for own, keys in found.items()
+        Named(
+            CROSS.join(", ".join(values) for _, values in selection), dict(selection), tuple(keys)
+        )
+        for selection, keys in groups.items()
     )
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Pictures that every model is asked about.
+    """The compared test images with the predictions of each model.
 
     Attributes
     ----------
     pictures
-        One row a picture: `image_id, subject_id, subject_known, emotion, part`, columns of group
+        One row per image: `image_id, subject_id, subject_known, emotion, part`, columns of group
         names (see `group_names`), and for each side `answer_<side>` (null: no face was found),
-        `correct_<side>, brier_<side>` and `<kind>_<side>` (NaN without an answer).
+        `correct_<side>, brier_<side>` and `<kind>_<side>` (NaN without a prediction).
     sides
-        `challenger`, and `champion` where there is one.
+        `challenger`, and `champion` if there is one.
     counts
-        Test pictures by what became of them.
+        Numbers of test images, by what happened to them.
     groups
-        Every group that occurs, in order; some may have no test picture.
+        Every group that occurs, in order; some may have no test image.
     named
         The groups that can stop a version.
     members
-        Of each of these, by name, which of `pictures` are in it.
+        Mask of `pictures` by name of the named group.
     in_data
-        Of each of these, by name, whether the split table holds any picture of it.
+        By name of the named group: whether the split table has any image of it.
     lost
-        Labels that the challenger lacks and the champion has, with their pictures.
+        Labels that the champion has and the challenger lacks, with their numbers of images.
     """
 
     pictures: pd.DataFrame
@@ -114,20 +111,20 @@ def compare(
     by: Sequence[str],
     named: Sequence[Named] = (),
 ) -> Compared:
-    """Lay the models' answers to the test pictures side by side.
+    """Pair the models' predictions for the test images.
+
+    An image without a prediction (no face found) counts as wrong for that model, and so does a
+    label that the challenger lost. Images of a label that the champion lacks are left out.
 
     Parameters
     ----------
     split
-        The split table, with every frozen picture that is still there as one of its test pictures;
-        these are compared, its other rows only name groups.
+        The split table, with every frozen image that remains as one of its test images. Its other
+        rows only define groups.
     frozen
-        `image_id` of the pictures that the champion was judged on.
-    challenger, champion
-        Their answers. A picture that one has none for (no face in its crop) is read wrong by it; so
-        is a label that the challenger lost. What the champion cannot answer is left out.
+        `image_id` of the images that the champion was judged on.
     by
-        What makes a group.
+        Columns that define groups.
     named
         The groups that can stop a version.
     """
@@ -173,63 +170,53 @@ def compare(
 
 
 def group_names(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Name each picture's groups: every combination, such as "child × female", and each part alone.
+    """Return the names of each image's groups, such as "child × female" and "child".
 
-    Parameters
-    ----------
-    table
-        One row a picture.
-    by
-        What makes a group.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Column `group` with the combination; where `by` names several, also `group: <name>` for each
-        of them alone, over all values of the others. Null where a value is unknown. No name is in
-        two columns.
+    Column `group` has the combination of all values of `by`. If `by` has several columns, there is
+    also `group: <name>` for each. Names are null where a value is unknown. No name is in two
+    columns.
     """
     values = table[list(by)].astype("object")
     values = values.mask(values.isna() | (values == UNKNOWN))
     words = values.fillna("").astype("str")
     names = {COMBINED: words.agg(CROSS.join, axis=1).mask(values.isna().any(axis=1))}
     for name in by if len(by) > 1 else ():
-        shared = words[name].isin(words.drop(columns=name).to_numpy().ravel())
-        alone = words[name].mask(shared, words[name] + f" ({name.replace('_', ' ')})")
-        names[f"{COMBINED}: {name}"] = alone.mask(values[name].isna())
+        ambiguous = words[name].isin(words.drop(columns=name).to_numpy().ravel())
+        single = words[name].mask(ambiguous, words[name] + f" ({name.replace('_', ' ')})")
+        names[f"{COMBINED}: {name}"] = single.mask(values[name].isna())
     return pd.DataFrame(names, index=table.index)
 
 
 def membership(pictures: pd.DataFrame, groups: Sequence[str]) -> np.ndarray:
-    """Tell which picture is in which group, `(pictures, groups)` booleans."""
+    """Return which image is in which group, `(images, groups)` booleans."""
     columns = [name for name in pictures.columns if str(name).startswith(COMBINED)]
-    own = pictures[columns].to_numpy(dtype=object)[:, :, None]
-    return np.asarray((own == np.array(list(groups), dtype=object)).any(axis=1), dtype=bool)
+    names = pictures[columns].to_numpy(dtype=object)[:, :, None]
+    return np.asarray((names == np.array(list(groups), dtype=object)).any(axis=1), dtype=bool)
 
 
 def digest_of(compared: Compared) -> str:
-    """Digest the compared pictures with their parts, people and labels."""
+    """Return a digest of the compared images with their parts, subjects and labels."""
     columns = ["image_id", "part", "subject_id", COMBINED, "emotion"]
     rows = compared.pictures[columns]
     text = rows.sort_values("image_id").to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _answers(pictures: pd.DataFrame, scores: Scores) -> pd.DataFrame:
-    """Return a side's columns of `Compared.pictures`, in the order given."""
-    own = pictures[["image_id", "emotion"]].merge(scores.table, on="image_id", how="left")
-    answered = own["y_pred"].notna().to_numpy()
-    said = own[[f"p_{label}" for label in scores.labels]].to_numpy(dtype=float)
-    probabilities = np.where(answered[:, None], said, 0.0)
-    wanted = own["emotion"].to_numpy()[:, None] == np.array(scores.labels, dtype=object)
-    kinds = own[[f"{FLIPS}{kind}" for kind in KINDS]].to_numpy(dtype=float)
-    # G. W. Brier 1950, Mon. Weather Rev. 78, 1-3, as there: from 0 to 2 over all labels; one that
+def _answers(images: pd.DataFrame, scores: Scores) -> pd.DataFrame:
+    """Return a side's columns of `Compared.pictures`, one row per image in the given order."""
+    table = images[["image_id", "emotion"]].merge(scores.table, on="image_id", how="left")
+    answered = table["y_pred"].notna().to_numpy()
+    predicted = table[[f"p_{label}" for label in scores.labels]].to_numpy(dtype=float)
+    probabilities = np.where(answered[:, None], predicted, 0.0)
+    target = table["emotion"].to_numpy()[:, None] == np.array(scores.labels, dtype=object)
+    kinds = table[[f"{FLIPS}{kind}" for kind in KINDS]].to_numpy(dtype=float)
+    # G. W. Brier 1950, Mon. Weather Rev. 78, 1-3: from 0 to 2, summed over all labels. A label that
     # the model lacks has probability 0.
-    brier = ((probabilities - wanted) ** 2).sum(axis=1) + ~wanted.any(axis=1)
-    figures = {
-        "answer": own["y_pred"].to_numpy(),
-        "correct": (own["y_pred"] == own["emotion"]).to_numpy(),
+    brier = ((probabilities - target) ** 2).sum(axis=1) + ~target.any(axis=1)
+    columns = {
+        "answer": table["y_pred"].to_numpy(),
+        "correct": (table["y_pred"] == table["emotion"]).to_numpy(),
         "brier": brier,
         ALL_CHANGES: kinds.mean(axis=1),
     }
-    return pd.DataFrame(figures | {kind: kinds[:, place] for place, kind in enumerate(KINDS)})
+    return pd.DataFrame(columns | {kind: kinds[:, index] for index, kind in enumerate(KINDS)})

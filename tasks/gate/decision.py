@@ -1,4 +1,4 @@
-"""What the gate decided about a version, and why: read back as it was written, byte for byte."""
+"""The gate's decision about a version, stored as JSON and read back byte for byte."""
 
 import hashlib
 import json
@@ -13,31 +13,31 @@ import pandas as pd
 from tasks.core.errors import DataError
 
 DECISION = "decision.json"
-ANSWERS = "answers.csv"  # beside it: what the challenger answered
+ANSWERS = "answers.csv"  # beside it: the challenger's predictions
 PASS, FAIL, NOT_JUDGED = "pass", "fail", "not_judged"  # outcomes of a rule
-NOT_SHOWN = "not_shown"  # neither harm is shown, nor that it is within the margin
-HELD = "held"  # harm is shown by this look alone, and not once all looks are counted
-LISTED = "listed"  # with its interval; it decides nothing
+NOT_SHOWN = "not_shown"  # neither harm nor non-inferiority is significant
+HELD = "held"  # harm is significant in this look, but not corrected for all looks
+LISTED = "listed"  # reported with its interval, without a verdict
 ALL = "all"
 OVERALL, GROUP = "overall recall", "group recall"
 CALIBRATION, ROBUSTNESS, UNSEEN = "calibration", "robustness", "people not trained on"
-BEST = "against the best ever"  # of each group, the best of the versions once in use
+BEST = "against the best ever"  # per group, against the best of all former champions
 HIGHER_IS_BETTER: tuple[str, ...] = (OVERALL, GROUP, BEST)
-FROZEN, NEW = "frozen", "new"  # parts: what the model in use was judged on, and what came since
+FROZEN, NEW = "frozen", "new"  # parts: images that the champion was judged on, and later ones
 COLUMNS: tuple[str, ...] = (
     "rule",  # one of those above
     "part",  # frozen or new
-    "group",  # "all", "child × female", "child", or a kind of small change
+    "group",  # "all", "child × female", "child", or a kind of perturbation
     "n",
     "subjects",
-    "effective",  # people of equally many pictures that tell as much
-    "champion",  # of BEST: that version
+    "effective",  # effective number of subjects (Kish)
+    "champion",  # in BEST: the former champion
     "challenger",
     "change",  # challenger minus champion
     "ci_low",
     "ci_high",
     "method",  # of the interval
-    "own_low",  # interval of the challenger's own figure, where a floor is asked of it
+    "own_low",  # interval of the challenger's figure, for its floor
     "own_high",
     "margin",  # of the first model: the floor
     "outcome",
@@ -51,7 +51,7 @@ _ID_DIGITS = 16
 
 @dataclass(frozen=True)
 class Contender:
-    """A version of the model: its number in the registry, its weights' digest and its run."""
+    """A version of the model: number in the registry, digest of the weights, and run."""
 
     version: int
     digest: str
@@ -64,33 +64,28 @@ class Decision:
 
     Attributes
     ----------
-    outcome
-        `pass` or `refuse`.
     reasons
-        Why a version is refused, one sentence a rule that failed, with the group and the figure;
-        empty where it passes.
+        One sentence per failed rule, with the group and the figure; empty if the version passes.
     table
-        One row a rule and group, with `COLUMNS`.
-    challenger
-        Who was judged.
+        One row per rule and group, with `COLUMNS`.
     champion
-        The model in use; None for the first model ever, which is held to the floors.
+        The current model; None for the first model ever, which is held to the floors.
     counts
-        Test pictures that were compared, and that could not be, by reason.
+        Numbers of test images that were compared, or not, by reason.
     test_set
-        Digest of the test pictures, their people and labels.
+        Digest of the test images, their subjects and labels.
     notice
-        What must be said with the data's figures; "" where nothing must.
+        Credit line that the data's license demands; "" for none.
     params
-        The section `promote` as far as it decides.
+        The keys of `promote` that rules depend on.
     waits
-        Why a person must let a version through that passes, one sentence each.
+        Why a passing version needs approval by a person, one sentence each.
     errors
-        How often the gate errs on this test set, as `tasks.gate.error_rates` finds; empty for the
-        first model. None for a decision of an earlier release, which has neither it nor `waits`.
+        Error rates on this test set, from `tasks.gate.error_rates`; empty for the first model. None
+        for a decision of an earlier release, which has neither it nor `waits`.
     answers
-        `image_id, answer` of each compared picture ("": no face was found), for later comparisons;
-        None for a decision read back.
+        `image_id, answer` of each compared image ("": no face was found), for later comparisons;
+        None for a decision that was read from its file.
     """
 
     outcome: Literal["pass", "refuse"]
@@ -108,29 +103,29 @@ class Decision:
 
     @property
     def passed(self) -> bool:
-        """Tell whether the version may be used."""
+        """Return whether the version passed all rules."""
         return self.outcome == "pass"
 
     @property
     def decision_id(self) -> str:
-        """Return what names this decision: a digest of all that it says."""
+        """Return a digest of the content."""
         return hashlib.sha256(_json(self._content()).encode()).hexdigest()[:_ID_DIGITS]
 
     @property
     def worst_group(self) -> str:
-        """Return the challenger's worst group of the frozen pictures; "" where none is judged."""
+        """Return the challenger's worst group on the frozen images; "" if none is judged."""
         group, _ = self._worst()
         return group
 
     @property
     def worst_recall(self) -> float:
-        """Return the recall of that group; NaN where none is judged."""
+        """Return the recall of that group; NaN if none is judged."""
         _, recall = self._worst()
         return recall
 
     @property
     def needs_a_person(self) -> bool:
-        """Whether a version that passed must wait for a person."""
+        """Return whether a version that passed needs approval by a person."""
         unknown = self.errors is None and not self.worst_group
         return self.passed and (bool(self.waits) or unknown)
 
@@ -165,12 +160,12 @@ class Decision:
 
 
 def read_decision(path: Path) -> Decision | None:
-    """Read a decision that was written; None where there is none.
+    """Read a decision; None if there is no file.
 
     Raises
     ------
     DataError
-        One line, where the file is damaged.
+        If the file is damaged or was changed.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -192,19 +187,19 @@ def read_decision(path: Path) -> Decision | None:
             waits=tuple(content.get("waits", ())),
             errors=content.get("errors"),
         )
-        whole = decision.decision_id == content["decision_id"]
+        unchanged = decision.decision_id == content["decision_id"]
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         fault = " ".join(str(error).split())[:120]
         raise DataError(f"{path}: is no decision of the gate ({fault})") from None
-    if not whole:
+    if not unchanged:
         raise DataError(f"{path}: was changed after it was written (its decision_id differs)")
     return decision
 
 
 def rounded(table: pd.DataFrame) -> pd.DataFrame:
-    """Round figures as they are kept, so that a decision read back is the one that was made."""
+    """Round figures to the digits in the file, so that a decision survives a round trip."""
     figures = table[list(_NUMBERS)].astype(float).round(_DIGITS) + 0.0  # no -0.0
     return table.assign(**{name: figures[name] for name in _NUMBERS})
 

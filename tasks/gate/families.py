@@ -1,4 +1,4 @@
-"""The comparisons that can stop a version: few, named in advance, in families with joint limits."""
+"""The few comparisons that can stop a version, in families with simultaneous limits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tasks.core.statistics.people import People
+from tasks.core.statistics.clusters import People
 from tasks.gate.compare import ALL_CHANGES, CHALLENGER, CHAMPION, Compared, Named
 from tasks.gate.decision import (
     ALL,
@@ -30,15 +30,15 @@ from tasks.gate.limits import (
 )
 from tasks.gate.settings import NotShown, Params
 
-# Parts of the error rate. Recall of the named groups gets nearly all: a harm to the others is
-# either also one to these, or so large that it is seen at a small rate (decision 0010).
+# Shares of the error rate. Recall of the named groups gets most of it: other harm either also harms
+# these groups, or is large enough to be detected at a small rate (decision 0010).
 _SHARES = {"recall": 16.0, "best": 2.0, "new": 1.0, "other": 1.0}
 RECALL_SHARE = 16.0 / 20.0  # where all of them have comparisons
 
 
 @dataclass(frozen=True)
 class Size:
-    """How many pictures and people a comparison has, and as how many people they count."""
+    """Number of images, subjects and effective subjects of a comparison."""
 
     n: int
     subjects: int
@@ -47,18 +47,18 @@ class Size:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a comparison, with the limits that it rests on, as in `Comparison.change`."""
+    """Outcome and limits of a comparison, in the orientation of `Comparison.change`."""
 
     comparison: Comparison
     low: float
     high: float
     outcome: str
-    family: int  # how many comparisons its limits hold for at once
+    family: int  # number of comparisons that its limits hold for simultaneously
 
 
 @dataclass(frozen=True)
 class Tested:
-    """A family, the critical values of one look and of all looks, and its verdicts."""
+    """A family with its critical values for one look and over all looks, and its verdicts."""
 
     family: Family
     by_look: float
@@ -68,43 +68,27 @@ class Tested:
 
 
 def judged(families: Sequence[Family], params: Params, looks: float) -> tuple[Tested, ...]:
-    """Judge every comparison.
-
-    Parameters
-    ----------
-    families
-        Shares of the error rate are theirs.
-    params
-        Of them: error_rate, not_shown, resamples, seed.
-    looks
-        Which look at these test people it is, from 1 on.
-    """
-    found = []
+    """Judge every comparison; `looks` numbers the looks at these test subjects from 1."""
+    tested = []
     for family in families:
         rate = params.error_rate * family.share
         rates = [rate, spent(rate, looks)]
         by_look, over_looks = critical_values(family.change, rates, params.resamples, params.seed)
-        one, every = limits(family, by_look), limits(family, over_looks)
+        look_limits, joint_limits = limits(family, by_look), limits(family, over_looks)
         verdicts = []
-        for place, outcome in enumerate(outcomes(family, one, every, params.not_shown)):
-            own = every if outcome == FAIL else one
-            low, high = float(own.low[place]), float(own.high[place])
-            comparison = family.comparisons[place]
+        results = outcomes(family, look_limits, joint_limits, params.not_shown)
+        for index, (comparison, outcome) in enumerate(
+            zip(family.comparisons, results, strict=True)
+        ):
+            used = joint_limits if outcome == FAIL else look_limits
+            low, high = float(used.low[index]), float(used.high[index])
             verdicts.append(Verdict(comparison, low, high, str(outcome), len(family.comparisons)))
-        found.append(Tested(family, by_look, over_looks, tuple(verdicts), params.not_shown))
-    return tuple(found)
+        tested.append(Tested(family, by_look, over_looks, tuple(verdicts), params.not_shown))
+    return tuple(tested)
 
 
 class Paired:
-    """The paired comparisons of two versions on the compared pictures.
-
-    Parameters
-    ----------
-    compared
-        Both versions' answers.
-    params
-        The section `promote`.
-    """
+    """The paired comparisons of two versions on the compared images."""
 
     def __init__(self, compared: Compared, params: Params) -> None:
         self.pictures = compared.pictures
@@ -120,100 +104,88 @@ class Paired:
         kinds = [self._mean("brier", CALIBRATION, ALL, margins.calibration, False)]
         kinds.append(self._mean(ALL_CHANGES, ROBUSTNESS, ALL_CHANGES, margins.robustness, True))
         recall, new = self._recall(FROZEN), self._recall(NEW)
-        # A group whose first test people have just come is judged on them like any other.
-        known = {ALL, *(one.group for one in recall)}
-        recall += [one for one in new if one.group not in known]
-        found = {
+        # A group whose first test subjects are new is judged on them like any other.
+        on_frozen = {ALL, *(one.group for one in recall)}
+        recall += [one for one in new if one.group not in on_frozen]
+        families = {
             "recall": recall,
             "best": self._best(earlier),
-            "new": [one for one in new if one.group in known],
+            "new": [one for one in new if one.group in on_frozen],
             "other": [one for one in kinds if one is not None],
         }
-        whole = sum(_SHARES[name] for name, own in found.items() if own)
+        families = {name: members for name, members in families.items() if members}
+        total = sum(_SHARES[name] for name in families)
         return tuple(
-            Family(tuple(own), _SHARES[name] / whole) for name, own in found.items() if own
+            Family(tuple(members), _SHARES[name] / total) for name, members in families.items()
         )
 
-    def inside(self, part: str, named: Named | None) -> np.ndarray:
-        """Return which pictures of a part are in a named group (None: all)."""
-        own = self.frozen if part == FROZEN else ~self.frozen
-        return own if named is None else own & self.members[named.name]
+    def _mask(self, part: str, named: Named | None) -> np.ndarray:
+        """Return which images of a part are in a named group (None: all)."""
+        mask = self.frozen if part == FROZEN else ~self.frozen
+        return mask if named is None else mask & self.members[named.name]
 
-    def size(self, which: np.ndarray) -> Size:
-        """Count pictures and people."""
-        return size_of(self.pictures["subject_id"][which])
-
-    def is_enough(self, size: Size) -> bool:
-        """Whether a group can be judged."""
-        return is_enough(size, self.params)
+    def _is_enough(self, mask: np.ndarray) -> bool:
+        return is_enough(size_of(self.pictures["subject_id"][mask]), self.params)
 
     def _recall(self, part: str) -> list[Comparison]:
-        found = []
+        comparisons = []
+        correct = [self._values("correct", side) for side in (CHALLENGER, CHAMPION)]
         for named in (None, *self.named):
-            which = self.inside(part, named)
-            if not self.is_enough(self.size(which)):
+            mask = self._mask(part, named)
+            if not self._is_enough(mask):
                 continue
             rule = OVERALL if named is None and part == FROZEN else GROUP
             group = ALL if named is None else named.name
             margin = self.params.margins.overall if named is None else self.params.margins.group
-            right = [self._values("correct", side) for side in (CHALLENGER, CHAMPION)]
-            found.append(self._comparison(rule, part, group, which, right, margin, 1.0))
-        return found
+            comparisons.append(self._comparison(rule, part, group, mask, correct, margin, 1.0))
+        return comparisons
 
     def _best(self, earlier: Mapping[int, pd.Series]) -> list[Comparison]:
-        """Compare named groups with every version once in use, on the pictures that it has read."""
-        found = []
+        """Compare named groups with every former champion, on the images that it predicted."""
+        comparisons = []
         correct = self._values("correct", CHALLENGER)
+        margin = self.params.margins.group
         for number, answers in sorted(earlier.items()):
-            said = self.pictures["image_id"].map(answers)
-            right = (said == self.pictures["emotion"]).to_numpy(dtype=float)
-            read = said.notna().to_numpy()
+            former = self.pictures["image_id"].map(answers)
+            values = [correct, (former == self.pictures["emotion"]).to_numpy(dtype=float)]
+            predicted = former.notna().to_numpy()
             for named in self.named:
-                which = self.inside(FROZEN, named) & read
-                if not self.is_enough(self.size(which)):
-                    continue
-                margin = self.params.margins.group
-                found.append(
-                    self._comparison(
-                        BEST,
-                        FROZEN,
-                        named.name,
-                        which,
-                        [correct, right],
-                        margin,
-                        1.0,
-                        f"version {number}",
+                mask = self._mask(FROZEN, named) & predicted
+                if self._is_enough(mask):
+                    note = f"version {number}"
+                    comparisons.append(
+                        self._comparison(BEST, FROZEN, named.name, mask, values, margin, 1.0, note)
                     )
-                )
-        return found
+        return comparisons
 
     def _mean(
         self, column: str, rule: str, group: str, margin: float, answered: bool
     ) -> Comparison | None:
-        """Compare the mean of a figure of which less is better."""
-        which = self.frozen.copy()
+        """Compare the mean of a measure of which less is better; None if it is not finite."""
+        mask = self.frozen.copy()
         for side in (CHALLENGER, CHAMPION) if answered else ():
-            which &= self.pictures[f"answer_{side}"].notna().to_numpy()
+            mask &= self.pictures[f"answer_{side}"].notna().to_numpy()
         values = [self._values(column, side) for side in (CHALLENGER, CHAMPION)]
-        if not which.any() or not all(np.isfinite(own[which]).all() for own in values):
+        if not mask.any() or not all(np.isfinite(value[mask]).all() for value in values):
             return None
-        return self._comparison(rule, FROZEN, group, which, values, margin, -1.0)
+        return self._comparison(rule, FROZEN, group, mask, values, margin, -1.0)
 
     def _comparison(
         self,
         rule: str,
         part: str,
         group: str,
-        which: np.ndarray,
+        mask: np.ndarray,
         values: Sequence[np.ndarray],
         margin: float,
-        better: float,
+        sign: float,
         note: str = "",
     ) -> Comparison:
-        new, old = (np.where(which, own, 0.0) for own in values)
-        columns = [better * (new - old), old, which]
+        """Sum the values of challenger and champion per subject; `sign` is 1 if more is better."""
+        new, old = (np.where(mask, value, 0.0) for value in values)
+        columns = [sign * (new - old), old, mask]
         change, before, size = self.people.by_person(np.stack(columns, axis=1)).T
-        n = which.sum()
+        n = mask.sum()
         figures = {"champion": float(old.sum() / n), "challenger": float(new.sum() / n)}
         reach = 2.0 if rule == CALIBRATION else 1.0
         return Comparison(
@@ -225,12 +197,12 @@ class Paired:
 
 
 def size_of(subjects: pd.Series) -> Size:
-    """Count pictures, people, and people of equally many pictures that tell as much."""
+    """Count images, subjects and effective subjects (see `effective_people`)."""
     counts = subjects.value_counts().to_numpy(dtype=float)
     effective = float(effective_people(counts[:, None])[0]) if len(counts) else 0.0
     return Size(int(counts.sum()), len(counts), round(effective, 6))
 
 
 def is_enough(size: Size, params: Params) -> bool:
-    """Whether a group has enough pictures and effective people to be judged."""
+    """Return whether a group has enough images and effective subjects to be judged."""
     return size.n >= params.min_n and size.effective >= params.min_subjects - 1e-6

@@ -1,4 +1,4 @@
-"""A decision as one page that a person can read: no other file, no script, no network."""
+"""A decision as a self-contained HTML page without scripts."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from tasks.core.headline import percent, points
+from tasks.core.gap_sentences import percent, points
 from tasks.core.labels import DRAWN_NOTICE
-from tasks.core.render import render
+from tasks.core.plotting.html import render
 from tasks.gate.decision import (
     ALL,
     BEST,
@@ -29,10 +29,11 @@ from tasks.gate.decision import (
     Decision,
 )
 from tasks.gate.error_rates import POWER
-from tasks.gate.interval_mark import Mark, mark_of
-from tasks.gate.reasons import change_words, figure_words, is_floor
+from tasks.gate.rejection_reasons import change_words, figure_words, is_floor
 from tasks.gate.rules import PART_OF_ALL
 
+WIDTH, HEIGHT = 168, 20  # px
+_REACH = 0.25  # of a share or the Brier score, to each side; values beyond are drawn at the edge
 _TEMPLATES = Path(__file__).parent / "templates"
 _WORDS = {"pass": "passed", FAIL: "failed", NOT_JUDGED: "not judged"}
 _WORDS |= {NOT_SHOWN: "not shown", HELD: "waits", LISTED: "listed"}
@@ -49,14 +50,41 @@ _NAMES = {
     ROBUSTNESS: "Answers that flip",
     UNSEEN: "Test people seen in training",
 }
-
-
 _MOST_CARDS = 8
 
 
 @dataclass(frozen=True)
+class Mark:
+    """Positions in px from the left; `margin` is on the harmful side of `zero`."""
+
+    zero: float
+    margin: float
+    point: float
+    low: float | None
+    high: float | None
+    better: str
+
+
+def mark_of(row: pd.Series) -> Mark | None:
+    """Return the positions of a rule's change, interval and margin; None if there is no change."""
+    if pd.isna(row["change"]):
+        return None
+    recall = row["rule"] in HIGHER_IS_BETTER
+
+    def at(value: float) -> float:
+        clipped = min(max(value / _REACH, -1.0), 1.0)
+        return round((WIDTH - 8) / 2 * (1 + clipped) + 4, 1)
+
+    limits = [None if pd.isna(row[name]) else at(row[name]) for name in ("ci_low", "ci_high")]
+    edge = at(-1.0 if recall else 1.0)  # a listed row has no margin
+    margin = edge if pd.isna(row["margin"]) else at(-row["margin"] if recall else row["margin"])
+    side = "right" if recall else "left"
+    return Mark(at(0.0), margin, at(row["change"]), limits[0], limits[1], side)
+
+
+@dataclass(frozen=True)
 class Row:
-    """A rule as it is shown; `mark` draws the change with its interval and margin."""
+    """A row of the page's table; `mark` draws the change with its interval and margin."""
 
     name: str
     detail: str
@@ -77,7 +105,8 @@ def page(decision: Decision) -> str:
     """Return a decision as HTML; the same decision gives the same bytes."""
     confidence = float(decision.params["confidence"])
     parts = [part for part in (FROZEN, NEW) if (decision.table["part"] == part).any()]
-    drawn = decision.notice.startswith(DRAWN_NOTICE)
+    notice = decision.notice
+    drawn = notice.startswith(DRAWN_NOTICE)
     values = {
         "title": _title(decision),
         "passed": decision.passed,
@@ -86,9 +115,7 @@ def page(decision: Decision) -> str:
         "challenger": decision.challenger,
         "champion": decision.champion,
         "banner": DRAWN_NOTICE if drawn else "",
-        "credit": decision.notice.removeprefix(DRAWN_NOTICE).lstrip(" ·")
-        if drawn
-        else decision.notice,
+        "credit": notice.removeprefix(DRAWN_NOTICE).lstrip(" ·") if drawn else notice,
         "cards": _cards(decision),
         "parts": [(_heading(decision, part), _rows(decision, part)) for part in parts],
         "too_small": _too_small(decision.table),
@@ -101,7 +128,7 @@ def page(decision: Decision) -> str:
         "rate": percent(float(decision.params["error_rate"])),
         "by": " × ".join(name.replace("_", " ") for name in decision.params["by"]),
         "several": len(decision.params["by"]) > 1,
-        "notice": decision.notice,
+        "notice": notice,
         "decision_id": decision.decision_id,
         "test_set": decision.test_set,
     }
@@ -156,7 +183,7 @@ def _row(row: pd.Series, paired: bool) -> Row:
 
 
 def _limit(row: pd.Series, paired: bool) -> str:
-    """Return how far a figure may go: the margin with its sign, or the floor."""
+    """Return the margin with its sign, or the floor, in words."""
     rule, recall = row["rule"], row["rule"] in HIGHER_IS_BETTER
     if rule == UNSEEN:
         return "0"
@@ -171,7 +198,7 @@ def _counted(row: pd.Series) -> str:
 
 
 def error_lines(errors: Mapping[str, Any] | None) -> Iterator[str]:
-    """Write how often the gate errs on a test set, one sentence per figure."""
+    """Yield one sentence per error rate of the gate on the test set."""
     if not errors:
         return
     looks, equal = errors["looks"], errors["equal"]
@@ -181,13 +208,15 @@ def error_lines(errors: Mapping[str, Any] | None) -> Iterator[str]:
         f"(Monte Carlo error {points(equal['error'])} points)."
     )
     for harm in errors["harm"]:
-        who = f"{harm['group']} ({harm['people']} test people)"
+        group = f"{harm['group']} ({harm['people']} test people)"
         chance = percent(POWER).replace(".0", "")
         if harm["points"] is None:
-            yield f"No loss of recall in {who} is refused with a chance of {chance}, however large."
+            yield (
+                f"No loss of recall in {group} is refused with a chance of {chance}, however large."
+            )
         else:
             yield (
-                f"A loss of {points(harm['points'])} points of recall in {who} is refused with a "
+                f"A loss of {points(harm['points'])} points of recall in {group} is refused with a "
                 f"chance of {chance} ({harm['simulations']:,} simulated decisions, Monte Carlo "
                 "error 2.0 points); a smaller one more often gets through."
             )
@@ -200,7 +229,7 @@ def error_lines(errors: Mapping[str, Any] | None) -> Iterator[str]:
 
 
 def _cards(decision: Decision) -> list[tuple[str, str, str, str]]:
-    """Return the figures that can stop the version: value, label, detail and tone."""
+    """Return value, label, detail and tone of the measures that can stop the version."""
     cards = []
     frozen = decision.table[decision.table["part"] == FROZEN]
     for _, row in frozen.iterrows():
@@ -220,17 +249,17 @@ def _cards(decision: Decision) -> list[tuple[str, str, str, str]]:
 
 
 def _span(row: pd.Series, decision: Decision) -> str:
-    """Return the interval as it is put behind a figure."""
+    """Return the interval in words, to follow a figure."""
     words = figure_words if decision.champion is None else change_words
     low, high = (words(row["rule"], row[name]) for name in ("ci_low", "ci_high"))
     if is_floor(row):
         low, high = (figure_words(row["rule"], row[name]) for name in ("own_low", "own_high"))
-    what = "change" if words is change_words and not is_floor(row) else "interval"
-    return f"; {what} {low.removesuffix(' points')} to {high}" if low and high else ""
+    name = "change" if words is change_words and not is_floor(row) else "interval"
+    return f"; {name} {low.removesuffix(' points')} to {high}" if low and high else ""
 
 
 def _too_small(table: pd.DataFrame) -> Sequence[str]:
-    """Return the groups that could not be judged, with their figures."""
+    """Return one line for each group that could not be judged."""
     rows = table[(table["rule"] == GROUP) & (table["outcome"] == NOT_JUDGED)]
     return [
         f"{'all new people' if row['group'] == 'all' else row['group']} ({row['part']}: "

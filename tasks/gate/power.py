@@ -1,8 +1,8 @@
-"""Error rates of the gate before anything is trained: from people, pictures and assumptions.
+"""Error rates of the gate before anything is trained (power analysis).
 
-Two equally good versions are made up: they disagree about a share of the pictures, and as many
-answers are gained as lost. How alike the changes of one person are is their intra-class
-correlation. On such pairs the gate's own limits are worked out, as on the page of a decision.
+Two equally good versions are simulated: they disagree about a share of the images, and gains and
+losses balance. The intra-class correlation sets how similar the changes of one subject are. The
+error rates on such pairs are computed as on the page of a decision.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,22 +20,22 @@ from tasks.gate.limits import Comparison, Family, critical_values, spent
 from tasks.gate.settings import Params
 
 PASSES = 12
-_PAIRS = 2  # made-up pairs of versions over which losses are averaged
+_PAIRS = 2  # simulated pairs of versions over which losses are averaged
 _HALF = 1 / 3  # variance of a uniform share of gains, on the scale from -1 to 1
 
 
 @dataclass(frozen=True)
 class Assumed:
-    """What is assumed about two versions.
+    """Assumptions about two versions.
 
     Attributes
     ----------
     recall
-        Of the model in use, in every group.
+        Of the current model, in every group.
     disagreement
-        Share of pictures that one version reads right and the other does not.
+        Share of images that exactly one version predicts correctly.
     icc
-        Intra-class correlation of the changes of one person's pictures.
+        Intra-class correlation of the changes of one subject's images.
     """
 
     recall: float
@@ -45,66 +45,55 @@ class Assumed:
 
 @dataclass(frozen=True)
 class People:
-    """Test people: how many pictures each has, and of each named group who is in it."""
+    """Test subjects: their numbers of images, and a mask of the members per named group."""
 
     size: np.ndarray
     members: Mapping[str, np.ndarray]
 
 
 def people_of(test: pd.DataFrame, named: Sequence[Named]) -> People:
-    """Return the people of a table of test pictures."""
+    """Return the subjects of a table of test images."""
     subject = test["subject_id"]
     size = subject.groupby(subject).size()
     members = {
         one.name: test[one.rows(test)].groupby("subject_id").size().reindex(size.index).notna()
         for one in named
     }
-    return People(size.to_numpy(), {name: own.to_numpy() for name, own in members.items()})
+    return People(size.to_numpy(), {name: mask.to_numpy() for name, mask in members.items()})
 
 
 def drawn_people(people: People, number: int, seed: int) -> People:
-    """Return that many people, drawn with replacement from those that there are."""
-    who = np.random.default_rng(seed).integers(len(people.size), size=number)
-    return People(people.size[who], {name: own[who] for name, own in people.members.items()})
+    """Return `number` subjects, drawn with replacement."""
+    drawn = np.random.default_rng(seed).integers(len(people.size), size=number)
+    return People(people.size[drawn], {name: mask[drawn] for name, mask in people.members.items()})
 
 
 def made_up_people(number: int, each: int, named: Sequence[Named]) -> People:
-    """Return people of whom each named group has as many, each with as many pictures."""
-    place = np.arange(number) % max(len(named), 1)
+    """Return `number` subjects with `each` images, in equal parts in the named groups."""
+    group = np.arange(number) % max(len(named), 1)
     return People(
-        np.full(number, each), {one.name: place == index for index, one in enumerate(named)}
+        np.full(number, each), {one.name: group == index for index, one in enumerate(named)}
     )
 
 
 def power_table(
     people: People, named: Sequence[Named], assumed: Assumed, params: Params
 ) -> pd.DataFrame:
-    """Return the error rates of the gate for its margin of groups, and for half and twice of it.
-
-    Parameters
-    ----------
-    people
-        Those of the test part.
-    named
-        Groups that can stop a version.
-    assumed
-        About two versions.
-    params
-        The section `promote`.
+    """Return the gate's error rates for half, all and twice its margin for groups.
 
     Returns
     -------
     pandas.DataFrame
         One row per margin and group: `margin, group, people, effective, pictures`, shares of
         equally good versions `refused` and `waits` at the first look, `refused_in_12` at least
-        once in twelve passes on the same people, `loss` that is refused with a chance of .8 at the
-        first look and `loss_at_12` at the twelfth (NaN: none is; a group of too few people has
-        neither).
+        once in twelve looks at the same subjects, the smallest `loss` that is refused with
+        probability 0.8 at the first look and `loss_at_12` at the twelfth (NaN: no loss is, or the
+        group has too few subjects).
 
     Raises
     ------
     UserError
-        One line, where the test people are too few to be judged at all.
+        If there are too few test subjects to judge anything.
     """
     rows = []
     rng = np.random.default_rng(params.seed)
@@ -112,8 +101,7 @@ def power_table(
     usual = params.margins.group
     for margin in (usual / 2, usual, min(2 * usual, 1.0)):
         margins = params.margins.model_copy(update={"group": margin})
-        own = params.model_copy(update={"margins": margins})
-        rows += _rows(people, named, pairs, own)
+        rows += _rows(people, named, pairs, params.model_copy(update={"margins": margins}))
     return pd.DataFrame(rows)
 
 
@@ -124,7 +112,7 @@ def _rows(
     params: Params,
 ) -> list[dict[str, object]]:
     looks = [_looks(_family(people, named, *pair, params), params) for pair in pairs]
-    first, last = [own[0] for own in looks], [own[-1] for own in looks]
+    first, last = [tests[0] for tests in looks], [tests[-1] for tests in looks]
     equal = [equally_good([test], params.seed) for test in first]
     refused = float(np.mean([one.refused for one in equal]))
     never = 1 - refused
@@ -132,8 +120,8 @@ def _rows(
         never *= 1 - equally_good([test], params.seed).refused
     rows = []
     for one in named:
-        inside = people.members[one.name]
-        size = size_of(pd.Series(np.repeat(np.flatnonzero(inside), people.size[inside])))
+        members = people.members[one.name]
+        size = size_of(pd.Series(np.repeat(np.flatnonzero(members), people.size[members])))
         rows.append(
             {
                 "margin": params.margins.group,
@@ -152,29 +140,29 @@ def _rows(
 
 
 def _loss(tests: Sequence[Tested], group: str, seed: int) -> float:
-    found = []
+    losses = []
     for test in tests:
-        places = [i for i, one in enumerate(test.family.comparisons) if one.group == group]
-        loss = smallest_loss(test, places[0], seed) if places else None
-        found.append(np.nan if loss is None else loss)
-    return round(float(np.mean(found)), 3)
+        indices = [i for i, one in enumerate(test.family.comparisons) if one.group == group]
+        loss = smallest_loss(test, indices[0], seed) if indices else None
+        losses.append(np.nan if loss is None else loss)
+    return round(float(np.mean(losses)), 3)
 
 
 def _looks(family: Family, params: Params) -> list[Tested]:
-    """Return a family with its critical values at every look; the margin has no part in them."""
+    """Return a family with its critical values at every look; they do not depend on the margin."""
     rate = params.error_rate * family.share
     rates = [spent(rate, look) for look in range(1, PASSES + 1)]
-    found = critical_values(family.change, rates, params.resamples, params.seed)
-    return [Tested(family, found[0], over_looks, (), params.not_shown) for over_looks in found]
+    values = critical_values(family.change, rates, params.resamples, params.seed)
+    return [Tested(family, values[0], over_looks, (), params.not_shown) for over_looks in values]
 
 
 def _pair(
     size: np.ndarray, assumed: Assumed, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return, for each person, right answers of the model in use and gains less losses.
+    """Return, for each subject, correct predictions of the current model and gains minus losses.
 
-    A person's share of changed answers and of gains among these vary such that two changes of one
-    person correlate as asked.
+    A subject's share of changed predictions, and of gains among these, vary such that two changes
+    of one subject have the given correlation.
     """
     share, spread = assumed.disagreement, max(_HALF, assumed.icc)
     lean = min(spread, assumed.icc / share) if assumed.icc < share * spread else spread
@@ -201,34 +189,31 @@ def _family(
     change: np.ndarray,
     params: Params,
 ) -> Family:
-    whole = np.ones(len(people.size), dtype=bool)
-    found = []
-    for name, inside in {
-        ALL: whole,
-        **{one.name: people.members[one.name] for one in named},
-    }.items():
-        size = np.where(inside, people.size, 0)
-        own = size_of(pd.Series(np.repeat(np.arange(len(size)), size)))
-        if not is_enough(own, params):
+    masks = {ALL: np.ones(len(people.size), dtype=bool)}
+    masks |= {one.name: people.members[one.name] for one in named}
+    comparisons = []
+    for name, mask in masks.items():
+        size = np.where(mask, people.size, 0)
+        if not is_enough(size_of(pd.Series(np.repeat(np.arange(len(size)), size))), params):
             continue
-        recall = float(before[inside].sum() / size.sum())
+        recall = float(before[mask].sum() / size.sum())
         margin = params.margins.overall if name == ALL else params.margins.group
-        found.append(
+        comparisons.append(
             Comparison(
                 OVERALL if name == ALL else GROUP,
                 FROZEN,
                 name,
-                change=np.where(inside, change, 0.0),
-                before=np.where(inside, before, 0.0),
+                change=np.where(mask, change, 0.0),
+                before=np.where(mask, before, 0.0),
                 size=size,
                 margin=margin,
                 champion=recall,
-                challenger=recall + float(change[inside].sum() / size.sum()),
+                challenger=recall + float(change[mask].sum() / size.sum()),
             )
         )
-    if not found:
+    if not comparisons:
         raise UserError(
             f"{len(people.size)} test people are too few to judge anything on: {params.min_n} "
             f"pictures of {params.min_subjects} effective people are needed (promote.min_subjects)"
         )
-    return Family(tuple(found), RECALL_SHARE)
+    return Family(tuple(comparisons), RECALL_SHARE)

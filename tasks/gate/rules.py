@@ -1,8 +1,9 @@
-"""The rules: which figures are compared, how much worse they may be, and what came of each.
+"""The rules table: the measures that are compared, their margins and outcomes.
 
-Recall over all pictures and of a few groups named in advance, the Brier score and the answers that
-flip can stop a version: where harm is shown and more than the margin is not ruled out. Every other
-group is listed with its interval. Every version is held to floors, the first to nothing else.
+Overall recall, recall of a few groups named in advance, the Brier score and the share of flipped
+predictions can stop a version, if harm is significant and a change beyond the margin is not
+excluded. Every other group is listed with its interval. Every version is held to floors, the first
+one only to floors.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tasks.gate.changes import KINDS
 from tasks.gate.compare import ALL_CHANGES, CHALLENGER, CHAMPION, Compared, Named, membership
 from tasks.gate.decision import (
     ALL,
@@ -36,7 +36,8 @@ from tasks.gate.decision import (
 from tasks.gate.families import Size, Tested, Verdict, is_enough, size_of
 from tasks.gate.figures import FIGURES, Figures
 from tasks.gate.limits import effective_people
-from tasks.gate.reasons import NO_NUMBER, NOT_IN_DATA, TOO_FEW, change_words, figure_words
+from tasks.gate.rejection_reasons import NO_NUMBER, NOT_IN_DATA, TOO_FEW, change_words, figure_words
+from tasks.gate.score import KINDS
 from tasks.gate.settings import Params
 
 PART_OF_ALL = f"counts in “{ALL_CHANGES}”"
@@ -56,93 +57,79 @@ def rules_table(
     params: Params,
     tests: Sequence[Tested],
 ) -> pd.DataFrame:
-    """Judge every rule.
+    """Judge every rule; one row per rule and group, with the columns of a decision's table.
 
-    Parameters
-    ----------
-    compared
-        Both models' answers.
-    seen
-        For each side the people that its `seen.csv` names; None where it names nobody.
-    params
-        The section `promote`.
-    tests
-        The families of comparisons with their verdicts; none for the first model.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a rule and group, with `tasks.gate.decision.COLUMNS`, figures as they are kept.
+    `seen` has, for each side, the subjects of its `seen.csv`; None if the file is empty. `tests`
+    is empty for the first model.
     """
     verdicts = _by_row(tests)
     rows: list[Row] = []
     for part in (FROZEN, NEW):
-        inside = (compared.pictures["part"] == part).to_numpy()
-        if inside.any():
-            judge = _Part(compared, inside, part, params, verdicts)
+        mask = (compared.pictures["part"] == part).to_numpy()
+        if mask.any():
+            judge = _Part(compared, mask, part, params, verdicts)
             rows += [{**row, "part": part} for row in judge.rows()]
         elif part == FROZEN:
             rows.append({**_nothing_frozen(), "part": part})
-        if inside.any() or part == FROZEN:
-            rows.append({**_unseen(compared.pictures[inside], seen), "part": part})
+        if mask.any() or part == FROZEN:
+            rows.append({**_unseen(compared.pictures[mask], seen), "part": part})
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table = table.astype({"n": int, "subjects": int}).fillna({"note": "", "method": ""})
     return rounded(table)
 
 
 class _Part:
-    """The rows of the frozen or of the new pictures."""
+    """The rows of the frozen or of the new images."""
 
     def __init__(
         self,
         compared: Compared,
-        inside: np.ndarray,
+        mask: np.ndarray,
         part: str,
         params: Params,
         verdicts: Mapping[Key, Verdict],
     ) -> None:
         self.compared = compared
-        self.inside = inside
         self.part = part
         self.params = params
         self.verdicts = verdicts
-        self.figures = Figures(compared.pictures[inside], compared.sides, params)
+        self.figures = Figures(compared.pictures[mask], compared.sides, params)
         self.paired = self.figures.paired
-        self.members = {name: own[inside] for name, own in compared.members.items()}
+        self.members = {name: members[mask] for name, members in compared.members.items()}
 
     def rows(self) -> list[Row]:
-        """Return the part's rows, those that can stop a version first."""
+        """Return the part's rows; those that can stop a version come first."""
         recall = self._recall()
         if self.part == NEW:
             return recall
         return [*recall, *self._best(), *self._others()]
 
     def _recall(self) -> list[Row]:
-        """Return recall over all pictures, of the named groups, and of every other group."""
+        """Return overall recall, and recall of the named and of all other groups."""
         pictures = self.figures.pictures
         groups = [name for name in self.compared.groups if self.part == FROZEN or self._has(name)]
         listed = membership(pictures, groups)
         named = [self.members[one.name] for one in self.compared.named]
         masks = np.stack([np.ones(len(pictures), dtype=bool), *named, *listed.T], axis=1)
         table = self.figures.recall(masks).to_dict("records")
-        whole, own, rest = table[0], table[1 : 1 + len(named)], table[1 + len(named) :]
-        rows = [self._all(whole)]
+        overall, of_named, others = table[0], table[1 : 1 + len(named)], table[1 + len(named) :]
+        rows = [self._overall(overall)]
         rows += [
             self._named(one, figures)
-            for one, figures in zip(self.compared.named, own, strict=True)
+            for one, figures in zip(self.compared.named, of_named, strict=True)
             if self.part == FROZEN or figures["n"]
         ]
-        same = {mask.tobytes() for mask in named}  # the same people under another name
-        taken = {one.name for one in self.compared.named}
-        for name, mask, figures in zip(groups, listed.T, rest, strict=True):
-            if name not in taken and not (mask.any() and mask.tobytes() in same):
+        named_masks = {mask.tobytes() for mask in named}  # the same images under another name
+        names = {one.name for one in self.compared.named}
+        for name, mask, figures in zip(groups, listed.T, others, strict=True):
+            if name not in names and not (mask.any() and mask.tobytes() in named_masks):
                 rows.append(self._listed(name, figures))
         return rows
 
     def _has(self, group: str) -> bool:
         return bool((self.figures.pictures["group"] == group).any())
 
-    def _all(self, figures: Row) -> Row:
+    def _overall(self, figures: Row) -> Row:
         if self.part == NEW:
             return self._judged(GROUP, ALL, figures, self.params.margins.overall, None)
         floor = self.params.floors.overall
@@ -162,7 +149,7 @@ class _Part:
         return _row(GROUP, group.name, figures, limit, NOT_JUDGED, note)
 
     def _listed(self, name: str, figures: Row) -> Row:
-        """Return the row of a group that is not named; on frozen pictures a floor applies."""
+        """Return the row of a group that is not named; on frozen images a floor applies."""
         if not is_enough(_size(figures), self.params):
             note = f"too small to judge: {self._need()}"
             return _row(GROUP, name, figures, np.nan, NOT_JUDGED, note)
@@ -173,24 +160,25 @@ class _Part:
         return _row(GROUP, name, figures, limit, outcome, why)
 
     def _best(self) -> list[Row]:
-        """Return each named group beside the version once in use against which it fell most."""
+        """Return each named group against the former champion from which it fell most."""
         rows = []
         for one in self.compared.named:
             verdict = self.verdicts.get((BEST, self.part, one.name))
             if verdict is None:
                 continue
-            which, number = verdict.comparison, verdict.comparison.note
+            comparison = verdict.comparison
+            size = comparison.size
             figures: Row = dict.fromkeys(FIGURES, np.nan)
-            figures |= {"n": int(which.size.sum()), "subjects": int((which.size > 0).sum())}
-            figures |= {"effective": float(effective_people(which.size[:, None])[0])}
-            figures |= {"champion": which.champion, "challenger": which.challenger}
-            row = self._judged(BEST, one.name, figures, which.margin, None)
-            said = f"the version once in use against which it fell most is {number}"
-            rows.append({**row, "note": f"{said}; {row['note']}"})
+            figures |= {"n": int(size.sum()), "subjects": int((size > 0).sum())}
+            figures |= {"effective": float(effective_people(size[:, None])[0])}
+            figures |= {"champion": comparison.champion, "challenger": comparison.challenger}
+            row = self._judged(BEST, one.name, figures, comparison.margin, None)
+            note = f"the version once in use against which it fell most is {comparison.note}"
+            rows.append({**row, "note": f"{note}; {row['note']}"})
         return rows
 
     def _others(self) -> list[Row]:
-        """Return the Brier score, and the answers that flip with every kind of change."""
+        """Return the Brier score, and the flips over all and per kind of perturbation."""
         margins, floors = self.params.margins, self.params.floors
         brier = self.figures.mean("brier")
         flips = self.figures.mean(ALL_CHANGES, answered=True)
@@ -199,14 +187,14 @@ class _Part:
             self._judged(ROBUSTNESS, ALL_CHANGES, flips, margins.robustness, floors.robustness),
         ]
         for kind in KINDS:
-            own = self.figures.mean(kind, answered=True)
-            rows.append(_row(ROBUSTNESS, kind, own, margins.robustness, LISTED, PART_OF_ALL))
+            figures = self.figures.mean(kind, answered=True)
+            rows.append(_row(ROBUSTNESS, kind, figures, margins.robustness, LISTED, PART_OF_ALL))
         return rows
 
     def _judged(
         self, rule: str, group: str, figures: Row, margin: float, floor: float | None
     ) -> Row:
-        """Hold a figure to its floor and, where a model is in use, to its margin."""
+        """Judge a figure by its floor and, if there is a current model, by its margin."""
         below = "" if floor is None else self._below(rule, figures, floor)
         limit = floor if below or not self.paired else margin
         if not np.isfinite(figures[CHALLENGER]):
@@ -225,7 +213,7 @@ class _Part:
     def _below(self, rule: str, figures: Row, floor: float) -> str:
         """Return a note if a figure misses its floor, otherwise ""."""
         harm = -1.0 if rule in HIGHER_IS_BETTER else 1.0
-        # Asked the way round that a figure that is no number fails.
+        # This direction of the comparison makes NaN fail.
         if harm * (figures[CHALLENGER] - floor) <= _ROUNDING:
             return ""
         side = "below" if harm < 0 else "above"
@@ -238,27 +226,28 @@ class _Part:
 
 
 def need_words(params: Params) -> str:
-    """Return how many pictures and people a group needs, in words."""
+    """Return the required numbers of images and subjects of a group, in words."""
     return f"{params.min_n} pictures of {params.min_subjects} effective people are needed"
 
 
 def _by_row(tests: Sequence[Tested]) -> dict[Key, Verdict]:
-    """Find each row's verdict; of several earlier versions that with the lowest upper limit."""
-    found: dict[Key, Verdict] = {}
+    """Return the verdict of each row; of several former champions the most severe one."""
+    verdicts: dict[Key, Verdict] = {}
     for test in tests:
         for one in test.verdicts:
             key = one.comparison.rule, one.comparison.part, one.comparison.group
-            if key not in found or _gravity(one) < _gravity(found[key]):
-                found[key] = one
-    return found
+            if key not in verdicts or _severity(one) < _severity(verdicts[key]):
+                verdicts[key] = one
+    return verdicts
 
 
-def _gravity(verdict: Verdict) -> tuple[int, float]:
+def _severity(verdict: Verdict) -> tuple[int, float]:
+    """Return a sort key; the most severe comes first."""
     return (FAIL, HELD, NOT_SHOWN, PASS).index(verdict.outcome), verdict.high
 
 
 def _limits(rule: str, verdict: Verdict) -> Row:
-    """Return a verdict's change and limits, in the table's orientation."""
+    """Return the change and limits of a verdict, in the orientation of the table."""
     one, low, high = verdict.comparison, verdict.low, verdict.high
     if rule not in HIGHER_IS_BETTER:
         low, high = -high, -low
@@ -269,12 +258,13 @@ def _limits(rule: str, verdict: Verdict) -> Row:
 
 
 def _outcome(rule: str, verdict: Verdict) -> tuple[str, str]:
-    """Return a verdict's outcome and what is said beside it."""
+    """Return the outcome of a verdict and its note."""
     outcome, note = verdict.outcome, _WORDS.get(verdict.outcome, "")
     if outcome == NOT_SHOWN or (outcome == HELD and verdict.high >= 0):
         worst = verdict.low if rule in HIGHER_IS_BETTER else -verdict.low
-        far = change_words(rule, worst)
-        note = f"neither harm nor its absence is shown: {far} is not ruled out"
+        note = (
+            f"neither harm nor its absence is shown: {change_words(rule, worst)} is not ruled out"
+        )
         one = verdict.comparison
         if outcome == HELD and one.change.sum() < -one.margin * one.size.sum():
             note += ", and the fall is beyond the margin"
@@ -284,9 +274,9 @@ def _outcome(rule: str, verdict: Verdict) -> tuple[str, str]:
 
 
 def _row(rule: str, group: str, figures: Row, limit: float | None, outcome: str, note: str) -> Row:
-    own = {name: figures[name] for name in FIGURES}
+    values = {name: figures[name] for name in FIGURES}
     names = {"rule": rule, "group": group, "margin": limit, "outcome": outcome, "note": note}
-    return own | names
+    return values | names
 
 
 def _size(figures: Row) -> Size:
@@ -300,22 +290,22 @@ def _nothing_frozen() -> Row:
 
 
 def _unseen(pictures: pd.DataFrame, seen: Mapping[str, frozenset[str] | None]) -> Row:
-    """Compare the people of the test pictures with those that each model kept as seen."""
-    people = set(pictures["subject_id"])
-    met = {
-        side: np.nan if names is None else float(len(people & names))
+    """Count the test subjects that each model was trained on or chosen by."""
+    subjects = set(pictures["subject_id"])
+    overlap = {
+        side: np.nan if names is None else float(len(subjects & names))
         for side, names in seen.items()
     }
-    figures: Row = dict.fromkeys(FIGURES, np.nan) | met | {"method": ""}
-    figures |= {"n": len(pictures), "subjects": len(people)}
+    figures: Row = dict.fromkeys(FIGURES, np.nan) | overlap | {"method": ""}
+    figures |= {"n": len(pictures), "subjects": len(subjects)}
     figures["effective"] = size_of(pictures["subject_id"]).effective
-    if np.isnan(met[CHALLENGER]):
+    if np.isnan(overlap[CHALLENGER]):
         note = "the challenger keeps no ids of whom it was trained on: it cannot be shown"
         return _row(UNSEEN, ALL, figures, 0.0, FAIL, note)
     notes = []
-    if met[CHALLENGER]:
+    if overlap[CHALLENGER]:
         notes.append("the challenger was trained on, or chosen by, people of the test")
-    if met.get(CHAMPION):
+    if overlap.get(CHAMPION):
         notes.append("the model in use has seen people of the test, which is in its favour")
-    outcome = FAIL if met[CHALLENGER] else PASS
+    outcome = FAIL if overlap[CHALLENGER] else PASS
     return _row(UNSEEN, ALL, figures, 0.0, outcome, "; ".join(notes))

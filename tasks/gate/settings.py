@@ -12,7 +12,7 @@ Values = Annotated[list[str], Field(min_length=1)]
 
 
 class Margins(Section):
-    """How much worse a new model may do than the one in use, where it is shown to be no worse."""
+    """Non-inferiority margins: how much worse than the current model the new one may be."""
 
     overall: Share
     group: Share
@@ -21,7 +21,7 @@ class Margins(Section):
 
 
 class Floors(Section):
-    """What the first model needs: two recalls from below; Brier score and flips from above."""
+    """Absolute limits: lower ones of the recalls, upper ones of the Brier score and the flips."""
 
     overall: Share
     worst_group: Share
@@ -30,7 +30,7 @@ class Floors(Section):
 
 
 class Changes(Section):
-    """Small changes of a crop under which an answer should stay."""
+    """Perturbations of a crop that should not change the prediction."""
 
     brightness: Share
     shift: Annotated[float, Field(ge=0, le=0.5)]

@@ -1,1 +1,1 @@
-"""Bringing pictures in: intake of new folders, fetching of open sets, and the manifest."""
+"""Import of images: intake of folders and batches, download of open data sets, the manifest."""

@@ -1,4 +1,4 @@
-"""What an adapter says of each file of a data set: labels, or why there are none."""
+"""Labels and faults that an adapter returns for the files of a data set."""
 
 import re
 from dataclasses import dataclass, field
@@ -12,14 +12,13 @@ from tasks.core.text import clean, clean_or_none, is_missing, printable
 # A data set's name is a folder's name, a column's value and a command's argument.
 DATASET_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
-# Of a label: values that may be missing, and text that is there in any case.
-_OPTIONAL = ("subject", "age_band", "ethnicity", "gaze", "mouth", "pose")
+_OPTIONAL = ("subject", "age_band", "ethnicity", "gaze", "mouth", "pose")  # None where missing
 _TEXT = ("emotion_raw", "batch")
-_LIFESPAN_YEARS = 123  # nobody is recorded to have been older
+_LIFESPAN_YEARS = 123  # the highest recorded age
 
 
 class AgeRange(NamedTuple):
-    """An age that is known as a range only: `[from_years, to_years)`, and how the set writes it."""
+    """A range of ages, `[from_years, to_years)`, and its name in the data set."""
 
     from_years: float
     to_years: float
@@ -27,43 +26,40 @@ class AgeRange(NamedTuple):
 
 
 def age_range(youngest: int, oldest: int | None, words: str | None = None) -> AgeRange:
-    """Make a range from ages in completed years, both included; `oldest` None: no upper end."""
+    """Return the range of ages in completed years, both included; `oldest` None: no upper end."""
     to_years = _LIFESPAN_YEARS if oldest is None else oldest + 1
-    given = f"{youngest}+" if oldest is None else f"{youngest}-{oldest}"
-    return AgeRange(float(youngest), float(to_years), words or given)
+    default = f"{youngest}+" if oldest is None else f"{youngest}-{oldest}"
+    return AgeRange(float(youngest), float(to_years), words or default)
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """The labels of one picture, in the project's words.
+    """The labels of one image; None where unknown.
 
-    Every text is cleaned here (see `tasks.core.text`), whichever adapter it comes from: spellings
-    that look alike are one value, and a word for missing is None. A batch is named by a folder, so
-    that its name is never missing.
+    Every text is cleaned here (see `tasks.core.text`): spellings that look alike become one value,
+    and words for missing values become None, except in `emotion_raw` and `batch`.
 
     Attributes
     ----------
     emotion
-        One of `labels.EMOTIONS`; None in a data set that has no emotions.
+        One of `labels.EMOTIONS`; None in a data set without emotions.
     emotion_raw
         The label as the data set writes it; "" without one.
     subject
-        The person's name within the data set, or None where it is not known.
-    age_years
-        Age in years, or None where it is not recorded.
+        The subject's ID within the data set.
     age_band
-        The band's name where a data set records bands and no years; else None.
+        Name of the band where a data set records bands instead of years.
     age_range
-        The range where a data set states one and no years; it becomes a band only where the whole
-        range lies in one.
+        The range where a data set states one instead of years; it becomes a band only if it lies
+        entirely in one.
     age_source
         One of `labels.AGE_SOURCES`; None without an age.
     gender
         As recorded by the data set: female, male or unknown.
     ethnicity, gaze, mouth, pose
-        In the data set's own words, or None.
+        In the data set's words.
     batch
-        The name of the delivery that the picture came with, or "".
+        Name of the delivery that contained the image, or "".
     """
 
     emotion: str | None
@@ -91,26 +87,26 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why a file cannot become a row: `reason` is a fixed word, `detail` says more."""
+    """Why a file has no row in the manifest: a reason from a fixed list, and a detail."""
 
     reason: str
     detail: str
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What an adapter made of a folder.
+class AdapterResult:
+    """Result of an adapter, by path below the folder.
 
     Attributes
     ----------
     labels
-        For every file that is no side file, its labels or its fault; by path below the folder.
+        The label or fault of every file except side files.
     side_files
-        Files that describe the pictures and are none themselves.
+        Files that describe the images.
     missing
-        Files that a side file lists and the folder lacks, with what says so.
+        Files that a side file lists but the folder lacks.
     notes
-        What was not understood in a side file that is used all the same, a line each.
+        One line for each part of a side file that was not understood and is ignored.
     """
 
     labels: dict[str, Label | Fault]
@@ -120,22 +116,19 @@ class Reading:
 
 
 def base_name(path: str) -> str:
-    """Return the last part of a path below a data set's folder, cleaned: to be read, not opened."""
+    """Return the cleaned last part of a path, for parsing; it may differ from the name on disk."""
     return clean(path.rsplit("/", 1)[-1])
 
 
 def unreadable(form: str) -> Fault:
-    """Return the fault of a name that no rule reads; `form` shows a name that one would."""
+    """Return the fault of a name that cannot be parsed; `form` is an example of a valid name."""
     return Fault("unreadable_name", f"not of the form {form}")
 
 
 def parse_age(text: str, where: str) -> float | None:
-    """Read an age in years; None for a cell that is missing (see `tasks.core.text`).
+    """Parse an age in years; None for a missing value (see `tasks.core.text`).
 
-    Raises
-    ------
-    DataError
-        One line that names the place, for anything that is no age.
+    Raises DataError, with the location `where`, for anything else.
     """
     if is_missing(text):
         return None
@@ -144,25 +137,21 @@ def parse_age(text: str, where: str) -> float | None:
     except ValueError:
         age_years = -1.0
     if not 0 <= age_years < 200:
-        raise DataError(f"{where}: age '{text}' is no number of years; leave it empty if unknown")
+        raise DataError(
+            f"{where}: age '{text}' is not a number of years; leave it empty if unknown"
+        )
     return age_years
 
 
 def parse_gender(text: str, where: str) -> str:
-    """Read a recorded gender, "unknown" where it is missing.
-
-    Raises DataError with one line for a word that is not known.
-    """
+    """Parse a recorded gender, "unknown" where it is missing; DataError for an unknown word."""
     try:
         return UNKNOWN if is_missing(text) else GENDER_WORDS[clean(text).casefold()]
     except KeyError:
         raise DataError(f"{where}: gender '{text}'; write female, male or unknown") from None
 
 
-def shown(path: Path | str) -> str:
-    r"""Return a path as printable UTF-8 in one line.
-
-    Bytes of other encodings are shown as `\xNN`, and so are control characters.
-    """
+def printable_path(path: Path | str) -> str:
+    r"""Return a path as printable UTF-8, with other bytes and control characters as `\xNN`."""
     text = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return printable(text)

@@ -1,9 +1,9 @@
-"""`labels.csv`: what a user writes beside a folder of pictures, one row per picture.
+"""`labels.csv`: a user's table of labels in a folder of images, one row per image.
 
-The header names columns of the manifest; rows are matched to files by path, or by a bare name that
+The header names columns of the manifest. Rows are matched to files by path, or by a bare name that
 occurs once. Names are compared after cleaning (`tasks.core.text.clean`), because archives made on
-macOS hold decomposed Hangul and spreadsheets hold composed Hangul. The table may have any of the
-forms that `tasks.core.table_text` reads, and the names that Windows and Excel make of `labels.csv`.
+macOS contain decomposed Hangul and spreadsheets composed Hangul. The table may have any format that
+`tasks.core.spreadsheets.text_table` reads.
 """
 
 import posixpath
@@ -15,17 +15,16 @@ from pathlib import Path
 
 from tasks.core.errors import DataError
 from tasks.core.labels import AGE_SOURCES
-from tasks.core.table_cells import decimal_point, why_spoiled
-from tasks.core.table_text import NamedTable, read_named_table
-from tasks.core.table_text import Row as TableRow
+from tasks.core.spreadsheets.cells import decimal_point, why_spoiled
+from tasks.core.spreadsheets.text_table import NamedTable, read_named_table
+from tasks.core.spreadsheets.text_table import Row as TableRow
 from tasks.core.text import clean, clean_or_none, csv_text, printable
 from tasks.ingest.label import parse_age, parse_gender
 
 NAME = "labels.csv"
-# The names under which the table is read, in any case; `labels.csv.txt` is what Windows makes of
-# `labels.csv` while it hides the ends of names.
-_READ_NAMES: frozenset[str] = frozenset([NAME, "labels.csv.txt", "labels.tsv", "labels.xlsx"])
-# Names that look like the table's and are not read: copies, other formats, other folders.
+# Accepted names, in any case. Windows writes `labels.csv.txt` while it hides file extensions.
+_ACCEPTED_NAMES: frozenset[str] = frozenset([NAME, "labels.csv.txt", "labels.tsv", "labels.xlsx"])
+# Similar names that are not accepted: copies and other formats.
 _SIMILAR = re.compile(
     r"(?:copy of |kopie von )?labels?(?:[ _-]*(?:\(\d+\)|copy|kopie|복사본|final|new|v?\d+))*"
     r"(?:\.(?:csv|tsv|txt|xlsx?|xlsm|xlsb|ods|numbers))+",
@@ -50,7 +49,7 @@ VALUE_COLUMNS: tuple[str, ...] = (
 
 @dataclass(frozen=True)
 class Row:
-    """One row: where it stands, the file it names, and its cells that hold a value, cleaned."""
+    """One row: its location for messages, the file that it names, and its non-empty cells."""
 
     where: str
     file: str
@@ -59,50 +58,44 @@ class Row:
     cells: Mapping[str, str]
 
     def text(self, column: str) -> str | None:
-        """Return a cell, or None where the column is absent or the value is missing."""
+        """Return a cell, None where the column or the value is missing."""
         return self.cells.get(column)
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The rows of a table of labels, and what a reader should know of how it was read."""
+    """The rows of a table of labels, and notes on how it was read."""
 
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
 
 
 def find_table(files: Sequence[str]) -> str | None:
-    """Return the table of labels among paths below a folder, or None.
-
-    Raises
-    ------
-    DataError
-        One line where two files of the folder could be it.
-    """
-    found = sorted(file for file in files if clean(file).lower() in _READ_NAMES)
-    if len(found) > 1:
-        names = " and ".join(map(printable, found))
-        raise DataError(f"{names} could both be the table of labels; leave one of them there")
-    return found[0] if found else None
+    """Return the table of labels among paths below a folder; DataError for several."""
+    tables = sorted(file for file in files if clean(file).lower() in _ACCEPTED_NAMES)
+    if len(tables) > 1:
+        names = " and ".join(map(printable, tables))
+        raise DataError(f"{names} could both be the table of labels; remove all but one")
+    return tables[0] if tables else None
 
 
 def similar_files(files: Sequence[str]) -> list[str]:
-    """Return files that look like a table of labels and are not read as one."""
-    read = find_table(files)
+    """Return files that look like a table of labels but are not read as one."""
+    table = find_table(files)
     return [
         file
         for file in files
-        if file != read and _SIMILAR.fullmatch(clean(file.rsplit("/", 1)[-1]))
+        if file != table and _SIMILAR.fullmatch(clean(file.rsplit("/", 1)[-1]))
     ]
 
 
 def require_no_similar(folder: Path, files: Sequence[str]) -> None:
-    """Raise DataError, one line, where labels would be ignored for the name of their file."""
+    """Raise DataError where labels would be ignored because of their file's name."""
     if similar := similar_files(files):
         names = ", ".join(map(printable, similar[:3])) + ", …" * (len(similar) > 3)
         raise DataError(
-            f"{folder}: {names} looks like a table of labels, but only {NAME} in the uppermost "
-            f"folder is read; rename it {NAME} (CSV) or labels.xlsx, or take it away"
+            f"{folder}: {names} looks like a table of labels, but only {NAME} in the top-level "
+            f"folder is read; rename it to {NAME} (CSV) or labels.xlsx, or remove it"
         )
 
 
@@ -112,9 +105,9 @@ def read_labels(path: Path) -> Labels:
     Raises
     ------
     DataError
-        One line: not a table, no header, an unknown column, two columns of one name that differ, a
-        row with more or fewer cells than the header, an age that is no number, an age band or a
-        subject that Excel made a date of, an unknown gender or age source.
+        For a file that is not a table, an unknown column, two columns of one name that differ, a
+        row whose length differs from the header's, an age that is not a number, an age band or
+        subject that Excel turned into a date, or an unknown gender or age source.
     """
     table = read_named_table(path, _column, lambda names: bool(names & set(FILE_COLUMNS)))
     _check_header(table, path)
@@ -129,24 +122,9 @@ def read_labels(path: Path) -> Labels:
 
 
 def match_rows(rows: Sequence[Row], files: Sequence[str]) -> tuple[dict[str, Row], list[Row]]:
-    """Match rows to files.
+    """Return the row of each file, and the rows whose file does not exist.
 
-    Parameters
-    ----------
-    rows
-        Rows of a `labels.csv`.
-    files
-        Paths below the data set's folder.
-
-    Returns
-    -------
-    tuple of dict and list
-        File to row, and the rows whose file is not there.
-
-    Raises
-    ------
-    DataError
-        One line for a bare name that several files bear, or a file with two rows.
+    Raises DataError for a bare name that several files have, and for a file with two rows.
     """
     finder = _Finder(files)
     matched: dict[str, Row] = {}
@@ -163,7 +141,7 @@ def match_rows(rows: Sequence[Row], files: Sequence[str]) -> tuple[dict[str, Row
 
 
 class _Finder:
-    """Finds the file that a row names."""
+    """Finds files by the paths or names in rows."""
 
     def __init__(self, files: Sequence[str]) -> None:
         self.exact = frozenset(files)
@@ -216,17 +194,17 @@ def _rows(table: NamedTable, path: Path) -> Iterator[Row]:
 
 
 def _values(table: NamedTable, row: TableRow, where: str) -> tuple[str, dict[str, str]]:
-    """Return the file that a row names, and the cells that hold a value."""
+    """Return the file that a row names, and the non-empty cells."""
     file, values = "", {}
     for column, cell in zip(table.columns, row.cells, strict=True):
-        if column in FILE_COLUMNS:  # a file may have any name, "None" too
+        if column in FILE_COLUMNS:  # a file may have any name, even "None"
             file = cell.strip()
         elif value := clean_or_none(csv_text(clean(cell))):
             values[column] = value
     if not file:
         raise DataError(f"{where} names no file")
     for column in ("subject_id", "age_years", "age_band"):
-        why = why_spoiled(values.get(column, ""), in_ids=column == "subject_id")
-        if why:
-            raise DataError(f"{where}: column {column}: {why}")
+        reason = why_spoiled(values.get(column, ""), in_ids=column == "subject_id")
+        if reason:
+            raise DataError(f"{where}: column {column}: {reason}")
     return file, values

@@ -1,1 +1,1 @@
-"""The registry: versions of the model, which one is in use, and the model as it is shipped."""
+"""The model registry: versions, aliases, model cards, and the packaged model for serving."""

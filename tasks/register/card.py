@@ -1,13 +1,12 @@
-"""The model card of a version: what it was made from, how it reads whom, and what it is not for.
+"""Model cards: data, performance by group, intended use and limits of a version.
 
 After M. Mitchell et al. (2019), Model cards for model reporting, FAT* 2019. Every figure comes from
-the tables of the run that made the model. The same content is written as Markdown and as HTML that
-opens offline, into registry/cards/ and beside the model's files in the store.
+the tables of the run that made the model. The card is written as Markdown and as self-contained
+HTML, into registry/cards/ and beside the model's files in the store.
 """
 
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -15,41 +14,14 @@ from mlflow import MlflowClient
 from tasks.core.files import write_text
 from tasks.core.models.checkpoint import load_spec
 from tasks.core.paths import Paths
-from tasks.core.render import render
+from tasks.core.plotting.html import render
 from tasks.core.text import markdown
-from tasks.register.kept_files import ARTEFACT
+from tasks.register.card_content import Card
+from tasks.register.card_tables import Table
+from tasks.register.version_artifacts import ARTEFACT
 
 FOLDER = "cards"  # below registry/
 _TEMPLATES = Path(__file__).with_name("templates")
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of a card: its rows are text, numbers to the right from column `texts` on."""
-
-    caption: str
-    head: list[str]
-    rows: list[list[str]]
-    texts: int = 1
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of a card: sentences, then points, then tables."""
-
-    title: str
-    said: list[str] = field(default_factory=list)
-    points: list[str] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Card:
-    """A card, before it is Markdown or HTML; `notice` stands above everything and all tables."""
-
-    title: str
-    notice: str
-    sections: list[Section]
 
 
 def write_cards(
@@ -60,21 +32,10 @@ def write_cards(
     run_id: str,
     tags: Mapping[str, str],
 ) -> list[Path]:
-    """Write a version's card, unless it is there; return its files (Markdown, HTML).
+    """Write a version's card, unless it exists, and return its files (Markdown, HTML).
 
-    A card of that number with other weights is of a version in a store that is gone: it is
-    replaced.
-
-    Parameters
-    ----------
-    paths
-        The project's paths; the tables are those of the run that made the model.
-    client, run_id
-        The store's client, and the run that holds the version's files.
-    model
-        The model's folder.
-    number, tags
-        The version.
+    The tables below `paths` must be those of the run that made the model. A card with the same
+    number and other weights, of a version in a deleted store, is replaced.
     """
     from tasks.register.card_content import build_card
 
@@ -86,20 +47,19 @@ def write_cards(
     card = build_card(paths, model, number, tags)
     texts = (as_markdown(card), render(_TEMPLATES, "card.html.j2", {"card": card}))
     for file, text in zip(files, texts, strict=True):
-        kept = f"{ARTEFACT}/card{file.suffix}"
-        client.log_text(run_id, text, kept)
+        client.log_text(run_id, text, f"{ARTEFACT}/card{file.suffix}")
         write_text(file, text)
     return files
 
 
 def as_markdown(card: Card) -> str:
-    """Write a card as Markdown."""
+    """Return a card as Markdown."""
     parts = [f"# {_plain(card.title)}"]
     if card.notice:
         parts.append(f"> **{_plain(card.notice)}**")
     for section in card.sections:
         parts.append(f"## {_plain(section.title)}")
-        parts += [_plain(sentence) for sentence in section.said]
+        parts += [_plain(sentence) for sentence in section.sentences]
         if section.tables and card.notice:
             parts.append(f"*{_plain(card.notice)}*")
         if section.points:
@@ -117,5 +77,5 @@ def _table(table: Table) -> str:
 
 
 def _plain(text: str) -> str:
-    """Write names that others chose so that Markdown takes them as they are."""
+    """Escape Markdown in text that contains names from the data."""
     return markdown(html.unescape(text))

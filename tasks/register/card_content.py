@@ -1,9 +1,10 @@
-"""What stands in a model card: sentences that hold for every model, and this model's own figures.
+"""Content of a model card: general statements, and the figures of this model.
 
 docs/fairness_language.md says how figures and groups are written.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -12,10 +13,10 @@ from tasks.core.labels import CREDITS, DRAWN_DATASET, DRAWN_NOTICE, credit_line
 from tasks.core.models.checkpoint import load_spec
 from tasks.core.models.spec import ModelSpec
 from tasks.core.paths import Paths
-from tasks.core.provenance import commit_of
 from tasks.core.tables import read_csv, read_table
-from tasks.register.card import Card, Section
+from tasks.core.tracking.versions import commit_of
 from tasks.register.card_tables import (
+    Table,
     calibration_table,
     emotion_table,
     gap_sentences,
@@ -59,22 +60,32 @@ _LIMITS = (
 )
 
 
-def build_card(paths: Paths, model: Path, number: int, tags: Mapping[str, str]) -> Card:
-    """Collect a version's card from the tables of the run that made it.
+@dataclass(frozen=True)
+class Section:
+    """A part of a card: sentences, then bullet points, then tables."""
 
-    Parameters
-    ----------
-    paths
-        The project's paths: data/split.parquet, reports/tables.
-    model
-        The model's folder.
-    number, tags
-        The version, and its tags.
+    title: str
+    sentences: list[str] = field(default_factory=list)
+    points: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card; `notice` is repeated at the top and above all tables."""
+
+    title: str
+    notice: str
+    sections: list[Section]
+
+
+def build_card(paths: Paths, model: Path, number: int, tags: Mapping[str, str]) -> Card:
+    """Build a version's card from data/split.parquet and reports/tables of its run.
 
     Raises
     ------
     DataError, ModelError
-        One line, where the model or the split table is missing.
+        If the split table or the model is missing.
     """
     spec = load_spec(model)
     data = read_table(paths.split, _DATA)
@@ -110,7 +121,7 @@ def _about(paths: Paths, number: int, tags: Mapping[str, str], spec: ModelSpec) 
 
 def _data_section(data: pd.DataFrame, tags: Mapping[str, str], model: Path) -> Section:
     subjects = data["subject_id"].nunique()
-    said = [
+    sentences = [
         f"{len(data):,} pictures of {subjects:,} people. Data sets: "
         f"{', '.join(sorted(set(data['dataset'])))}. Batches that came later: "
         f"{tags.get('batches') or 'none'}.",
@@ -121,7 +132,7 @@ def _data_section(data: pd.DataFrame, tags: Mapping[str, str], model: Path) -> S
         "are those of params.yaml.",
     ]
     tables = [split_table(data), people_table(data, model)]
-    return Section("Data", said, unknown_points(data), tables)
+    return Section("Data", sentences, unknown_points(data), tables)
 
 
 def _by_subject(data: pd.DataFrame) -> bool:
@@ -129,7 +140,7 @@ def _by_subject(data: pd.DataFrame) -> bool:
 
 
 def _figures(paths: Paths) -> list[Section]:
-    """Return the sections with figures; what the run has no table for is said to be missing."""
+    """Return the sections with figures; without a table of groups only a sentence about that."""
     groups, gaps, calibration = (
         _table(paths.tables / f"{name}.csv") for name in ("groups", "gaps", "calibration")
     )
@@ -147,12 +158,12 @@ def _figures(paths: Paths) -> list[Section]:
     if not gaps.empty:
         sections.append(Section("Gaps", gap_sentences(gaps), tables=[gap_table(gaps)]))
     if not calibration.empty:
-        said = [
+        sentences = [
             "The calibration error is the mean distance of the largest probability from the share "
             "of right answers, without the part that chance adds where pictures are few; a figure "
             "below 0 reads as 0."
         ]
-        sections.append(Section("Calibration", said, tables=[calibration_table(calibration)]))
+        sections.append(Section("Calibration", sentences, tables=[calibration_table(calibration)]))
     return sections
 
 
@@ -161,32 +172,32 @@ def _table(file: Path) -> pd.DataFrame:
 
 
 def _limits(data: pd.DataFrame) -> list[str]:
-    said = []
+    sentences = []
     if DRAWN_DATASET in set(data["dataset"]):
-        said.append(
+        sentences.append(
             f"{DRAWN_NOTICE.capitalize()}. The faces are drawn from parameters, and the gap "
             "between ages was put into them."
         )
     nobody = int((~data["subject_known"].astype(bool)).sum())
     if nobody:
-        said.append(
+        sentences.append(
             f"Who is in the picture is not recorded for {nobody:,} of {len(data):,} pictures; each "
             "counts as a person of its own, so held-out figures may be too high and intervals too "
             "narrow."
         )
-    return said
+    return sentences
 
 
 def _licences(datasets: list[str], spec: ModelSpec) -> list[str]:
     asked = [CREDITS[name] for name in datasets if name in CREDITS]
     others = [name for name in datasets if name not in CREDITS]
-    said = [
+    sentences = [
         f"Code: Apache-2.0. Weights: {spec.source}.",
         *(f"Must be said with everything made from it: {line}." for line in asked),
     ]
     if others:
-        said.append(
+        sentences.append(
             f"Data sets without a notice of their own here: {', '.join(others)}; their licences "
             "and the people's consent say what the weights may be used for."
         )
-    return said
+    return sentences

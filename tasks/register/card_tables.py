@@ -1,21 +1,62 @@
-"""The tables and sentences of a model card, out of the tables of the model's run."""
+"""Tables and sentences of a model card, from the tables of the model's run."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from tasks.core.headline import gap_sentence, largest_gap, no_gap_sentence, percent, points
+from tasks.core.gap_sentences import gap_sentence, largest_gap, no_gap_sentence, percent, points
 from tasks.core.labels import ALL, HELD_OUT, SPLITS, UNKNOWN, in_order
 from tasks.core.models.checkpoint import load_seen
-from tasks.register.card import Table
-from tasks.register.own_groups import MODEL, own_groups
+from tasks.core.tables import read_csv
 
+MODEL = "finetuned"  # the model that a run registers
 _GROUPING = ("age_band", "gender")
-_CALLED = "the model"
+
+
+def _held_out_groups(groups: pd.DataFrame) -> pd.DataFrame:
+    """Return the held-out rows of the registered model, over all emotions and data sets."""
+    wanted = (groups["model"] == MODEL) & (groups["protocol"] == HELD_OUT)
+    pooled = (groups["dataset"] == ALL) & (groups["emotion"] == ALL)
+    return groups[wanted & pooled]
+
+
+def worst_group_tags(file: Path) -> dict[str, str]:
+    """Return tags of a version on its group of age band and gender with the lowest recall.
+
+    For example {"worst_group": "child female", "worst_recall": "0.6100", "worst_low": …,
+    "worst_high": …, "worst_n": …, "worst_people": …}. Groups with an unknown part do not count.
+    Empty if the file is missing or has no group.
+    """
+    if not file.is_file():
+        return {}
+    groups = _held_out_groups(read_csv(file))
+    crossed = groups[~groups[list(_GROUPING)].isin([ALL, UNKNOWN]).any(axis=1)]
+    if crossed.empty:
+        return {}
+    worst = crossed.sort_values("recall", kind="stable").iloc[0]
+    return {
+        "worst_group": " ".join(worst[name] for name in _GROUPING),
+        "worst_recall": f"{worst['recall']:.4f}",
+        "worst_low": f"{worst['ci_low']:.4f}",
+        "worst_high": f"{worst['ci_high']:.4f}",
+        "worst_n": str(worst["n"]),
+        "worst_people": str(worst["subjects"]),
+    }
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a card; columns from number `texts` on are right-aligned."""
+
+    caption: str
+    head: list[str]
+    rows: list[list[str]]
+    texts: int = 1
 
 
 def split_table(data: pd.DataFrame) -> Table:
-    """Count pictures and people by data set, age band, gender and split."""
+    """Count images and subjects by data set, age band, gender and split."""
     keys = ["dataset", *_GROUPING]
     rows = []
     for names, part in data.fillna({"gender": UNKNOWN, "age_band": UNKNOWN}).groupby(keys):
@@ -26,7 +67,7 @@ def split_table(data: pd.DataFrame) -> Table:
 
 
 def people_table(data: pd.DataFrame, model: Path) -> Table:
-    """Count who had a part in the weights or in choosing them, by age band."""
+    """Count training and validation images and subjects by age band."""
     seen = load_seen(model)
     roles = seen.merge(data[["image_id", "age_band"]], on="image_id", how="left")
     roles["age_band"] = roles["age_band"].fillna("not in this data")
@@ -39,24 +80,24 @@ def people_table(data: pd.DataFrame, model: Path) -> Table:
 
 
 def unknown_points(data: pd.DataFrame) -> list[str]:
-    """Say what is not recorded, and which ages are estimates."""
-    said = []
+    """Return sentences on missing records and estimated ages."""
+    sentences = []
     for name in _GROUPING:
         n = int((data[name].fillna(UNKNOWN) == UNKNOWN).sum())
         if n:
-            said.append(
+            sentences.append(
                 f"{name.replace('_', ' ').capitalize()} is not recorded for {n:,} of {len(data):,} "
                 "pictures; they are in no comparison."
             )
     estimated = int((data["age_source"] == "estimated").sum())
     if estimated:
-        said.append(f"The age of {estimated:,} pictures is an estimate, not a record.")
-    return said
+        sentences.append(f"The age of {estimated:,} pictures is an estimate, not a record.")
+    return sentences
 
 
 def group_table(groups: pd.DataFrame) -> Table:
-    """Show recall, interval, n and people for everyone, each band, each gender, and both."""
-    rows = own_groups(groups)
+    """Tabulate recall for everyone, by age band, by gender, and by both."""
+    rows = _held_out_groups(groups)
     pooled = rows[list(_GROUPING)].eq(ALL).sum(axis=1)
     rows = rows.assign(order=-pooled).sort_values("order", kind="stable")
     cells = [[row["age_band"], row["gender"], *_recall(row)] for _, row in rows.iterrows()]
@@ -66,10 +107,10 @@ def group_table(groups: pd.DataFrame) -> Table:
 
 
 def emotion_table(groups: pd.DataFrame) -> Table:
-    """Show recall by label over all groups."""
-    mine = groups[(groups["model"] == MODEL) & (groups["protocol"] == HELD_OUT)]
-    everyone = mine[["dataset", *_GROUPING]].eq(ALL).all(axis=1)
-    rows = mine[everyone & (mine["emotion"] != ALL)].set_index("emotion", drop=False)
+    """Tabulate recall by label over all groups."""
+    held_out = groups[(groups["model"] == MODEL) & (groups["protocol"] == HELD_OUT)]
+    pooled = held_out[["dataset", *_GROUPING]].eq(ALL).all(axis=1)
+    rows = held_out[pooled & (held_out["emotion"] != ALL)].set_index("emotion", drop=False)
     rows = rows.loc[in_order(rows.index)]
     cells = [[row["emotion"], *_recall(row)] for _, row in rows.iterrows()]
     head = ["label", "pictures", "people", "recall", "interval"]
@@ -77,15 +118,15 @@ def emotion_table(groups: pd.DataFrame) -> Table:
 
 
 def gap_sentences(gaps: pd.DataFrame) -> list[str]:
-    """Say the largest gap that could be shown, or that none could."""
+    """Return sentences on the largest significant gaps, or that there is none."""
     pooled = largest_gap(gaps, MODEL, single_emotions=False)
     single = largest_gap(gaps, MODEL, single_emotions=True)
-    said = [gap_sentence(row, _CALLED) for row in (pooled, single) if row is not None]
-    return said or [no_gap_sentence(gaps, MODEL)]
+    sentences = [gap_sentence(row, "the model") for row in (pooled, single) if row is not None]
+    return sentences or [no_gap_sentence(gaps, MODEL)]
 
 
 def gap_table(gaps: pd.DataFrame) -> Table:
-    """Show every comparison of two groups over all labels."""
+    """Tabulate every comparison of two groups over all labels."""
     wanted = (gaps["model"] == MODEL) & (gaps["protocol"] == HELD_OUT)
     rows = gaps[wanted & (gaps["dataset"] == ALL) & (gaps["emotion"] == ALL)]
     cells = [
@@ -106,7 +147,7 @@ def gap_table(gaps: pd.DataFrame) -> Table:
 
 
 def calibration_table(calibration: pd.DataFrame) -> Table:
-    """Show the calibration error of everyone and of each group."""
+    """Tabulate the calibration error of everyone and of each group."""
     wanted = (calibration["model"] == MODEL) & (calibration["protocol"] == HELD_OUT)
     rows = calibration[wanted & (calibration["bin"].astype(str) == ALL)]
     cells = [

@@ -1,9 +1,8 @@
-"""The model as an ONNX file, for what is not Python: pixels of a crop in, probabilities out.
+"""ONNX export of the model, from crop pixels to probabilities, for use outside Python.
 
-Normalising and softmax are in the graph. `model.yaml` beside it is what this project reads ONNX
-files by (docs/models.md), so the export can itself be given as `train.weights`; `input.json` says
-the same to others, together with how the crop is cut. The file is kept only if its answers are
-those of the model.
+Normalization and softmax are in the graph. `model.yaml` beside it describes the file to this
+project (docs/models.md), so that the export can be used as `train.weights`; `input.json` describes
+it, and the crop step, to others. The file is only stored if its probabilities match the model's.
 """
 
 import json
@@ -22,31 +21,26 @@ import yaml
 from tasks.core import safe_yaml
 from tasks.core.files import write_text
 from tasks.core.models.checkpoint import load_model
-from tasks.core.models.onnx_network import DESCRIPTION, NETWORK
+from tasks.core.models.onnx_model import DESCRIPTION, NETWORK
 from tasks.core.models.spec import CHANNELS, ONNX, ModelSpec
 from tasks.core.paths import CROP_SETTINGS
 
 FOLDER = "onnx"
 INPUT = "input.json"
-TOLERANCE = 1e-4  # largest difference of a probability from the model's own
+TOLERANCE = 1e-4  # largest difference between a probability of the export and of the model
 _OPSET = 17
-_STREAMS = (1, 2)  # the process's own output and errors
-_TRIED = 3  # pictures by which the two are compared; not 1, so that a fixed batch is noticed
+_STREAMS = (1, 2)  # file descriptors of stdout and stderr
+_COMPARED = 3  # images for the comparison; more than 1, so that a fixed batch size is noticed
 
 
 def export_beside(folder: Path) -> str:
     """Write `onnx/` into a model's folder.
 
-    Parameters
-    ----------
-    folder
-        The model's folder.
-
     Returns
     -------
     str
-        `exported`; `copied` for a model that is an ONNX file; or `none: ` and the reason why
-        there is no export, which is no error: the model serves without it.
+        `exported`; `copied` for a model that is an ONNX file; or `none: ` and the reason why there
+        is no export. That is not an error: the model can be served without it.
     """
     target = folder / FOLDER
     module, spec = load_model(folder)
@@ -68,10 +62,10 @@ def export_beside(folder: Path) -> str:
 
 
 def _try(exporter, module, spec: ModelSpec, folder: Path, target: Path) -> str:  # type: ignore[no-untyped-def]
-    """Export in one way; return what is wrong with it, "" for nothing."""
+    """Export with one exporter; return its fault, "" for none."""
     try:
         with _silence():
-            exporter(_whole(module, spec), spec, target / NETWORK)
+            exporter(_with_preprocessing(module, spec), spec, target / NETWORK)
         write_text(target / DESCRIPTION, _description(folder, spec))
         difference = _difference(module, spec, target / NETWORK)
     except Exception as error:  # noqa: BLE001 - exporters raise anything for what they lack
@@ -83,30 +77,30 @@ def _try(exporter, module, spec: ModelSpec, folder: Path, target: Path) -> str: 
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keep quiet what exporters write of themselves, and whole graphs from C++ when they fail."""
+    """Suppress the output of exporters, also from C++, which dumps complete graphs on failure."""
     sys.stdout.flush()
     sys.stderr.flush()
-    kept = [os.dup(number) for number in _STREAMS]
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    saved = [os.dup(number) for number in _STREAMS]
+    devnull = os.open(os.devnull, os.O_WRONLY)
     try:
         for number in _STREAMS:
-            os.dup2(nowhere, number)
+            os.dup2(devnull, number)
         with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        for number, copy in zip(_STREAMS, kept, strict=True):
+        for number, copy in zip(_STREAMS, saved, strict=True):
             os.dup2(copy, number)
             os.close(copy)
-        os.close(nowhere)
+        os.close(devnull)
 
 
-def _by_tracing(whole, spec: ModelSpec, file: Path) -> None:  # type: ignore[no-untyped-def]
-    """Export by TorchScript: 0.1 s for `compact`, where the newer way takes 5 s of a core."""
+def _by_tracing(complete, spec: ModelSpec, file: Path) -> None:  # type: ignore[no-untyped-def]
+    """Export by TorchScript: 0.1 s for `compact`, where torch.export takes 5 s of a core."""
     import torch
 
     torch.onnx.export(
-        whole,
+        complete,
         (_example(spec),),
         str(file),
         input_names=["pixels"],
@@ -117,12 +111,12 @@ def _by_tracing(whole, spec: ModelSpec, file: Path) -> None:  # type: ignore[no-
     )
 
 
-def _by_graph(whole, spec: ModelSpec, file: Path) -> None:  # type: ignore[no-untyped-def]
-    """Export by torch.export: what tracing cannot do, and when torch has given that up."""
+def _by_graph(complete, spec: ModelSpec, file: Path) -> None:  # type: ignore[no-untyped-def]
+    """Export by torch.export, for networks that tracing cannot export."""
     import torch
 
     program = torch.onnx.export(
-        whole,
+        complete,
         (_example(spec),),
         input_names=["pixels"],
         output_names=["probabilities"],
@@ -133,7 +127,7 @@ def _by_graph(whole, spec: ModelSpec, file: Path) -> None:  # type: ignore[no-un
     program.save(str(file), external_data=False)
 
 
-_EXPORTERS = (_by_tracing, _by_graph)  # the first whose file answers as the model does
+_EXPORTERS = (_by_tracing, _by_graph)  # in order; the first matching export is used
 
 
 def _example(spec: ModelSpec):  # type: ignore[no-untyped-def]
@@ -142,11 +136,11 @@ def _example(spec: ModelSpec):  # type: ignore[no-untyped-def]
     return torch.zeros((2, CHANNELS[spec.colour], spec.input_size_px, spec.input_size_px))
 
 
-def _whole(module, spec: ModelSpec):  # type: ignore[no-untyped-def]
+def _with_preprocessing(module, spec: ModelSpec):  # type: ignore[no-untyped-def]
     import torch
     from torch import nn
 
-    class Whole(nn.Module):
+    class Complete(nn.Module):
         """From pixels 0..255 to probabilities."""
 
         def __init__(self) -> None:
@@ -159,24 +153,24 @@ def _whole(module, spec: ModelSpec):  # type: ignore[no-untyped-def]
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             return torch.softmax(self.network((pixels / 255.0 - self.mean) / self.std), dim=1)
 
-    return Whole().eval()
+    return Complete().eval()
 
 
 def _difference(module, spec: ModelSpec, file: Path) -> float:  # type: ignore[no-untyped-def]
-    """Return the largest difference of a probability, as this project reads both."""
+    """Return the largest difference between probabilities of the model and of the file."""
     from tasks.core.models.device import choose_device
-    from tasks.core.models.onnx_network import read_onnx
-    from tasks.core.models.recogniser import Recogniser
+    from tasks.core.models.onnx_model import read_onnx
+    from tasks.core.models.predictor import EmotionClassifier
 
     cpu = choose_device("cpu")
-    size = (_TRIED, spec.input_size_px, spec.input_size_px, CHANNELS[spec.colour])
-    random = np.random.default_rng(0)  # noise on different colours: noise alone looks all the same
-    colours = random.integers(0, 128, (_TRIED, 1, 1, size[-1]), dtype=np.uint8)
-    pixels = colours + random.integers(0, 128, size, dtype=np.uint8)
+    size = (_COMPARED, spec.input_size_px, spec.input_size_px, CHANNELS[spec.colour])
+    random = np.random.default_rng(0)  # noise on different colors: pure noise gives equal outputs
+    colors = random.integers(0, 128, (_COMPARED, 1, 1, size[-1]), dtype=np.uint8)
+    pixels = colors + random.integers(0, 128, size, dtype=np.uint8)
     network, read_spec = read_onnx(file, written_here=True)
-    here = Recogniser(spec, module, cpu).predict_prepared(pixels)
-    there = Recogniser(read_spec, network, cpu).predict_prepared(pixels)
-    return float(np.abs(here - there).max())
+    original = EmotionClassifier(spec, module, cpu).predict_prepared(pixels)
+    exported = EmotionClassifier(read_spec, network, cpu).predict_prepared(pixels)
+    return float(np.abs(original - exported).max())
 
 
 def _description(folder: Path, spec: ModelSpec) -> str:

@@ -1,9 +1,9 @@
-"""The registry: versions of the model in MLflow, and which one is in use.
+"""The model registry in MLflow: versions and the aliases that say which one is in use.
 
-Aliases of the registered model `affectgap`: `champion` is in use, `previous` is what `rollback`
-goes back to, `challenger` was registered last. MLflow has no compare-and-set, so moves are made one
-at a time under a lock (of this clone), and each is written down (a tag of the registered model)
-before its first step: after a crash the next call finishes it. The alias `champion` moves last.
+Aliases of the registered model `affectgap`: `champion` is the current version, `previous` the
+target of `rollback`, `challenger` the version registered last. MLflow has no compare-and-set, so
+transitions are serialized by a lock (per clone) and noted as a tag of the registered model before
+their first step: after a crash the next call completes them. The alias `champion` moves last.
 """
 
 import secrets
@@ -15,9 +15,9 @@ from mlflow import MlflowClient
 
 from tasks.core.errors import AffectGapError
 from tasks.core.paths import Paths
-from tasks.core.tracking import open_store
-from tasks.register.moves import Move, OvertakenError, finish, make, way_back
-from tasks.register.records import NOT_MADE, PROMOTED, ROLLED_BACK, append_record
+from tasks.core.tracking.mlflow_runs import open_store
+from tasks.register.alias_transitions import Move, OvertakenError, finish, make, way_back
+from tasks.register.promotion_log import NOT_MADE, PROMOTED, ROLLED_BACK, append_record
 from tasks.register.versions import (
     CHALLENGER,
     CHAMPION,
@@ -27,9 +27,9 @@ from tasks.register.versions import (
     Version,
     aliases_of,
     all_versions,
-    alone_with_store,
     by_alias,
     find,
+    locked_store,
 )
 
 __all__ = [
@@ -55,31 +55,28 @@ __all__ = [
 def register_challenger(paths: Paths, folder: Path, details: Mapping[str, str]) -> Version:
     """Register a model's folder as a version, and give it the alias `challenger`.
 
+    If the same weights, training images and crop settings were registered before, return that
+    version. The next call completes one that was killed.
+
     Parameters
     ----------
     paths
-        The project's paths: data/split.parquet and reports/tables are those of the model's run.
+        data/split.parquet and reports/tables must be those of the model's run.
     folder
-        The model's folder, as `choose` writes it.
+        As `choose` writes it.
     details
-        Tags for the version, such as the pass and its batches.
-
-    Returns
-    -------
-    Version
-        The one there is already, where the same weights, with the same seen pictures and cut in
-        the same way, were registered before; a call that was killed is finished by the next.
+        Tags for the version, such as the training run and its batches.
 
     Raises
     ------
     ModelError, DataError
-        One line: there is no model, or its run's tables are missing.
+        If there is no model, or tables of its run are missing.
     """
     from tasks.register.card import write_cards
-    from tasks.register.shipping import key_of, ship
+    from tasks.register.package_model import key_of, ship
 
     key = key_of(folder)
-    with alone_with_store(paths) as client:
+    with locked_store(paths) as client:
         same = [version for version in all_versions(client) if version.tags.get(KEY) == key]
         number = same[-1].number if same else ship(paths, client, NAME, folder, key)
         for name, text in details.items():
@@ -91,17 +88,17 @@ def register_challenger(paths: Paths, folder: Path, details: Mapping[str, str]) 
 
 
 def champion(paths: Paths) -> Version | None:
-    """Return the version in use, or None."""
+    """Return the current version, or None."""
     return by_alias(paths, CHAMPION)
 
 
 def previous(paths: Paths) -> Version | None:
-    """Return the version that `rollback` would go back to, or None."""
+    """Return the target of `rollback`, or None."""
     return by_alias(paths, PREVIOUS)
 
 
 def challenger(paths: Paths) -> Version | None:
-    """Return the version that was registered last (it may be in use by now), or None."""
+    """Return the version that was registered last (it may be the champion by now), or None."""
     return by_alias(paths, CHALLENGER)
 
 
@@ -111,7 +108,7 @@ def versions(paths: Paths) -> list[Version]:
 
 
 def find_version(paths: Paths, number: int) -> Version:
-    """Return one version; raises ModelError where there is none of that number."""
+    """Return one version; raises ModelError if there is none of that number."""
     return find(open_store(paths)[0], number)
 
 
@@ -123,28 +120,18 @@ def set_tags(paths: Paths, number: int, tags: Mapping[str, str]) -> None:
 
 
 def fetch(paths: Paths, number: int) -> Path:
-    """Return a folder with a version's files, each compared with what was registered.
+    """Return a folder with a version's verified files.
 
-    Parameters
-    ----------
-    paths
-        The project's paths; the folder is work/registry/<number>, downloaded where it is not there
-        or is damaged.
-    number
-        Which version.
-
-    Returns
-    -------
-    Path
-        With what `choose` wrote, and test.csv (the test split at registration: image_id,
-        subject_id, batch) and groups.csv (recall by group in the model's own run).
+    It is work/registry/<number>, downloaded if missing or damaged. It has the files that `choose`
+    wrote, test.csv (the test split at registration) and groups.csv (recall by group in the model's
+    run).
 
     Raises
     ------
     ModelError
-        One line: there is no such version, or the store has lost or damaged its files.
+        If there is no such version, or the store has lost or damaged its files.
     """
-    from tasks.register.kept_files import fetch_files
+    from tasks.register.version_artifacts import fetch_files
 
     client, _ = open_store(paths)
     version = find(client, number)
@@ -152,106 +139,88 @@ def fetch(paths: Paths, number: int) -> Path:
 
 
 def promote(paths: Paths, number: int, instead_of: int | None, decision_id: str = "") -> Version:
-    """Put a version into use; `previous` is then the one that it takes the place of.
+    """Make a version the champion; the former champion becomes `previous`.
 
-    A version that is in use already stays so. Killed at any point, the same call finishes it.
+    Promoting the champion again does nothing. If killed at any point, the same call completes it.
 
     Parameters
     ----------
-    paths
-        The project's paths.
-    number
-        Which version.
     instead_of
-        The version that it was compared with, None for none: where another one has come into use
-        since, nothing is moved, and a line `not_made` in promotions.csv says so.
+        The version that it was compared with, None for none. If the champion is another one by
+        now, nothing is moved, and a line `not_made` is added to promotions.csv.
     decision_id
-        Of the line in promotions.csv that lets it through; "" where there is none.
+        Of the line in promotions.csv that approves it; "" for none.
 
     Raises
     ------
     ModelError, AffectGapError
-        One line: there is no such version, or another one has come into use since.
+        If there is no such version, or another one became the champion.
     """
-    fetch(paths, number)  # what cannot be read does not come into use
-    with alone_with_store(paths) as client:
+    fetch(paths, number)  # a version whose files cannot be read is not promoted
+    with locked_store(paths) as client:
         finish(paths, client)
-        version = find(client, number)  # raises where there is none
+        version = find(client, number)
         in_use = aliases_of(client).get(CHAMPION)
         if in_use == number:
             return version
         if in_use != instead_of:
-            _say_not_made(paths, client, number, instead_of, in_use)
+            _reject_outdated(paths, client, number, instead_of, in_use)
         try:
             make(paths, client, Move(PROMOTED, in_use, number, in_use, decision_id))
         except OvertakenError as error:
-            _say_not_made(paths, client, number, instead_of, error.by)
+            _reject_outdated(paths, client, number, instead_of, error.by)
         return find(client, number)
 
 
 def assert_rival(paths: Paths, number: int, instead_of: int | None) -> None:
-    """Make sure that a version would take the place of the one that it was compared with.
+    """Check that the champion is still the version that `number` was compared with.
 
-    Asked before anything says that it comes into use; `promote` asks once more.
-
-    Parameters
-    ----------
-    paths, number, instead_of
-        See `promote`.
+    Called before a promotion is announced; `promote` checks again.
 
     Raises
     ------
     AffectGapError
-        One line: another version has come into use since; a line `not_made` in promotions.csv says
-        so too.
+        If another version became the champion; a line `not_made` is added to promotions.csv.
     """
-    with alone_with_store(paths) as client:
+    with locked_store(paths) as client:
         finish(paths, client)
         in_use = aliases_of(client).get(CHAMPION)
         if in_use not in (number, instead_of):
-            _say_not_made(paths, client, number, instead_of, in_use)
+            _reject_outdated(paths, client, number, instead_of, in_use)
 
 
-def _say_not_made(
+def _reject_outdated(
     paths: Paths, client: MlflowClient, number: int, instead_of: int | None, in_use: int | None
 ) -> NoReturn:
-    """Write down that a version was let through and is not put into use, and raise."""
-    rival = "the floors" if instead_of is None else f"version {instead_of}"
+    """Log that a version passed but is not promoted, and raise."""
+    compared = "the floors" if instead_of is None else f"version {instead_of}"
     now = "no version" if in_use is None else f"version {in_use}"
-    told = f"version {number} was compared with {rival}, and {now} is in use since"
+    reason = f"version {number} was compared with {compared}, and {now} is in use since"
     if in_use is not None:
         row = {"version": in_use, "digest": find(client, in_use).digest, "previous": number}
         name = f"not-made-{number}-{in_use}-{secrets.token_hex(4)}"
-        append_record(paths, {"action": NOT_MADE, "decision_id": name, "why": told, **row})
-    raise AffectGapError(f"{told}; `affectgap promote` or the next pass judges it anew")
+        append_record(paths, {"action": NOT_MADE, "decision_id": name, "why": reason, **row})
+    raise AffectGapError(f"{reason}; `affectgap promote` or the next pass judges it anew")
 
 
 def rollback(paths: Paths, why: str = "", by: str = "") -> tuple[Version, Version]:
-    """Put the previous version back into use, and write it into promotions.csv.
+    """Make the previous version the champion, and log it in promotions.csv.
 
-    Rolled back once more, the version that was in use before that one comes back; one that a
-    rollback took out of use does not.
-
-    Parameters
-    ----------
-    paths
-        The project's paths.
-    why, by
-        Kept with the record.
+    Further rollbacks go back further, but never to a version that was itself rolled back.
 
     Returns
     -------
     tuple
-        The version that was left, and the one now in use.
+        The former and the current version.
 
     Raises
     ------
     ModelError
-        One line: nothing is in use, or there is nothing to go back to.
+        If there is no champion, or no previous version.
     AffectGapError
-        One line: another clone changed what is in use at the same moment.
+        If another clone moved the champion at the same moment.
     """
-    with alone_with_store(paths) as client:
+    with locked_store(paths) as client:
         move = finish(paths, client)
         if move is None or move.action != ROLLED_BACK:
             move = way_back(paths, client, why, by)
@@ -261,7 +230,7 @@ def rollback(paths: Paths, why: str = "", by: str = "") -> tuple[Version, Versio
 
 
 def finish_move(paths: Paths) -> str:
-    """Finish what a killed `promote` or `rollback` began; returns what it was, "" for nothing."""
-    with alone_with_store(paths) as client:
+    """Complete an interrupted `promote` or `rollback`; return its description, "" for none."""
+    with locked_store(paths) as client:
         move = finish(paths, client)
     return f"{move.action} version {move.champion}" if move else ""

@@ -1,9 +1,9 @@
-"""Requests to MLflow's scoring server, checked before MLflow reads them.
+"""ASGI middleware that checks requests to MLflow's scoring server before MLflow reads them.
 
-MLflow reads a request's body whatever its size, decodes CSV and Parquet as well as JSON, answers
-under any Host (so that a web page can reach it by DNS rebinding) and serves interactive
-documentation. The model's own `predict` comes too late for all of that. So when MLflow's server
-loads the model, the guard is put around the server's application.
+MLflow reads request bodies of any size, decodes CSV and Parquet as well as JSON, answers under any
+Host (so that a web page can reach it by DNS rebinding) and serves interactive documentation. The
+model's `predict` comes too late to prevent that. So when MLflow's server loads the model, the
+guard is wrapped around the server's application.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ _ASKING = "/invocations"
 _ENDPOINTS = {("POST", _ASKING)} | {
     (method, path) for method in ("GET", "HEAD") for path in ("/ping", "/health", "/version")
 }
-_BODY_TIMEOUT_S = 30  # a client that sends more slowly gives up its place to others
-_DRAINED_BODIES = 4  # a refused body is read up to so many times the limit, and not kept
-_VALUES_PER_ROW = 8  # JSON values: enough for an index and a few columns that are not used
+_BODY_TIMEOUT_S = 30  # slower clients must not block others
+_DRAINED_BODIES = 4  # a rejected body is read and discarded up to this many times the limit
+_VALUES_PER_ROW = 8  # JSON values: enough for an index and a few unused columns
 _DEPTH = 6
-_SMALL_BODY_BYTES = 1 << 20  # a larger one holds images: ASCII, at one byte per character
+_SMALL_BODY_BYTES = 1 << 20  # larger bodies must be ASCII, with one byte per character
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -35,7 +35,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class RefusedError(Exception):
-    """A request that is not passed on: HTTP status and message."""
+    """A rejected request, with HTTP status and message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -45,24 +45,17 @@ class RefusedError(Exception):
 class RequestGuard:
     """ASGI middleware that passes on only requests within the limits.
 
-    Bodies are read for a few requests at a time, since each is held in memory several times over
-    while it is decoded; the others wait for their turn, unread.
-
-    Parameters
-    ----------
-    app
-        The application of MLflow's scoring server.
-    settings
-        The limits.
+    Only a few bodies are read concurrently, since decoding holds several copies in memory; the
+    other requests wait unread.
     """
 
     def __init__(self, app: App, settings: ServeSettings) -> None:
         self._app = app
         self._settings = settings
-        self._places = asyncio.Semaphore(2 * usable_cores())
+        self._slots = asyncio.Semaphore(2 * usable_cores())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request that is refused; pass on any other."""
+        """Answer rejected requests, and pass on all others."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -72,7 +65,7 @@ class RequestGuard:
         try:
             self._check_head(scope)
             if scope["path"] == _ASKING:
-                async with self._places:
+                async with self._slots:
                     await self._check_body(body)
                     await self._app(scope, body.receive_again, send)
             else:
@@ -82,7 +75,7 @@ class RequestGuard:
             await _answer(send, refusal.status, str(refusal))
 
     def _check_head(self, scope: Scope) -> None:
-        """Raise for a wrong Host, an unknown address, another content type, a declared size."""
+        """Raise for an untrusted Host, unknown path, wrong content type or declared size."""
         headers = [(name.lower(), value.decode("latin-1")) for name, value in scope["headers"]]
         hosts = [value for name, value in headers if name == b"host"]
         if len(hosts) != 1 or not self._is_trusted(hosts[0]):
@@ -91,10 +84,10 @@ class RequestGuard:
             raise RefusedError(404, "known are POST /invocations and GET /ping, /health, /version")
         if scope["path"] != _ASKING:
             return
-        kinds = [
+        types = [
             value.partition(";")[0].strip() for name, value in headers if name == b"content-type"
         ]
-        if kinds != ["application/json"]:
+        if types != ["application/json"]:
             raise RefusedError(415, "Content-Type must be application/json")
         lengths = [int(value) for name, value in headers if name == b"content-length"]
         if max(lengths, default=0) > self._settings.max_body_bytes:
@@ -116,7 +109,7 @@ class RequestGuard:
         )
 
     async def _check_body(self, body: "_Body") -> None:
-        """Read the body; raise for one that is late, too large, or not to be decoded."""
+        """Read the body; raise if it is late, too large or not safe to decode."""
         try:
             async with asyncio.timeout(_BODY_TIMEOUT_S):
                 if not await body.read(self._settings.max_body_bytes):
@@ -129,18 +122,18 @@ class RequestGuard:
 
 
 class _Body:
-    """A request's body: read once here, and then once more by MLflow."""
+    """A request's body, which is read here and then replayed for MLflow."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._more = True  # to come
-        self._given_again = False
+        self._incomplete = True
+        self._replayed = False
         self.content = b""
 
     async def read(self, max_bytes: int) -> bool:
-        """Read everything; False, with the rest unread, where that is more than `max_bytes`."""
+        """Read everything; False, with the rest unread, if that is more than `max_bytes`."""
         parts, n_bytes = [], 0
-        while self._more and n_bytes <= max_bytes:
+        while self._incomplete and n_bytes <= max_bytes:
             parts.append(await self._next())
             n_bytes += len(parts[-1])
         if n_bytes <= max_bytes:
@@ -148,32 +141,32 @@ class _Body:
         return n_bytes <= max_bytes
 
     async def drain(self, max_bytes: int) -> None:
-        """Read what still comes and keep nothing: a client that sends does not read the answer."""
+        """Read and discard the rest, since a client that is still sending reads no answer."""
         n_bytes = 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_BODY_TIMEOUT_S):
-                while self._more and n_bytes < max_bytes:
+                while self._incomplete and n_bytes < max_bytes:
                     n_bytes += len(await self._next())
 
     async def receive_again(self) -> MutableMapping[str, Any]:
-        """Give what was read, then what comes after it: ASGI's `receive` for MLflow."""
-        if self._given_again:
+        """Replay the body, then pass on further messages: ASGI's `receive` for MLflow."""
+        if self._replayed:
             return await self._receive()
-        self._given_again = True
+        self._replayed = True
         return {"type": "http.request", "body": self.content, "more_body": False}
 
     async def _next(self) -> bytes:
         message = await self._receive()
-        self._more = message.get("more_body", False)  # absent where the client has gone
+        self._incomplete = message.get("more_body", False)  # absent if the client disconnected
         part: bytes = message.get("body", b"")
         return part
 
 
 def fault_of_body(body: bytes, max_rows: int) -> str:
-    """Return what is wrong with a JSON body; "" where MLflow may decode it.
+    """Return the fault of a JSON body; "" if MLflow may decode it.
 
-    What takes memory is bounded before anything is decoded: the number of values by counting
-    separators, of which base64 has none, and the width of characters in large bodies.
+    Memory is bounded before anything is decoded: the number of values by counting separators,
+    which base64 does not contain, and the width of characters in large bodies.
     """
     if len(body) > _SMALL_BODY_BYTES and not (body.isascii() and b"\\u" not in body):
         return "a request above 1 MB must be ASCII: images as base64"
@@ -196,21 +189,16 @@ def _depths(content: object) -> Iterator[int]:
     while waiting:
         value, depth = waiting.pop()
         yield depth
-        inside = value.values() if isinstance(value, dict) else value
         if isinstance(value, dict | list):
-            waiting += [(one, depth + 1) for one in inside]
+            children = value.values() if isinstance(value, dict) else value
+            waiting += [(child, depth + 1) for child in children]
 
 
 def guard_scoring_server(settings: ServeSettings) -> bool:
-    """Put the guard around MLflow's server, where that is what loads the model in this process.
+    """Wrap MLflow's server in the guard; return False if no scoring server is being started.
 
     uvicorn takes the attribute `app` of MLflow's module, which loads the model while it is itself
     being imported. The module's class is replaced by one whose `app` is the guarded application.
-
-    Returns
-    -------
-    bool
-        False where no scoring server is being started; nothing is changed then.
     """
     module = sys.modules.get(_SERVER)
     if module is None or "app" in vars(module):
@@ -229,7 +217,7 @@ def guard_scoring_server(settings: ServeSettings) -> bool:
 
 
 async def _answer(send: Send, status: int, message: str) -> None:
-    """Answer as MLflow answers errors."""
+    """Send an error in MLflow's format."""
     content = json.dumps({"error_code": "BAD_REQUEST", "message": message}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -1,10 +1,14 @@
-"""What a server of the model accepts, from the environment of the process that serves it.
+"""Limits of a server of the model, from environment variables; known defects of serving code.
 
-A registered version travels without the project's params.yaml, and whoever serves it knows the
-machine and who asks; so these are variables of the environment, read when the model is loaded.
+A registered version is deployed without the project's params.yaml, and its operator knows the
+machine and the clients. So the limits are environment variables, read when the model is loaded.
+
+Each version has the code of its registration. Its tag `serving_code` is the revision of that code;
+versions without the tag have revision 1.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +20,12 @@ MAX_BODY_MB = "AFFECTGAP_SERVE_MAX_BODY_MB"
 MAX_MEGAPIXELS = "AFFECTGAP_SERVE_MAX_MEGAPIXELS"
 MAX_ROWS = "AFFECTGAP_SERVE_MAX_ROWS"
 _MEGABYTE = 1 << 20
+TAG = "serving_code"
+REVISION = 2  # raise it, with a line in DEFECTS, if serving code turns out to be wrong
+DEFECTS = {  # of the code up to a revision
+    1: "answers wrongly, or ends, when several clients ask at once; reads any file by its path",
+}
+_FIRST = "1"
 
 
 @dataclass(frozen=True)
@@ -25,14 +35,13 @@ class ServeSettings:
     Attributes
     ----------
     folder
-        Images may be given as paths below this folder; None: paths are refused.
+        Images may be given as paths below this folder; None rejects paths.
     hosts
-        Names by which the server may be addressed, beside `localhost` and IP addresses; `*`: any.
+        Host names that are accepted beside `localhost` and IP addresses; `*`: any.
     max_body_bytes
-        Larger requests are refused before they are read.
+        Larger requests are rejected before they are read.
     max_pixels
-        Larger images are refused before they are decoded; the limit with which the version was
-        registered holds as well.
+        Larger images are rejected before they are decoded; the limit at registration also holds.
     max_rows
         Images per request.
     """
@@ -45,7 +54,7 @@ class ServeSettings:
 
 
 def serve_settings() -> ServeSettings:
-    """Read the environment; raises ModelError with one line that names the wrong variable."""
+    """Read the environment; raises ModelError for an invalid variable."""
     default = ServeSettings()
     return ServeSettings(
         folder=_folder(os.environ.get(SERVED_FOLDER, "")),
@@ -57,7 +66,7 @@ def serve_settings() -> ServeSettings:
 
 
 def usable_cores() -> int:
-    """Return the number of cores that this process may use: images that are worked on at once."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -79,3 +88,9 @@ def _number(name: str, unit: int, default: int) -> int:
     if not (given.isascii() and given.isdigit() and len(given) < 9 and int(given) > 0):
         raise ModelError(f"{name}={given}: must be a whole number above 0")
     return int(given) * unit
+
+
+def defects(tags: Mapping[str, str]) -> list[str]:
+    """Return the known defects of a version's serving code."""
+    revision = int(tags.get(TAG, _FIRST))
+    return [text for last, text in DEFECTS.items() if revision <= last]

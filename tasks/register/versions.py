@@ -1,4 +1,4 @@
-"""Versions of the registered model as MLflow keeps them: reading them, one writer at a time."""
+"""Reads versions of the registered model from MLflow; serializes writers by a lock."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,13 +12,13 @@ from mlflow.exceptions import MlflowException
 
 from tasks.core.errors import ModelError
 from tasks.core.paths import Paths
-from tasks.core.tracking import open_store
+from tasks.core.tracking.mlflow_runs import open_store
 
 NAME = "affectgap"  # of the registered model
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 DIGEST, KEY = "digest", "key"  # tags of a version
-REPLACED = "replaced"  # tag: what was in use before a version came into use for the first time
-PUT_BY = "put_by"  # tag: decision_id of the line that put a version into use last
+REPLACED = "replaced"  # tag: the champion before the first promotion of a version
+PUT_BY = "put_by"  # tag: decision_id of the record of a version's last promotion
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,13 @@ class Version:
     Attributes
     ----------
     number
-        As MLflow counts them, from 1.
+        MLflow's version number, from 1.
     digest
-        The first 12 hex digits of the weights' sha256: what predictions call the model's version.
+        The first 12 hex digits of the weights' sha256; `model_version` in predictions.
     run_id
-        The tracking run that holds its files.
+        The tracking run with its files.
     aliases
         Those of `champion`, `previous` and `challenger` that point to it.
-    tags
-        What is known about it, as text.
     created_at
         In UTC.
     """
@@ -50,12 +48,12 @@ class Version:
 
 
 @contextmanager
-def alone_with_store(paths: Paths) -> Iterator[MlflowClient]:
-    """Hold the registry's lock; others wait."""
+def locked_store(paths: Paths) -> Iterator[MlflowClient]:
+    """Hold the registry's lock, and create the registered model if needed."""
     client, _ = open_store(paths)
-    place = paths.work("registry", "lock")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(place):
+    lock = paths.work("registry", "lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
         if registered_model(client) is None:
             client.create_registered_model(NAME)
         yield client
@@ -79,7 +77,7 @@ def registered_model(client: MlflowClient) -> RegisteredModel | None:
 
 
 def aliases_of(client: MlflowClient) -> dict[str, int]:
-    """Return the version of each alias, all read at once."""
+    """Return the version number of each alias, in one consistent read."""
     model = registered_model(client)
     return {} if model is None else {name: int(number) for name, number in model.aliases.items()}
 
@@ -88,19 +86,19 @@ def all_versions(client: MlflowClient) -> list[Version]:
     """Return all versions, oldest first."""
     if registered_model(client) is None:
         return []
-    found, token = [], None
+    entries, token = [], None
     while True:
         page = client.search_model_versions(f"name = '{NAME}'", page_token=token)
-        found += list(page)
+        entries += list(page)
         token = page.token
         if not token:
             break
     aliases = aliases_of(client)
-    return sorted((_read(entry, aliases) for entry in found), key=lambda version: version.number)
+    return sorted((_read(entry, aliases) for entry in entries), key=lambda version: version.number)
 
 
 def find(client: MlflowClient, number: int) -> Version:
-    """Return one version; raises ModelError where there is none of that number."""
+    """Return one version; raises ModelError if there is none of that number."""
     try:
         entry = client.get_model_version(NAME, str(number))
     except MlflowException as error:

@@ -1,1 +1,1 @@
-"""One self-contained page that says what was found, on which pictures, and how it was made."""
+"""One self-contained page that says what was found, on which images, and how it was made."""

@@ -1,4 +1,4 @@
-"""Everything that the report reads, loaded once; what may be absent is None or empty."""
+"""Loads all inputs of the report; optional ones are None or empty if absent."""
 
 import json
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ FIGURES: tuple[str, ...] = (
 )
 REJECTING: tuple[str, ...] = ("ingest", "check", "crop")
 _UI = "http://127.0.0.1:5000"  # where `make ui` serves
-# The tables that some runs cannot make: empty where they are absent.
+# Tables that some runs cannot make; empty if absent.
 FURTHER: tuple[str, ...] = (
     "strategies",
     "choice",
@@ -41,8 +41,8 @@ FURTHER: tuple[str, ...] = (
     "published",
     "pretraining",
 )
-# Columns that hold words, also where all groups have figures for names.
-_WORDS = {
+# Columns that hold text, even if all group names are numbers.
+_TEXT_COLUMNS = {
     *("model", "protocol", "dataset", "split", "dimension", "group", "group_a", "group_b"),
     *("emotion", "y_pred", "emotions", "left_out_emotions", "shared_datasets", "family"),
     *("method", "correction", "notice", "note", "bin", "factor", "level", "reference"),
@@ -54,89 +54,65 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the sections are made from.
+    """The inputs of the sections; optional ones that are absent are empty or None."""
 
-    Attributes
-    ----------
-    manifest
-        One row a picture that was ingested.
-    predictions
-        Each model's predictions, one row a picture.
-    groups, gaps, before_after, confusion, counts
-        The audit's tables that every run has.
-    further
-        The other tables, by name: those of `FURTHER`, each empty where it is absent.
-    rejects
-        What each stage left out.
-    checks
-        Results of the expectations, or None.
-    histories
-        Training curves of each model; empty where it was not trained here.
-    specs
-        Each model's description; empty where there is none.
-    lime
-        Each model's table of explained groups, or None.
-    figures
-        Figures that other stages drew, by name; None where one is absent.
-    runs
-        Tracking runs by stage: `id`, and `link` to it in the pages that `make ui` serves.
-    params, params_text
-        params.yaml as a mapping and as it is written.
-    """
-
-    manifest: pd.DataFrame
-    predictions: Mapping[str, pd.DataFrame]
+    manifest: pd.DataFrame  # one row per ingested image
+    predictions: Mapping[str, pd.DataFrame]  # by model, one row per image
     groups: pd.DataFrame
     gaps: pd.DataFrame
     before_after: pd.DataFrame
     confusion: pd.DataFrame
     counts: pd.DataFrame
-    further: Mapping[str, pd.DataFrame]
-    rejects: Mapping[str, pd.DataFrame]
-    checks: list[dict[str, Any]] | None
-    histories: Mapping[str, pd.DataFrame]
-    specs: Mapping[str, Mapping[str, Any]]
-    lime: Mapping[str, pd.DataFrame | None]
-    figures: Mapping[str, Path | None]
-    runs: Mapping[str, Mapping[str, str]]
+    further: Mapping[str, pd.DataFrame]  # the tables of `FURTHER`
+    rejects: Mapping[str, pd.DataFrame]  # by stage
+    checks: list[dict[str, Any]] | None  # results of the expectations
+    histories: Mapping[str, pd.DataFrame]  # by model; empty if it was not trained here
+    specs: Mapping[str, Mapping[str, Any]]  # model.json by model
+    lime: Mapping[str, pd.DataFrame | None]  # explained groups by model
+    figures: Mapping[str, Path | None]  # those of other stages
+    runs: Mapping[str, Mapping[str, str]]  # by stage: `id`, and `link` for `make ui`
     params: Mapping[str, Any]
-    params_text: str
+    params_text: str  # params.yaml as written
 
     @property
     def by(self) -> list[str]:
-        """Return the dimensions that the audit compared, in its order."""
+        """Return the dimensions that the audit compared, in order."""
         return [name for name in dict.fromkeys(self.confusion["dimension"]) if name != "all"]
 
     @property
     def min_n(self) -> int:
-        """Return how many pictures params ask of a group that is named; 1 without params."""
+        """Return the smallest group that is named in sentences; 1 without params."""
         return int((self.params.get("audit") or {}).get("min_n", 1))
 
     @property
+    def n_unknown_subjects(self) -> int:
+        """Return how many images have no recorded subject."""
+        return int((~self.manifest["subject_known"].astype(bool)).sum())
+
+    @property
+    def split_by_image(self) -> bool:
+        """Return whether a person may be in several splits."""
+        return (self.params.get("split") or {}).get("by") == "image"
+
+    @property
     def datasets(self) -> list[str]:
-        """Return the data sets of the pictures that were audited, sorted."""
+        """Return the data sets of the audited images, sorted."""
         return sorted(set(self.manifest["dataset"]))
 
 
 def load(paths: Paths) -> Inputs:
-    """Read what the report needs.
-
-    Raises
-    ------
-    DataError
-        Where the manifest, the predictions or one of the audit's tables is missing.
-    """
+    """Read the inputs; raise DataError if one that every run has is missing."""
     text = paths.params.read_text(encoding="utf-8") if paths.params.is_file() else ""
     figures = {name: paths.figures / f"{name}.png" for name in FIGURES}
     return Inputs(
         manifest=read_table(paths.manifest),
         predictions={name: read_table(paths.predictions(name)) for name in MODELS},
-        groups=_table(paths, "groups"),
-        gaps=_table(paths, "gaps"),
-        before_after=_table(paths, "before_after"),
-        confusion=_table(paths, "confusion"),
-        counts=_table(paths, "counts"),
-        further={name: _labelled(paths.tables / f"{name}.csv") for name in FURTHER},
+        groups=_required_table(paths, "groups"),
+        gaps=_required_table(paths, "gaps"),
+        before_after=_required_table(paths, "before_after"),
+        confusion=_required_table(paths, "confusion"),
+        counts=_required_table(paths, "counts"),
+        further={name: _audit_table(paths.tables / f"{name}.csv") for name in FURTHER},
         rejects={name: _csv(paths.rejects(name), text_only=True) for name in REJECTING},
         checks=_json(paths.check_results),
         histories={name: _csv(paths.model(name) / "history.csv") for name in MODELS},
@@ -149,32 +125,32 @@ def load(paths: Paths) -> Inputs:
     )
 
 
-def _table(paths: Paths, name: str) -> pd.DataFrame:
+def _required_table(paths: Paths, name: str) -> pd.DataFrame:
     path = paths.tables / f"{name}.csv"
     if not path.is_file():
         raise DataError(f"{path}: no such table; run `affectgap run` (or `dvc repro`) first")
-    return _labelled(path)
+    return _audit_table(path)
 
 
-def _labelled(path: Path) -> pd.DataFrame:
-    """Read a table of the audit: words as they are written, figures as numbers, yes and no."""
-    frame = _csv(path, text_only=True)  # "NA" or "None" may be a group's name
+def _audit_table(path: Path) -> pd.DataFrame:
+    """Read a table of the audit: text as written, numbers and booleans converted."""
+    frame = _csv(path, text_only=True)  # "NA" or "None" may be the name of a group
     return frame.assign(
-        **{str(name): _figures(frame[name]) for name in frame.columns if name not in _WORDS}
+        **{str(name): _parsed(frame[name]) for name in frame.columns if name not in _TEXT_COLUMNS}
     )
 
 
-def _figures(column: pd.Series) -> pd.Series:
-    """Turn a column of texts to booleans or numbers where all that is there is one."""
-    there = set(column) - {""}
-    if there and there <= {"True", "False"}:
+def _parsed(column: pd.Series) -> pd.Series:
+    """Convert a text column to booleans or numbers if all values allow it."""
+    present = set(column) - {""}
+    if present and present <= {"True", "False"}:
         return column == "True"
     numbers = pd.to_numeric(column.where(column != ""), errors="coerce")
     return numbers if (numbers.notna() == (column != "")).all() else column
 
 
 def _csv(path: Path, text_only: bool = False) -> pd.DataFrame:
-    """Read a CSV; an absent or empty one gives an empty table."""
+    """Read a CSV; return an empty table if it is absent or empty."""
     if not path.is_file():
         return pd.DataFrame()
     try:
@@ -194,7 +170,6 @@ def _json(path: Path) -> Any:
 
 
 def _runs(paths: Paths) -> dict[str, dict[str, str]]:
-    """Return the tracking run of each stage, in the order of the pipeline."""
     runs = {}
     for stage in STAGE_OUTS:
         record = _json(paths.run_record(stage)) if stage != "report" else None

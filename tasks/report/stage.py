@@ -1,9 +1,9 @@
-"""Stage `report`: one self-contained page over everything that the other stages found.
+"""Stage `report`: one self-contained page about the results of the other stages.
 
 Reads the manifest, predictions, audit tables, figures, rejects, check results, training histories
-and run records, and of the random test pictures the files in data/raw; writes
-`reports/report.html`, `reports/metrics.json` and the two figures that no other stage draws. What
-an optional input lacks is said in the page, in a sentence.
+and run records, and the files in data/raw of the random test images. Writes
+`reports/report.html`, `reports/metrics.json` and the two figures that no other stage draws. If an
+optional input is missing, the page says so.
 """
 
 import json
@@ -13,19 +13,19 @@ from typing import Annotated
 from pydantic import Field
 
 from tasks.core.files import write_text
-from tasks.core.headline import largest_gap
+from tasks.core.gap_sentences import largest_gap
 from tasks.core.labels import credit_line
 from tasks.core.params import Section
 from tasks.core.paths import MODELS, Paths
-from tasks.core.render import render
-from tasks.core.result import StageResult
-from tasks.report.block import TEMPLATES
-from tasks.report.figures import training_figure
-from tasks.report.findings import metrics
+from tasks.core.plotting.html import render
+from tasks.core.stages import StageResult
+from tasks.report.html.components import TEMPLATES
 from tasks.report.inputs import Inputs, load
 from tasks.report.page import context
-from tasks.report.random_pictures import choose_pictures, pictures_figure
-from tasks.report.strategies_section import kept_epochs, worst_group_models
+from tasks.report.sample_predictions import choose_images, sample_predictions_figure
+from tasks.report.sections.strategies import checkpoint_rules, worst_group_models
+from tasks.report.sections.summary import metrics
+from tasks.report.training_curves import training_figure
 
 
 class Params(Section):
@@ -38,13 +38,7 @@ class Params(Section):
 
 
 def run(params: Params, paths: Paths) -> StageResult:
-    """Write the report; see the module's text.
-
-    Raises
-    ------
-    DataError
-        Where the manifest, the predictions, the crops or one of the audit's tables is missing.
-    """
+    """Write the report; raise DataError if the audit's tables or their inputs are missing."""
     inputs = load(paths)
     figures = _draw(params, paths, inputs)
     values = context(inputs, paths, params.title, params.question, figures)
@@ -60,15 +54,14 @@ def run(params: Params, paths: Paths) -> StageResult:
 
 
 def _draw(params: Params, paths: Paths, inputs: Inputs) -> dict[str, Path]:
-    """Draw the two figures and return their paths by name."""
     credit = credit_line(inputs.datasets)
     figures = {name: paths.figures / f"{name}.png" for name in ("test_pictures", "training")}
-    chosen = choose_pictures(inputs.predictions, params.test_pictures, params.seed)
-    pictures_figure(paths, inputs.predictions, chosen, credit, figures["test_pictures"])
+    chosen = choose_images(inputs.predictions, params.test_pictures, params.seed)
+    sample_predictions_figure(paths, inputs.predictions, chosen, credit, figures["test_pictures"])
     training_figure(
         inputs.histories,
         worst_group_models(inputs),
-        kept_epochs(inputs),
+        checkpoint_rules(inputs),
         credit,
         figures["training"],
     )
@@ -76,9 +69,9 @@ def _draw(params: Params, paths: Paths, inputs: Inputs) -> dict[str, Path]:
 
 
 def _tracked(inputs: Inputs) -> dict[str, float]:
-    """Pick the figures to track: the largest gaps of the base model, as shares."""
-    found = {
+    """Return the base model's largest gaps, as fractions."""
+    gaps = {
         "largest_gap": largest_gap(inputs.gaps, MODELS[0], single_emotions=False),
         "largest_gap_of_an_emotion": largest_gap(inputs.gaps, MODELS[0], single_emotions=True),
     }
-    return {name: float(-row["gap"]) for name, row in found.items() if row is not None}
+    return {name: float(-row["gap"]) for name, row in gaps.items() if row is not None}

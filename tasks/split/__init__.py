@@ -1,1 +1,1 @@
-"""Room 5: says for each picture whether it trains, validates or tests."""
+"""Assigns each image to training, validation or test."""

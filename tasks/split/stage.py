@@ -1,9 +1,9 @@
-"""Says for each picture whether it trains, validates or tests.
+"""Assigns each image to training, validation or test.
 
 Reads `data/crops.parquet`; writes `data/split.parquet` (the same rows and columns, and `split`)
 and `reports/tables/splits.csv` (what each split holds of each stratum), and raises DataError where
-a split has no picture at all. A subject's split is a function of the seed and the subject alone,
-so that new data never moves an old picture from the test into the training; the strata are
+a split has no image at all. A subject's split is a function of the seed and the subject alone,
+so that new data never moves an old image from the test into the training; the strata are
 reported, not forced (docs/decisions/0001-split-by-hash.md).
 """
 
@@ -17,7 +17,7 @@ from tasks.core.errors import DataError
 from tasks.core.labels import SPLITS, credit_line
 from tasks.core.params import Section
 from tasks.core.paths import Paths
-from tasks.core.result import StageResult
+from tasks.core.stages import StageResult
 from tasks.core.tables import (
     GROUP_COLUMNS,
     check_conservation,
@@ -26,8 +26,7 @@ from tasks.core.tables import (
     write_csv,
     write_table,
 )
-from tasks.split.balance import as_metrics, count_strata, describe
-from tasks.split.by_hash import assign_splits
+from tasks.split.subject_split import as_metrics, assign_splits, count_by_stratum, describe
 
 
 class Parts(Section):
@@ -62,7 +61,7 @@ def run(params: Params, paths: Paths) -> StageResult:
     split = assign_splits(crops, params.seed, params.by == "subject", parts)
     _check_none_empty(split, params)
     table = crops.assign(split=split)
-    counts = count_strata(table, params.stratify, parts, params.by)
+    counts = count_by_stratum(table, params.stratify, parts, params.by)
     check_conservation("split", len(crops), len(table), 0)
     schema = pa.schema([*read_schema(paths.crops), ("split", pa.string())])
     write_table(table, paths.split, schema)

@@ -1,1 +1,1 @@
-"""Choosing a backbone, a loss and an optimiser, round by round."""
+"""Choosing a backbone, a loss and an optimizer, round by round."""

@@ -1,97 +1,89 @@
-"""What a study does next, and what it has decided: a function of params and results alone.
+"""The plan of a study: decided rounds and runs to train next, as a pure function of the results.
 
-Three rounds, each starting from the winner before. A round trains its arms in rungs (see
-`tasks.study.halving`), the last of which has all epochs and all seeds, and then chooses (see
-`tasks.study.one_standard_error`). Asked again with the same results it answers the same, so that a
-study that was stopped goes on, and one that is finished is replayed without training.
+There are three rounds, each starting from the winner before. A round trains its candidates in
+rungs, the last of which has all epochs and all seeds, and then chooses (see
+`tasks.study.selection_rule`). The same params and results give the same plan, so that an
+interrupted study resumes and a finished one is replayed without training.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tasks.core.errors import UserError
-from tasks.study.arms import ROUNDS, Arm, Recipe, Run, arms_of, key_of, run_of
-from tasks.study.halving import Rung, rungs_of, survivors
-from tasks.study.one_standard_error import Choice, choose
-from tasks.study.results import Result
-from tasks.study.scores import Score, score_of
+from tasks.study.candidates import ROUNDS, Arm, Recipe, Run, arms_of, key_of, run_of
+from tasks.study.results import Result, Score, score_of
+from tasks.study.selection_rule import Choice, Rung, choose, rungs_of, survivors
 from tasks.study.settings import Params
 
-FINALISTS = 2  # at least so many arms of a round are trained to the end
+FINALISTS = 2  # at least this many candidates of a round are trained to the end
 
 
 @dataclass(frozen=True)
-class Stand:
-    """Where the arms stand after a rung.
+class RungResult:
+    """Scores of the candidates after a rung.
 
     Attributes
     ----------
-    rung
-        Its epochs and seeds.
     scores
-        Arm's name to its score; an arm whose training failed is not there.
-    kept
-        Names of the arms that go on; of the last rung, those that it judged.
+        By name, without candidates whose training failed.
+    survivors
+        Names of the candidates that go on; of the last rung, all that it judged.
     """
 
     rung: Rung
     scores: Mapping[str, Score]
-    kept: tuple[str, ...]
+    survivors: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a round found.
+    """The outcome of a round.
 
     Attributes
     ----------
-    round
-        `backbones`, `losses` or `optimisers`.
     arms
-        All that it compared, in the order of params.
+        All candidates, in the order of params.
     before
-        The name of the arm that the round before ended with; "" in the first.
-    stands
-        One a rung that was trained; the last has the scores that decide.
+        Name of the incumbent; "" in the first round.
+    rungs
+        The rungs that were trained; the last has the scores that decide.
     failed
-        Name to the reason for arms whose training could not go on.
-    choice
-        Which arm was chosen, and why.
+        Reason by name for candidates whose training could not go on.
     runs
-        All runs that it looked at, those of earlier rounds included.
+        All runs that it used, those of earlier rounds included.
     """
 
     round: str
     arms: tuple[Arm, ...]
     before: str
-    stands: tuple[Stand, ...]
+    rungs: tuple[RungResult, ...]
     failed: Mapping[str, str]
     choice: Choice
     runs: tuple[Run, ...]
 
     @property
     def chosen(self) -> Arm:
-        """Return the arm that the next round starts from."""
+        """Return the candidate that the next round starts from."""
         return next(arm for arm in self.arms if arm.name == self.choice.name)
 
     @property
     def why(self) -> str:
-        """Say in a sentence why it was chosen."""
+        """Return the reason for the choice, as one sentence."""
         return self.choice.why
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a study is.
+    """State of a study.
 
     Attributes
     ----------
     decisions
         The rounds that are decided.
     wanted
-        What has to be trained next; empty when the study is finished.
+        The runs to train next, in the order of params; empty when the study is finished.
     runs
-        Every run so far, those that are wanted included, each once and in the order of the plan.
+        Every run so far, `wanted` included, each once and in the order of the plan.
     """
 
     decisions: tuple[Decision, ...]
@@ -105,35 +97,22 @@ def progress(
     results: Mapping[str, Result],
     holds: Callable[[Run], bool] = lambda run: True,
 ) -> Progress:
-    """Play the rounds as far as the results go.
+    """Play the rounds as far as the results of finished runs, by key, go.
 
-    Parameters
-    ----------
-    settings, train
-        Sections `study` and `train` of params.yaml.
-    results
-        What finished runs found, by key; runs that the plan does not ask for are of no matter.
-    holds
-        Whether the result of that key is this very run's: one of another recipe has the same key.
-        Asked before a result is looked at; what does not hold is wanted again.
-
-    Returns
-    -------
-    Progress
-        With the runs that have to be trained before anything more can be decided, in the order of
-        params; none when the study is finished.
+    `holds` checks that the result with a run's key belongs to exactly this run, since a run of
+    another recipe has the same key. A run whose result does not hold is wanted again.
 
     Raises
     ------
     UserError
-        Where every arm of a round failed.
+        If every candidate of a round failed.
     """
     decisions: list[Decision] = []
     runs: dict[str, Run] = {}
     before: Arm | None = None
     for name in ROUNDS:
         arms = arms_of(name, settings, train, before)
-        outcome = _Round(name, arms, before, settings, _Known(results, holds, runs)).play()
+        outcome = _Round(name, arms, before, settings, _RunStore(results, holds, runs)).play()
         if not isinstance(outcome, Decision):
             return Progress(tuple(decisions), tuple(outcome), tuple(runs.values()))
         decisions.append(outcome)
@@ -144,67 +123,54 @@ def progress(
 def decide(
     name: str, before: Arm | None, settings: Params, train: Recipe, results: Mapping[str, Result]
 ) -> Decision:
-    """Play one round alone, from the arm that a round before ended with.
-
-    Parameters
-    ----------
-    name
-        `backbones`, `losses` or `optimisers`.
-    before
-        What the round starts from, trained to the end; None for the first.
-    settings, train, results
-        As in `progress`.
-
-    Returns
-    -------
-    Decision
-        What the round found.
+    """Play a single round, from the winner of the round before (None for the first).
 
     Raises
     ------
     KeyError
-        Where a result that the round asks for is missing; its key.
+        With the key of the first result that is missing.
     UserError
-        Where every arm failed.
+        If every candidate failed.
     """
     arms = arms_of(name, settings, train, before)
-    outcome = _Round(name, arms, before, settings, _Known(results, lambda run: True, {})).play()
+    store = _RunStore(results, lambda run: True, {})
+    outcome = _Round(name, arms, before, settings, store).play()
     if not isinstance(outcome, Decision):
         raise KeyError(outcome[0].key)
     return outcome
 
 
 def winning_runs(settings: Params, decisions: Iterable[Decision]) -> list[Run]:
-    """Return the winner's runs that went to the end, one a seed; their models are tested."""
+    """Return the winner's full-length runs, one per seed; their models are tested."""
     *_, last = decisions
     return [run_of(last.chosen, seed, settings.epochs) for seed in settings.used_seeds]
 
 
 def epochs_trained(runs: Iterable[Run]) -> int:
-    """Count epochs: runs of one arm and seed go on from each other, so that the longest counts."""
+    """Count epochs; of the runs of one candidate and seed, which resume each other, the longest."""
     longest: dict[str, int] = {}
     for run in runs:
-        home = run.key.rpartition("-e")[0]
-        longest[home] = max(longest.get(home, 0), run.until)
+        candidate_and_seed = run.key.rpartition("-e")[0]
+        longest[candidate_and_seed] = max(longest.get(candidate_and_seed, 0), run.until)
     return sum(longest.values())
 
 
 def epochs_of_grid(settings: Params, decisions: Iterable[Decision]) -> int:
-    """Count the epochs of the same rounds with every arm and seed trained to the end."""
+    """Count the epochs of the same rounds with every candidate and seed trained to the end."""
     slugs = {arm.slug for decision in decisions for arm in decision.arms}
     return len(slugs) * len(settings.used_seeds) * settings.epochs
 
 
 @dataclass(frozen=True)
-class _Known:
-    """What a round is told: results, whether they hold, and the runs that were asked for so far."""
+class _RunStore:
+    """Results, and every run that the rounds asked for so far."""
 
     results: Mapping[str, Result]
     holds: Callable[[Run], bool]
     runs: dict[str, Run]
 
     def lacks(self, run: Run) -> bool:
-        """Whether a run has no result, or one that does not hold."""
+        """Return whether a run has no result, or one that does not hold."""
         return run.key not in self.results or not self.holds(run)
 
 
@@ -217,24 +183,24 @@ class _Round:
         arms: list[Arm],
         before: Arm | None,
         settings: Params,
-        known: _Known,
+        store: _RunStore,
     ) -> None:
         self.name = name
         self.arms = arms
-        self.held = "" if before is None else _name_of(before, arms)
+        self.incumbent = "" if before is None else _name_of(before, arms)
         self.settings = settings
-        self.known = known
+        self.store = store
         self.runs: list[Run] = []
         self.failed: dict[str, str] = {}
-        self.stands: list[Stand] = []
+        self.rungs: list[RungResult] = []
 
     def play(self) -> Decision | list[Run]:
         """Return the decision, or the runs that are missing for the next one."""
         alive = list(self.arms)
         *early, last = rungs_of(self.settings)
         for rung in early:
-            # What the round before chose is trained to the end already: it goes on for nothing.
-            judged = [arm for arm in alive if arm.name != self.held]
+            # The incumbent is trained to the end already: it goes on at no cost.
+            judged = [arm for arm in alive if arm.name != self.incumbent]
             if len(alive) <= FINALISTS or len(judged) < 2:
                 break
             missing = self._missing(judged, rung)
@@ -245,46 +211,47 @@ class _Round:
         return missing or self._decision(alive, last)
 
     def _missing(self, arms: list[Arm], rung: Rung) -> list[Run]:
-        """Note a rung's runs, and return those without a result."""
+        """Record a rung's runs, and return those without a result."""
         runs = [self._run(arm, seed, rung.until) for arm in arms for seed in rung.seeds]
-        # What an earlier round trained stays as that one asked for it.
-        runs = [self.known.runs.setdefault(run.key, run) for run in runs]
+        # A run that an earlier round trained keeps that round's name.
+        runs = [self.store.runs.setdefault(run.key, run) for run in runs]
         self.runs += runs
-        return [run for run in runs if self.known.lacks(run)]
+        return [run for run in runs if self.store.lacks(run)]
 
     def _run(self, arm: Arm, seed: int, until: int) -> Run:
-        """Return a run that goes on from the longest of this arm and seed so far."""
-        for stand in reversed(self.stands):
-            if seed in stand.rung.seeds and arm.name in stand.scores:
-                return run_of(arm, seed, until, key_of(arm, seed, stand.rung.until))
+        """Return a run that resumes the longest of this candidate and seed so far."""
+        for rung_result in reversed(self.rungs):
+            if seed in rung_result.rung.seeds and arm.name in rung_result.scores:
+                return run_of(arm, seed, until, key_of(arm, seed, rung_result.rung.until))
         return run_of(arm, seed, until)
 
     def _scores(self, arms: list[Arm], rung: Rung) -> dict[str, Score]:
-        """Score the arms whose training went on; the others are noted."""
+        """Score the candidates; those whose training failed are recorded in `failed` instead."""
         scores = {}
         for arm in arms:
-            found = [self.known.results[key_of(arm, seed, rung.until)] for seed in rung.seeds]
-            reasons = [result.failed for result in found if result.failed]
+            results = [self.store.results[key_of(arm, seed, rung.until)] for seed in rung.seeds]
+            reasons = [result.failed for result in results if result.failed]
             if reasons:
                 self.failed[arm.name] = reasons[0]
             else:
-                scores[arm.name] = score_of(found, self.settings)
+                scores[arm.name] = score_of(results, self.settings)
         return scores
 
     def _after(self, rung: Rung, judged: list[Arm]) -> list[Arm]:
-        """Return the arms that go on after a rung."""
+        """Return the candidates that survive a rung."""
         scores = self._scores(judged, rung)
-        going = {self.held}
+        going = {self.incumbent}
         if scores:
-            # The rule's own choice at this rung goes on, so that a smaller network within one
-            # standard error is not lost to larger ones; Optuna decides about the others.
-            first = "" if self.held else choose(scores, self.settings.protocol, "").name
+            # The rule's choice at this rung goes on, so that a smaller network within one standard
+            # error is not lost to larger ones.
+            first = "" if self.incumbent else choose(scores, self.settings.protocol, "").name
             going |= {first}
             others = {name: score.mean for name, score in scores.items() if name != first}
-            going |= set(survivors(others, rung.until, self.settings))
+            assert self.settings.halving is not None  # only the last rung exists without it
+            going |= set(survivors(others, self.settings.halving.reduction))
         alive = [arm for arm in self.arms if arm.name in going]
-        judged_on = tuple(arm.name for arm in alive if arm.name != self.held)
-        self.stands.append(Stand(rung, scores, judged_on))
+        survivor_names = tuple(arm.name for arm in alive if arm.name != self.incumbent)
+        self.rungs.append(RungResult(rung, scores, survivor_names))
         return alive
 
     def _decision(self, alive: list[Arm], last: Rung) -> Decision:
@@ -292,13 +259,13 @@ class _Round:
         if not scores:
             name, reason = next(iter(self.failed.items()))
             raise UserError(f"study.{self.name}: no training went to the end; {name}: {reason}")
-        choice = choose(scores, self.settings.protocol, self.held)
-        self.stands.append(Stand(last, scores, tuple(scores)))
+        choice = choose(scores, self.settings.protocol, self.incumbent)
+        self.rungs.append(RungResult(last, scores, tuple(scores)))
         return Decision(
             self.name,
             tuple(self.arms),
-            self.held,
-            tuple(self.stands),
+            self.incumbent,
+            tuple(self.rungs),
             dict(self.failed),
             choice,
             tuple(self.runs),
@@ -306,5 +273,5 @@ class _Round:
 
 
 def _name_of(before: Arm, arms: list[Arm]) -> str:
-    """Return what the arm of the round before is called in this one; "" where it has no part."""
+    """Return the name of the incumbent in this round; "" if it does not compete."""
     return next((arm.name for arm in arms if arm.slug == before.slug), "")

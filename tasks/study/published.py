@@ -1,12 +1,12 @@
-"""A published comparison beside ours: whether its order is noise, and whether ours agrees.
+"""Comparison with a published study: whether its order is noise, and whether ours agrees.
 
-`published/<study>.csv` holds one row a printed figure; its first lines say where it is from.
+`published/<study>.csv` has one row per printed figure; its first lines name the source.
 
-The intervals and tests take the validation pictures as independent, as if each arm had been tried
-on pictures of its own. Really all were tried on the same ones. How the answers of two arms lie
-beside each other is not printed; so the smallest p-value that any such table could give
-(McNemar's exact test with every difference on one side) is told too. None of it knows that each
-figure is the best of many epochs of one seed, which adds noise that the tests do not see.
+The intervals and tests assume independent validation images, as if each candidate had been tried on
+images of its own, although all were tried on the same ones. The paired predictions are not printed,
+so the smallest p-value that any pairing could give (McNemar's exact test with every difference on
+one side) is reported too. No test accounts for the noise of figures that are each the best of many
+epochs of one seed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,10 @@ from scipy.stats import binomtest, kendalltau, norm
 from statsmodels.stats.multitest import multipletests
 
 from tasks.core.errors import DataError, ParamsError
-from tasks.core.intervals import wilson
+from tasks.core.statistics.recalls import wilson
 from tasks.core.text import clean
-from tasks.study.arms import ROUNDS
-from tasks.study.scores import Score
+from tasks.study.candidates import ROUNDS
+from tasks.study.results import Score
 
 FOLDER = Path(__file__).parent / "published"
 COLUMNS = ["round", "name", "ours", "accuracy", "validation_n"]
@@ -37,14 +37,14 @@ PAIRS = [
     "ci_high",
     "p_value",
     "p_adjusted",
-    "p_smallest",  # that any pairing of the answers could give
+    "p_smallest",  # that any pairing of the predictions could give
     "confidence",
 ]
-SHARED_AT_LEAST = 3  # names; an order of two says nothing
+SHARED_AT_LEAST = 3  # names; two have no order to compare
 
 
 def studies() -> list[str]:
-    """Name the studies whose figures are at hand."""
+    """Return the names of the studies whose figures are available."""
     return sorted(path.stem for path in FOLDER.glob("*.csv"))
 
 
@@ -54,9 +54,9 @@ def read_study(name: str) -> pd.DataFrame:
     Raises
     ------
     ParamsError
-        Where there is no study of that name.
+        If there is no study of that name.
     DataError
-        Where its file has a row that cannot be read.
+        If its file has a row that cannot be read.
     """
     if name not in studies():
         raise ParamsError(
@@ -79,28 +79,18 @@ def read_study(name: str) -> pd.DataFrame:
 
 
 def with_intervals(printed: pd.DataFrame, confidence: float) -> pd.DataFrame:
-    """Add Wilson's intervals to printed accuracies; columns `RATES`."""
+    """Add Wilson intervals to printed accuracies; columns `RATES`."""
     n = printed["validation_n"].to_numpy()
     low, high = wilson(np.round(printed["accuracy"].to_numpy() * n), n, confidence)
     return printed.assign(ci_low=low, ci_high=high, confidence=confidence)[RATES]
 
 
 def pairwise(printed: pd.DataFrame, confidence: float) -> pd.DataFrame:
-    """Compare every two figures of a round.
+    """Compare every two figures of a round; one row per pair with the columns `PAIRS`.
 
-    Parameters
-    ----------
-    printed
-        As `read_study` returns it.
-    confidence
-        Level of the intervals of the differences.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a pair with `PAIRS`: the score test of two independent shares, corrected within the
-        round by S. Holm (1979, Scand. J. Stat. 6, 65-70), the difference with R. G. Newcombe's
-        interval (1998, Stat. Med. 17, 873-890, method 10), and `p_smallest` (see the module).
+    The test is the score test of two independent proportions, corrected within the round by S. Holm
+    (1979, Scand. J. Stat. 6, 65-70). The difference has R. G. Newcombe's interval (1998, Stat. Med.
+    17, 873-890, method 10). For `p_smallest` see the module.
     """
     tables = []
     for name, part in printed.groupby("round", sort=False):
@@ -122,21 +112,18 @@ def agreement(
     Parameters
     ----------
     ours
-        Our name to score; those in `printed` count.
+        Score by name; names that are not in `printed` do not count.
     printed
         Rows of one round.
     resamples, seed
-        Draws: theirs binomial with the pictures they were counted on, ours normal with their
-        standard errors.
-    confidence
-        Level of the interval.
+        Draws: theirs binomial with their number of images, ours normal with the standard errors.
 
     Returns
     -------
     tau, low, high
-        From -1 (turned round) to 1 (the same order); NaN where fewer than `SHARED_AT_LEAST` names
-        are shared. The interval is that of the draws, each of which adds noise to both orders: it
-        says what tau could be if both studies were done once more, and lies rather towards 0.
+        From -1 (reversed) to 1 (the same order); NaN if fewer than `SHARED_AT_LEAST` names are
+        shared. Each draw adds noise to both orders, so that the interval is what tau could be if
+        both studies were repeated, and is biased towards 0.
     """
     shared = printed[printed["ours"].isin(list(ours))]
     if len(shared) < SHARED_AT_LEAST:
@@ -162,13 +149,13 @@ def _tau(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> fl
 def _pair(a: Mapping, b: Mapping, confidence: float) -> dict[str, object]:
     """Compare two printed figures, the higher one first."""
     n = np.array([a["validation_n"], b["validation_n"]])
-    right = np.round(np.array([a["accuracy"], b["accuracy"]]) * n)
-    share = right / n
+    correct = np.round(np.array([a["accuracy"], b["accuracy"]]) * n)
+    share = correct / n
     difference = float(share[0] - share[1])
-    pooled = right.sum() / n.sum()
+    pooled = correct.sum() / n.sum()
     error = float(np.sqrt(pooled * (1 - pooled) * (1 / n).sum()))
     p_value = float(2 * norm.sf(abs(difference) / error)) if error else 1.0
-    low, high = wilson(right, n, confidence)
+    low, high = wilson(correct, n, confidence)
     return {
         "higher": a["name"],
         "lower": b["name"],
@@ -176,13 +163,13 @@ def _pair(a: Mapping, b: Mapping, confidence: float) -> dict[str, object]:
         "ci_low": difference - float(np.hypot(share[0] - low[0], high[1] - share[1])),
         "ci_high": difference + float(np.hypot(high[0] - share[0], share[1] - low[1])),
         "p_value": p_value,
-        "p_smallest": _smallest(right, n),
+        "p_smallest": _smallest_p(correct, n),
     }
 
 
-def _smallest(right: np.ndarray, n: np.ndarray) -> float:
-    """Return the smallest p-value that answers on the same pictures could give; NaN for others."""
+def _smallest_p(correct: np.ndarray, n: np.ndarray) -> float:
+    """Return the smallest p-value of any pairing; NaN if the numbers of images differ."""
     if n[0] != n[1]:
         return float("nan")
-    apart = int(abs(right[0] - right[1]))
-    return float(binomtest(apart, apart).pvalue) if apart else 1.0
+    difference = int(abs(correct[0] - correct[1]))
+    return float(binomtest(difference, difference).pvalue) if difference else 1.0

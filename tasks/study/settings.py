@@ -1,8 +1,8 @@
-"""Section `study` of params.yaml: what is compared, how, and with how many epochs.
+"""Section `study` of params.yaml: candidates, protocol and number of epochs.
 
-Everything else of a run (input size, colour, augmentation, batch size, weight decay, schedule,
-device, precision, and the loss, optimiser and learning rate with which the first round trains) is
-section `train`.
+All other settings of a run (input size, color, augmentation, batch size, weight decay, schedule,
+device, precision, and the loss, optimizer and learning rate of the first round) are in section
+`train`.
 """
 
 from typing import Annotated, Literal
@@ -18,19 +18,17 @@ Rate = Annotated[float, Field(gt=0)]
 
 
 class Halving(Section):
-    """Successive halving: many arms are tried briefly, few are trained to the end.
+    """Successive halving: many candidates are tried briefly, few are trained to the end.
 
     Attributes
     ----------
     first_epochs
-        Epochs after which the first arms are stopped; each later rung has `reduction` times as
-        many.
+        Epochs of the first rung; each later rung has `reduction` times as many.
     reduction
-        Of the arms that a rung judges, one in `reduction` goes on, at least one; and so does one
-        that is not counted among them: in the first round the arm that the rule would choose at
-        that rung, later what the round before ended with.
+        Each rung keeps the best 1/`reduction` of its candidates, at least one, plus one more: in
+        the first round the candidate that the rule would choose at that rung, later the incumbent.
     first_seeds
-        Seeds with which the rungs before the last are trained; the last has all of them.
+        Number of seeds of the rungs before the last, which has all of them.
     """
 
     first_epochs: Annotated[int, Field(ge=1)]
@@ -44,33 +42,28 @@ class Params(Section):
     Attributes
     ----------
     protocol
-        `better`: several seeds, a learning rate of its own for each optimiser, the last epoch's
-        score, the one-standard-error rule. `published`: one seed, the best epoch's validation
-        accuracy (of which epoch the model is kept), one learning rate for all optimisers, the
-        highest wins.
+        `better`: several seeds, learning rates per optimizer, the last epoch's score, the
+        one-standard-error rule. `published`: one seed, the best epoch's validation accuracy (the
+        model is that epoch's), one learning rate for all optimizers, the highest score wins.
     group
-        Which pictures of every split take part: columns to values; {}: all.
+        Images of every split that take part, column to values; {}: all.
     seeds
-        Of first weights, order and augmentation; `published` uses the first alone.
-    backbones, losses, optimisers
-        What the three rounds compare.
+        Of initial weights, order and augmentation; `published` uses only the first.
     starts
-        First weights of those of `backbones` that are not to start as `train.start` says.
+        Initial weights of those `backbones` that do not start as `train.start` says.
     learning_rates
-        For each optimiser the rates that `better` tries.
+        Rates per optimizer that `better` tries.
     published_learning_rate
-        Of every optimiser in the third round of `published`.
+        Of every optimizer in the third round of `published`.
     halving
-        How arms are stopped early in `better`; None: every run goes to the end.
+        Used by `better` only; None trains every run to the end.
     side_by_side
-        Runs at once; 0: one a GPU, or one a core where there is none; one where `train.device`
-        names a certain accelerator (`cuda:1`).
-    confidence
-        Level of every interval.
+        Number of concurrent runs. 0: one per GPU, or per core without a GPU; one if `train.device`
+        names a specific accelerator (`cuda:1`).
     resamples, resampling_seed
-        Draws of people behind the intervals.
+        Draws of subjects for the intervals.
     published
-        The published study whose figures stand beside ours; None for none.
+        The published study that the results are compared with; None for none.
     """
 
     protocol: Literal["better", "published"]
@@ -119,5 +112,5 @@ class Params(Section):
 
     @property
     def used_seeds(self) -> tuple[int, ...]:
-        """Return the seeds of a run that goes to the end."""
+        """Return the seeds of the last rung."""
         return tuple(self.seeds[:1] if self.protocol == PUBLISHED else self.seeds)

@@ -1,12 +1,12 @@
-"""The tables of a study, which its page and figures are made from.
+"""The tables of a study, which are the source of its page and figures.
 
-| table | one row |
+| table | one row per |
 |---|---|
-| runs.csv | a run |
-| curves.csv | an epoch of an arm and seed |
-| arms.csv | an arm at a rung that judged it; `last` marks its last |
-| seeds.csv | a seed of such a row |
-| choices.csv | a round |
+| runs.csv | run |
+| curves.csv | epoch of a candidate and seed |
+| arms.csv | candidate and rung that judged it; `last` marks its last rung |
+| seeds.csv | seed of such a row |
+| choices.csv | round |
 | published_rates.csv, published_pairs.csv, agreement.csv | see `tasks.study.published` |
 """
 
@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from tasks.study.arms import OPTIMISERS, Arm, Run, key_of
-from tasks.study.plan import Decision, Stand, epochs_of_grid, epochs_trained
+from tasks.study.candidates import OPTIMISERS, Arm, Run, key_of
+from tasks.study.plan import Decision, RungResult, epochs_of_grid, epochs_trained
 from tasks.study.published import agreement, pairwise, read_study, with_intervals
-from tasks.study.results import Result
-from tasks.study.scores import Score
+from tasks.study.results import Result, Score
+from tasks.study.selection_rule import Rung
 from tasks.study.settings import Params
 
 RUN_FACTS = [
@@ -58,14 +58,7 @@ def study_tables(
 ) -> dict[str, pd.DataFrame]:
     """Return every table of a finished study by its file's name without `.csv`.
 
-    Parameters
-    ----------
-    settings
-        Section `study`.
-    decisions, runs
-        The rounds, and every run of the plan in its order.
-    results
-        What the runs found, by key.
+    `runs` are all runs of the plan in its order; `results` are by key.
     """
     tables = {
         "runs": pd.DataFrame(_runs(runs, results), columns=RUNS),
@@ -99,7 +92,7 @@ def _runs(runs: Sequence[Run], results: Mapping[str, Result]) -> list[dict[str, 
 def _curves(
     decisions: Sequence[Decision], runs: Sequence[Run], results: Mapping[str, Result]
 ) -> pd.DataFrame:
-    """Return the longest history of each arm and seed, in every round that it stands in."""
+    """Return the longest history of each candidate and seed, for every round it competes in."""
     longest = {run.key.rpartition("-e")[0]: run.key for run in runs}  # later runs are longer
     parts = []
     for decision in decisions:
@@ -119,7 +112,7 @@ def _arms(
     for decision in decisions:
         best_rates = _best_rates(decision)
         for arm in decision.arms:
-            stands = [stand for stand in decision.stands if arm.name in stand.scores]
+            rungs = [rung for rung in decision.rungs if arm.name in rung.scores]
             shared = {
                 "round": decision.round,
                 "arm": arm.name,
@@ -134,24 +127,24 @@ def _arms(
                 "failed": decision.failed.get(arm.name, ""),
             }
             rows += [
-                {**shared, **_at(stand, arm, results), "last": stand is stands[-1]}
-                | {"whole": stand is decision.stands[-1]}
-                for stand in stands
+                {**shared, **_at(rung, arm, results), "last": rung is rungs[-1]}
+                | {"whole": rung is decision.rungs[-1]}
+                for rung in rungs
             ]
-            if not stands:
+            if not rungs:
                 rows.append({**shared, "last": True, "whole": False, "goes_on": False})
     return rows
 
 
-def _at(stand: Stand, arm: Arm, results: Mapping[str, Result]) -> dict[str, object]:
-    """Return an arm's score after a rung, and what its runs cost."""
-    score, rung = stand.scores[arm.name], stand.rung
+def _at(rung_result: RungResult, arm: Arm, results: Mapping[str, Result]) -> dict[str, object]:
+    """Return a candidate's score after a rung, and the cost of its runs."""
+    score, rung = rung_result.scores[arm.name], rung_result.rung
     facts = [results[key_of(arm, seed, rung.until)].facts for seed in rung.seeds]
     seconds = [fact["train_seconds"] / max(fact["until"], 1) for fact in facts]
     return {
         "until": rung.until,
         "seeds": len(rung.seeds),
-        "goes_on": arm.name in stand.kept,
+        "goes_on": arm.name in rung_result.survivors,
         **{name: getattr(score, name) for name in SCORES},
         "seconds_an_epoch": float(np.mean(seconds)),
         "pictures_per_second": float(
@@ -161,18 +154,18 @@ def _at(stand: Stand, arm: Arm, results: Mapping[str, Result]) -> dict[str, obje
 
 
 def _best_rates(decision: Decision) -> set[str]:
-    """Return, for each optimiser, the rate that it is shown at: the one that got furthest."""
+    """Return the names to display: of each optimizer only the rate that got furthest."""
     if decision.round != OPTIMISERS:
         return {arm.name for arm in decision.arms}
     best: dict[str, tuple[tuple[int, float], str]] = {}
     for arm in decision.arms:
-        stands = [
-            (at, stand) for at, stand in enumerate(decision.stands) if arm.name in stand.scores
-        ]
-        at, score = (stands[-1][0], stands[-1][1].scores[arm.name].mean) if stands else (-1, 0.0)
-        optimiser = arm.train["optimiser"]["name"]
-        if optimiser not in best or (at, score) > best[optimiser][0]:
-            best[optimiser] = ((at, score), arm.name)
+        reached = (-1, 0.0)
+        for index, rung in enumerate(decision.rungs):
+            if arm.name in rung.scores:
+                reached = (index, rung.scores[arm.name].mean)
+        optimizer = arm.train["optimiser"]["name"]
+        if optimizer not in best or reached > best[optimizer][0]:
+            best[optimizer] = (reached, arm.name)
     return {name for _, name in best.values()}
 
 
@@ -181,21 +174,21 @@ def _seeds(decisions: Sequence[Decision]) -> list[dict[str, object]]:
         {
             "round": decision.round,
             "arm": name,
-            "until": stand.rung.until,
+            "until": result.rung.until,
             "seed": seed,
             "score": score,
         }
         for decision in decisions
-        for stand in decision.stands
-        for name, scored in stand.scores.items()
-        for seed, score in zip(stand.rung.seeds, scored.by_seed, strict=True)
+        for result in decision.rungs
+        for name, scored in result.scores.items()
+        for seed, score in zip(result.rung.seeds, scored.by_seed, strict=True)
     ]
 
 
 def _choices(settings: Params, decisions: Sequence[Decision]) -> list[dict[str, object]]:
     rows = []
-    for place, decision in enumerate(decisions):
-        so_far, earlier = decisions[: place + 1], decisions[:place]
+    for index, decision in enumerate(decisions):
+        so_far, earlier = decisions[: index + 1], decisions[:index]
         trained = [epochs_trained(_all_runs(part)) for part in (so_far, earlier)]
         grid = [epochs_of_grid(settings, part) for part in (so_far, earlier)]
         choice = decision.choice
@@ -209,7 +202,7 @@ def _choices(settings: Params, decisions: Sequence[Decision]) -> list[dict[str, 
                 "before": decision.before,
                 "why": choice.why,
                 "compared": len(decision.arms),
-                "whole": len(decision.stands[-1].scores),
+                "whole": len(decision.rungs[-1].scores),
                 "epochs": trained[0] - trained[1],
                 "epochs_of_grid": grid[0] - grid[1],
             }
@@ -222,19 +215,17 @@ def _all_runs(decisions: Sequence[Decision]) -> list[Run]:
 
 
 def _published(settings: Params, decisions: Sequence[Decision]) -> dict[str, pd.DataFrame]:
-    """Return the three tables of the published study; none where no study is named."""
+    """Return the three tables of the published study; none if no study is named."""
     if settings.published is None:
         return {}
     printed = read_study(settings.published)
     agreements = []
     for decision in decisions:
         part = printed[printed["round"] == decision.round]
-        stand, scores = _most_shared(decision, set(part["ours"]))
+        rung, scores = _most_shared(decision, set(part["ours"]))
         level, draws = settings.confidence, (settings.resamples, settings.resampling_seed)
         tau, low, high = agreement(scores, part, *draws, level)
-        rung = stand.rung
-        shared = len(scores)
-        numbers = (shared, rung.until, len(rung.seeds), tau, low, high, level)
+        numbers = (len(scores), rung.until, len(rung.seeds), tau, low, high, level)
         agreements.append([decision.round, *numbers])
     return {
         "published_rates": with_intervals(printed, settings.confidence),
@@ -243,21 +234,20 @@ def _published(settings: Params, decisions: Sequence[Decision]) -> dict[str, pd.
     }
 
 
-def _most_shared(decision: Decision, names: set[str]) -> tuple[Stand, dict[str, Score]]:
-    """Return the rung that judged most of the named arms side by side, the later of equals."""
-    shown = _best_rates(decision)
-    found = []
-    for stand in decision.stands:
+def _most_shared(decision: Decision, names: set[str]) -> tuple[Rung, dict[str, Score]]:
+    """Return the rung that judged most of the named candidates, the later of equals."""
+    displayed = _best_rates(decision)
+    options = []
+    for result in decision.rungs:
         named = {
-            _our_name(arm): stand.scores[arm.name]
+            _published_name(arm): result.scores[arm.name]
             for arm in decision.arms
-            if arm.name in stand.scores and arm.name in shown and _our_name(arm) in names
+            if arm.name in result.scores and arm.name in displayed and _published_name(arm) in names
         }
-        found.append((len(named), stand, named))
-    most = max(reversed(found), key=lambda one: one[0])
-    return most[1], most[2]
+        options.append((result.rung, named))
+    return max(reversed(options), key=lambda option: len(option[1]))
 
 
-def _our_name(arm: Arm) -> str:
-    """Return what a published study's table calls ours: an optimiser without its rate."""
+def _published_name(arm: Arm) -> str:
+    """Return a candidate's name in the table of a published study: an optimizer has no rate."""
     return arm.train["optimiser"]["name"] if arm.round == OPTIMISERS else arm.name

@@ -1,1 +1,1 @@
-"""Training the base recogniser, and fine-tuning it on a group."""
+"""Training the base recognizer, and fine-tuning it on a group."""

@@ -1,18 +1,18 @@
 """Adapter `cafe`: the Child Affective Facial Expression set, 154 children of 2 to 8 years.
 
 V. LoBue, C. Thrasher (2015), Frontiers in Psychology 5:1532,
-https://doi.org/10.3389/fpsyg.2014.01532; pictures: Databrary, volume 30,
-https://doi.org/10.17910/B7301K, for researchers whom Databrary authorises. The pictures must not be
+https://doi.org/10.3389/fpsyg.2014.01532; images: Databrary, volume 30,
+https://doi.org/10.17910/B7301K, for researchers authorized by Databrary. The images must not be
 published.
 
 `angryopen_F-EA-19b.jpg` is angry with open mouth, a girl, European American, number 19. A subject
-is gender, race and number; `b` and `-2` tell takes apart, and a number before the emotion is the
-asset's at Databrary. The mouth is open where the word says so (`…open`, `disgustwithtongue`) and in
-`surprise`, which was posed with an open mouth only; else it is closed.
+is gender, race and number; `b` and `-2` distinguish takes, and a number before the emotion is that
+of the Databrary asset. The mouth is open where the word says so (`…open`, `disgustwithtongue`) and
+in `surprise`, which was only posed with an open mouth; else it is closed.
 
-Ages are in a separate spreadsheet (CSV or XLSX), which may lie in the folder: any table with a
-column of children or pictures and one of ages in years (or months) is read. Without it, or for a
-child that it lacks, the age is the range that the set states, 2 to 8 years.
+Ages are in a separate spreadsheet (CSV or XLSX), which may be in the folder: any table with a
+column of children or images and one of ages in years (or months) is read. Without it, or for a
+child that is not in it, the age is the range that the set states, 2 to 8 years.
 """
 
 import re
@@ -20,16 +20,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tasks.core.labels import GENDER_WORDS, UNKNOWN
-from tasks.ingest.label import Fault, Label, Reading, age_range, base_name, unreadable
-from tasks.ingest.people_sheet import WHO, People, find_sheets, read_people
-from tasks.ingest.sheet import Record, plain
+from tasks.ingest.label import AdapterResult, Fault, Label, age_range, base_name, unreadable
+from tasks.ingest.participants import WHO, Participants, find_spreadsheets, read_participants
+from tasks.ingest.spreadsheet import Record, plain
 
-_PICTURE = (
+_STEM = (
     r"(?:\d+-)?(?P<emotion>[a-z]+)_(?P<subject>(?P<sex>[FM])-(?P<race>AA|AS|EA|LA|SA|PI)-\d{2})b?"
     r"(?:-2)?"
 )
-_NAME = re.compile(_PICTURE + r"\.jpe?g", re.ASCII | re.IGNORECASE)
-_IN_A_CELL = re.compile(
+_NAME = re.compile(_STEM + r"\.jpe?g", re.ASCII | re.IGNORECASE)
+_CELL_CODE = re.compile(
     r"(?<![A-Z])(?P<sex>[FM])[-_ ]?(?P<race>AA|AS|EA|LA|SA|PI)[-_ ]?(?P<number>\d{1,2})", re.ASCII
 )
 _RACES: Mapping[str, str] = {
@@ -63,35 +63,18 @@ _EMOTIONS: Mapping[str, tuple[str, str]] = {  # the set's word: emotion, mouth
 _AGES = age_range(2, 8)
 
 
-def read_cafe(folder: Path, files: Sequence[str]) -> Reading:
-    """Read labels from names, and ages from the spreadsheet if there is one.
+def read_cafe(folder: Path, files: Sequence[str]) -> AdapterResult:
+    """Read labels from names, and ages from a spreadsheet (`read_participants`) if there is one.
 
-    Parameters
-    ----------
-    folder
-        The data set's folder.
-    files
-        Paths below the folder.
-
-    Returns
-    -------
-    Reading
-        Labels, or faults with reason `unreadable_name` or `unknown_label`; `notes` says which rows
-        of the spreadsheet were not understood.
-
-    Raises
-    ------
-    DataError
-        One line for a spreadsheet of which nothing is understood, or two of them.
+    Faults are `unreadable_name` and `unknown_label`.
     """
-    sheets = find_sheets(files)
-    people = read_people(folder, sheets, _keys_of, _AGES)
-    pictures = [path for path in files if path not in sheets]
-    labels = {path: _read_name(base_name(path), people) for path in pictures}
-    return Reading(labels, frozenset(sheets), notes=people.notes)
+    sheets = find_spreadsheets(files)
+    people = read_participants(folder, sheets, _keys_of, _AGES)
+    labels = {path: _read_name(base_name(path), people) for path in files if path not in sheets}
+    return AdapterResult(labels, frozenset(sheets), notes=people.notes)
 
 
-def _read_name(name: str, people: People) -> Label | Fault:
+def _read_name(name: str, people: Participants) -> Label | Fault:
     parts = _NAME.fullmatch(name)
     if parts is None:
         return unreadable("angryopen_F-EA-19b.jpg")
@@ -115,27 +98,26 @@ def _read_name(name: str, people: People) -> Label | Fault:
 
 
 def _key(name: str) -> str:
-    """Return a picture's name without the asset's number and the suffix, in lower case."""
+    """Return an image's name in lower case, without the asset's number and the suffix."""
     return re.sub(r"^\d+-|\.jpe?g$", "", name.strip().lower())
 
 
 def _keys_of(record: Record) -> list[str]:
-    """Return a record's picture (where it names one) and its child; [] where neither is read."""
-    for who in (base_name(record.cells[name]) for name in WHO):
-        if code := _IN_A_CELL.search(who.upper()):
+    """Return the keys of a record's image (if it names one) and child; [] without either."""
+    for cell in (base_name(record.cells[name]) for name in WHO):
+        if code := _CELL_CODE.search(cell.upper()):
             subject = f"{code['sex']}-{code['race']}-{int(code['number']):02}"
-            pattern = _PICTURE + r"(?:\.jpe?g)?"
-            picture = re.fullmatch(pattern, who, re.ASCII | re.IGNORECASE)
-            return [_key(who), subject] if picture else [subject]
+            image = re.fullmatch(_STEM + r"(?:\.jpe?g)?", cell, re.ASCII | re.IGNORECASE)
+            return [_key(cell), subject] if image else [subject]
     return _from_columns(record)
 
 
 def _from_columns(record: Record) -> list[str]:
-    """Put a child's code together from a number and the columns of gender and race."""
+    """Return a child's code, composed of a number and the columns of gender and race."""
     gender = GENDER_WORDS.get(record.cells["gender"].casefold(), UNKNOWN)
     race = _RACE_WORDS.get(plain(record.cells["race"]))
-    who = record.cells["subject"] or record.cells["number"]
-    number = re.fullmatch(r"(\d{1,2})(?:\.0)?", who)
+    cell = record.cells["subject"] or record.cells["number"]
+    number = re.fullmatch(r"(\d{1,2})(?:\.0)?", cell)
     if gender == UNKNOWN or race is None or number is None:
         return []
     return [f"{gender[0].upper()}-{race}-{int(number[1]):02}"]

@@ -8,10 +8,9 @@ from the Affect Analysis Group, University of Pittsburgh.
 the peak, and `Emotion/S005/001/S005_001_00000011_emotion.txt` holds its label: 0 neutral, 1 anger,
 2 contempt, 3 disgust, 4 fear, 5 happy, 6 sadness, 7 surprise. 327 of 593 sequences have one.
 
-What is taken: the labelled frame, and as neutral the first frame of a labelled sequence, for every
-sequence begins with a neutral face, as the set states. All other frames lie between the two and are
-left out, as are sequences without a label. The set states the range of ages; gender is not in the
-names.
+The labeled frame is used, and the first frame of a labeled sequence as neutral, because the set
+states that every sequence begins with a neutral face. The frames between the two are left out, as
+are sequences without a label. The set states the range of ages; gender is not in the names.
 """
 
 import re
@@ -19,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from tasks.core.errors import DataError
-from tasks.ingest.label import Fault, Label, Reading, age_range, base_name, unreadable
+from tasks.ingest.label import AdapterResult, Fault, Label, age_range, base_name, unreadable
 
 _NAME = re.compile(r"(?P<sequence>(?P<subject>S\d{3})_\d{3})_(?P<frame>\d{8})\.(?:png|jpe?g)")
 _EMOTION_FILE = re.compile(r"(?P<sequence>S\d{3}_\d{3})_(?P<frame>\d{8})_emotion\.txt")
@@ -32,26 +31,11 @@ _FIRST = 1
 _AGES = age_range(18, 50)
 
 
-def read_ck_plus(folder: Path, files: Sequence[str]) -> Reading:
-    """Read labels from the files beside the sequences.
+def read_ck_plus(folder: Path, files: Sequence[str]) -> AdapterResult:
+    """Read labels from the files beside the sequences; DataError without any.
 
-    Parameters
-    ----------
-    folder
-        The data set's folder.
-    files
-        Paths below the folder.
-
-    Returns
-    -------
-    Reading
-        Labels, or faults with reason `unreadable_name`, `no_label` (sequence) or
-        `unlabelled_frame`; labelled frames that are not there are `missing_file`.
-
-    Raises
-    ------
-    DataError
-        One line where there are no labels, or one cannot be read.
+    Faults are `unreadable_name`, `no_label` (of the sequence), `unlabelled_frame` and
+    `missing_file` (labeled).
     """
     side_files = frozenset(path for path in files if PurePosixPath(path).suffix == ".txt")
     codes = {
@@ -63,20 +47,20 @@ def read_ck_plus(folder: Path, files: Sequence[str]) -> Reading:
         raise DataError(f"{folder}: no Emotion/S005/001/*_emotion.txt; put the set's labels there")
     sequences = {sequence for sequence, _ in codes}
     labels: dict[str, Label | Fault] = {}
-    there = set()
+    existing = set()
     for path in (path for path in files if path not in side_files):
         part = _NAME.fullmatch(base_name(path))
         if part is None:
             labels[path] = unreadable("S005_001_00000011.png")
             continue
-        there.add((part["sequence"], int(part["frame"])))
+        existing.add((part["sequence"], int(part["frame"])))
         labels[path] = _label(part, codes, sequences)
     missing = {
-        f"{sequence}_{frame:08}.png": Fault("missing_file", "has a label and is not there")
+        f"{sequence}_{frame:08}.png": Fault("missing_file", "has a label, but does not exist")
         for sequence, frame in codes
-        if (sequence, frame) not in there
+        if (sequence, frame) not in existing
     }
-    return Reading(labels, side_files, missing)
+    return AdapterResult(labels, side_files, missing)
 
 
 def _label(
@@ -87,9 +71,9 @@ def _label(
         return Fault("no_label", f"sequence {part['sequence']} has no label")
     code = codes.get((part["sequence"], frame), 0 if frame == _FIRST else None)
     if code is None:
-        return Fault("unlabelled_frame", "lies between the neutral first frame and the peak")
+        return Fault("unlabelled_frame", "is between the neutral first frame and the peak")
     if code not in _EMOTIONS:
-        return Fault("unknown_label", f"code {code}, where 0 to 7 are labels")
+        return Fault("unknown_label", f"code {code}; labels are 0 to 7")
     return Label(
         emotion=_EMOTIONS[code],
         emotion_raw=str(code),
@@ -106,5 +90,5 @@ def _read_code(path: Path) -> int:
     except ValueError:
         code = -1.0
     if code != int(code) or code < 0:
-        raise DataError(f"{path}: '{text[:40]}' is no code of an emotion, such as 3.0000000e+00")
+        raise DataError(f"{path}: '{text[:40]}' is not an emotion's code such as 3.0000000e+00")
     return int(code)

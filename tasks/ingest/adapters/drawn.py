@@ -1,13 +1,13 @@
-"""Adapter `drawn`: the cohort that the project draws itself; all labels are in the file names.
+"""Adapter `drawn`: the cohort of the stage `draw`, with all labels in the file names.
 
-`D0042_a05_f_happiness_1.jpg` is subject D0042, 5 years, recorded female, happiness, take 1.
-Licence: as the project. A demonstration, not evidence about children.
+`D0042_a05_f_happiness_1.jpg` is subject D0042, 5 years, recorded female, happiness, take 1. The
+cohort has the project's license. It is a demonstration, not evidence about children.
 """
 
 import re
 
 from tasks.core.labels import EMOTIONS, GENDER_WORDS
-from tasks.ingest.label import Fault, Label
+from tasks.ingest.label import Fault, Label, unreadable
 
 _NAME = re.compile(
     r"(?P<subject>D\d{4})_a(?P<age_years>\d{2})_(?P<gender>[fm])_(?P<emotion>[a-z]+)_[1-9]\d*\.jpg",
@@ -16,10 +16,10 @@ _NAME = re.compile(
 
 
 def read_name(name: str) -> Label | Fault:
-    """Read labels from a file's name; a fault is `unreadable_name` or `unknown_label`."""
+    """Read labels from a name; faults are `unreadable_name` and `unknown_label`."""
     parts = _NAME.fullmatch(name)
     if parts is None:
-        return Fault("unreadable_name", "not of the form D0042_a05_f_happiness_1.jpg")
+        return unreadable("D0042_a05_f_happiness_1.jpg")
     if parts["emotion"] not in EMOTIONS:
         return Fault("unknown_label", f"emotion '{parts['emotion']}'")
     return Label(

@@ -2,9 +2,8 @@
 
 L. DeBruine and B. Jones (2017), figshare, https://doi.org/10.6084/m9.figshare.5047666, CC BY 4.0.
 `neutral_front/NNN_03.jpg` is a neutral face and `smiling_front/NNN_08.jpg` a smile, which counts
-as happiness; age, gender and ethnicity are as reported by the people themselves, in
-`london_faces_info.csv` (or `london_info.csv`). Templates of landmarks (`.tem`) and the table of
-ratings are side files.
+as happiness. Age, gender and ethnicity are self-reported, in `london_faces_info.csv` (or
+`london_info.csv`). Templates of landmarks (`.tem`) and the table of ratings are side files.
 """
 
 import csv
@@ -16,7 +15,7 @@ from typing import NamedTuple
 from tasks.core.errors import DataError
 from tasks.core.labels import EMOTION_WORDS, UNKNOWN
 from tasks.core.text import clean
-from tasks.ingest.label import Fault, Label, Reading, parse_age, parse_gender
+from tasks.ingest.label import AdapterResult, Fault, Label, parse_age, parse_gender
 
 INFO_NAMES: tuple[str, ...] = ("london_faces_info.csv", "london_info.csv")
 _OTHER_SIDE_FILES = frozenset(["london_faces_ratings.csv"])
@@ -37,26 +36,11 @@ class _Person(NamedTuple):
 _UNLISTED = _Person(None, UNKNOWN, None)
 
 
-def read_london(folder: Path, files: Sequence[str]) -> Reading:
-    """Read labels from folders, names and the table of people.
+def read_london(folder: Path, files: Sequence[str]) -> AdapterResult:
+    """Read labels from folders, names and the table of subjects; DataError without a table.
 
-    Parameters
-    ----------
-    folder
-        The data set's folder.
-    files
-        Paths below the folder.
-
-    Returns
-    -------
-    Reading
-        Labels, or faults with reason `unreadable_name`. A face that the table lacks keeps its
-        emotion and has unknown age and gender.
-
-    Raises
-    ------
-    DataError
-        One line where the table is missing or cannot be read.
+    The only fault is `unreadable_name`. Age and gender of faces that are not in the table are
+    unknown.
     """
     tables = [name for name in INFO_NAMES if name in files]
     if not tables:
@@ -70,8 +54,8 @@ def read_london(folder: Path, files: Sequence[str]) -> Reading:
         for path in files
         if path in INFO_NAMES or path in _OTHER_SIDE_FILES or path.endswith(_TEMPLATE)
     )
-    pictures = [path for path in files if path not in side_files]
-    return Reading({path: _read_name(path, people) for path in pictures}, side_files)
+    labels = {path: _read_name(path, people) for path in files if path not in side_files}
+    return AdapterResult(labels, side_files)
 
 
 def _read_people(path: Path) -> dict[str, _Person]:
@@ -79,7 +63,7 @@ def _read_people(path: Path) -> dict[str, _Person]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
             for row in csv.DictReader(handle):
-                face = clean(row["face_id"]).lstrip("Xx").zfill(3)  # some copies write X001
+                face = clean(row["face_id"]).lstrip("Xx").zfill(3)  # X001 in some copies
                 people[face] = _read_person(row, f"{path}: face {face}")
     except (KeyError, AttributeError, TypeError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(

@@ -1,17 +1,18 @@
-"""Adapter `raf-db`: RAF-DB, the basic emotions of 15,339 pictures from the web.
+"""Adapter `raf-db`: RAF-DB, the basic emotions of 15,339 images from the web.
 
 S. Li, W. Deng, J. Du (2017), CVPR 2017:2584-2593, https://doi.org/10.1109/CVPR.2017.277. For
 non-commercial research, on request: http://www.whdeld.cn/RAF/model1.html.
 
-`EmoLabel/list_patition_label.txt` (that spelling) has a line `train_00001.jpg 5` a picture: 1
-surprise, 2 fear, 3 disgust, 4 happiness, 5 sadness, 6 anger, 7 neutral. The pictures are
-`Image/original/train_00001.jpg` and, cut and aligned, `Image/aligned/train_00001_aligned.jpg`:
-where both are there, the original is taken. `Annotation/manual/train_00001_manu_attri.txt` ends in
-three lines: gender (0 male, 1 female, 2 unsure), race (0 Caucasian, 1 African-American, 2 Asian)
-and age class (0-3, 4-19, 20-39, 40-69, 70+).
+`EmoLabel/list_patition_label.txt` (that spelling) has one line per image, such as
+`train_00001.jpg 5`: 1 surprise, 2 fear, 3 disgust, 4 happiness, 5 sadness, 6 anger, 7 neutral. The
+images are `Image/original/train_00001.jpg` and, cropped and aligned,
+`Image/aligned/train_00001_aligned.jpg`; the original is preferred.
+`Annotation/manual/train_00001_manu_attri.txt` ends in three lines: gender (0 male, 1 female,
+2 unsure), race (0 Caucasian, 1 African-American, 2 Asian) and age class (0-3, 4-19, 20-39, 40-69,
+70+).
 
-Quirks: age classes are what annotators estimated. 4-19 spans three bands of the default params, so
-that its band is unknown. No person is known.
+Quirks: annotators estimated the age classes. 4-19 spans three bands of the default params, so that
+its band is unknown. Subjects are unknown.
 """
 
 import re
@@ -21,11 +22,19 @@ from typing import NamedTuple
 
 from tasks.core.errors import DataError
 from tasks.core.labels import UNKNOWN
-from tasks.ingest.label import AgeRange, Fault, Label, Reading, age_range, base_name, unreadable
+from tasks.ingest.label import (
+    AdapterResult,
+    AgeRange,
+    Fault,
+    Label,
+    age_range,
+    base_name,
+    unreadable,
+)
 
 LIST_NAMES: frozenset[str] = frozenset(["list_patition_label.txt", "list_partition_label.txt"])
-_NAME = re.compile(r"(?P<picture>(?:train|test)_\d{5})(?P<aligned>_aligned)?\.(?:jpe?g|png)")
-_LINE = re.compile(r"(?P<picture>(?:train|test)_\d{5})\.jpg\s+(?P<code>\d+)")
+_NAME = re.compile(r"(?P<image>(?:train|test)_\d{5})(?P<aligned>_aligned)?\.(?:jpe?g|png)")
+_LINE = re.compile(r"(?P<image>(?:train|test)_\d{5})\.jpg\s+(?P<code>\d+)")
 _ATTRIBUTES = "_manu_attri.txt"
 _SIDE_SUFFIXES = frozenset([".txt", ".mat"])
 _EMOTIONS: Mapping[str, str] = {
@@ -57,27 +66,11 @@ class _Person(NamedTuple):
 _NOT_ANNOTATED = _Person(UNKNOWN, None, None)
 
 
-def read_raf_db(folder: Path, files: Sequence[str]) -> Reading:
-    """Read emotions from the list, and people from the manual annotations.
+def read_raf_db(folder: Path, files: Sequence[str]) -> AdapterResult:
+    """Read emotions from the list, which is required, and subjects from manual annotations.
 
-    Parameters
-    ----------
-    folder
-        The data set's folder.
-    files
-        Paths below the folder.
-
-    Returns
-    -------
-    Reading
-        Labels, or faults with reason `unreadable_name`, `no_label`, `unknown_label` or
-        `other_version` (aligned, where the original is there); pictures of the list that are not
-        there are `missing_file`.
-
-    Raises
-    ------
-    DataError
-        One line where the list is missing, or it or an annotation cannot be read.
+    Faults are `unreadable_name`, `no_label`, `unknown_label`, `other_version` (an aligned copy) and
+    `missing_file` (in the list). Raises DataError for a missing or invalid list or annotation.
     """
     side_files = frozenset(
         path for path in files if PurePosixPath(path).suffix.lower() in _SIDE_SUFFIXES
@@ -91,19 +84,16 @@ def read_raf_db(folder: Path, files: Sequence[str]) -> Reading:
         for path in side_files
         if path.endswith(_ATTRIBUTES)
     }
-    pictures = [path for path in files if path not in side_files]
-    parts = {path: _NAME.fullmatch(base_name(path)) for path in pictures}
-    originals = {part["picture"] for part in parts.values() if part and not part["aligned"]}
-    labels: dict[str, Label | Fault] = {}
-    for path, part in parts.items():
-        labels[path] = _label(part, codes, annotated, originals)
-    there = {part["picture"] for part in parts.values() if part}
+    parts = {path: _NAME.fullmatch(base_name(path)) for path in files if path not in side_files}
+    originals = {part["image"] for part in parts.values() if part and not part["aligned"]}
+    labels = {path: _label(part, codes, annotated, originals) for path, part in parts.items()}
+    existing = {part["image"] for part in parts.values() if part}
     missing = {
-        f"{picture}.jpg": Fault("missing_file", f"listed in {lists[0]}, not there")
-        for picture in codes
-        if picture not in there
+        f"{image}.jpg": Fault("missing_file", f"listed in {lists[0]}")
+        for image in codes
+        if image not in existing
     }
-    return Reading(labels, side_files, missing)
+    return AdapterResult(labels, side_files, missing)
 
 
 def _label(
@@ -114,18 +104,18 @@ def _label(
 ) -> Label | Fault:
     if part is None:
         return unreadable("train_00001.jpg or train_00001_aligned.jpg")
-    picture = part["picture"]
-    if part["aligned"] and picture in originals:
-        return Fault("other_version", f"{picture}.jpg, the original, is there and is taken")
-    if picture not in codes:
+    image = part["image"]
+    if part["aligned"] and image in originals:
+        return Fault("other_version", f"the original, {image}.jpg, is used")
+    if image not in codes:
         return Fault("no_label", "is not in the set's list of labels")
-    if codes[picture] not in _EMOTIONS:
-        return Fault("unknown_label", f"code {codes[picture]}, where 1 to 7 are labels")
-    emotion = _EMOTIONS[codes[picture]]
-    person = _read_person(annotated[picture]) if picture in annotated else _NOT_ANNOTATED
+    code = codes[image]
+    if code not in _EMOTIONS:
+        return Fault("unknown_label", f"code {code}; labels are 1 to 7")
+    person = _read_person(annotated[image]) if image in annotated else _NOT_ANNOTATED
     return Label(
-        emotion=emotion,
-        emotion_raw=codes[picture],
+        emotion=_EMOTIONS[code],
+        emotion_raw=code,
         age_range=person.ages,
         age_source="estimated" if person.ages else None,
         gender=person.gender,
@@ -141,7 +131,7 @@ def _read_list(path: Path) -> dict[str, str]:
         parts = _LINE.fullmatch(line.strip())
         if parts is None:
             raise DataError(f"{path}: line {number} '{line[:60]}' is not like 'train_00001.jpg 5'")
-        codes[parts["picture"]] = parts["code"]
+        codes[parts["image"]] = parts["code"]
     return codes
 
 

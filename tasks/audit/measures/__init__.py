@@ -1,0 +1,1 @@
+"""Tables of the audit: recall, gaps, calibration, fairness and what explains them."""

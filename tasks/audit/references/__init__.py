@@ -1,0 +1,1 @@
+"""Published results and demographics of training data to compare with."""

@@ -1,0 +1,1 @@
+"""The choice among base model and strategies."""

@@ -1,0 +1,1 @@
+"""Fine-tuning on children, by one of several strategies."""

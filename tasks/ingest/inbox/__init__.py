@@ -1,1 +1,0 @@
-"""The inbox: batches of new pictures become part of data/raw, once each, or go to quarantine."""

@@ -1,0 +1,1 @@
+"""Interpolation between the base and a fine-tuned model's weights."""

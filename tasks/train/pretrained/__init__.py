@@ -1,0 +1,1 @@
+"""Weights of others: reading, checking and starting from them."""
