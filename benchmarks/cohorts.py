@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from tasks.core.statistics.difference import Sides, differences
-from tasks.core.statistics.people import People
-from tasks.core.statistics.permuted import attainable
+from tasks.core.statistics.cluster_bootstrap import Resampled
+from tasks.core.statistics.clusters import People
+from tasks.core.statistics.differences import Sides, differences
+from tasks.core.statistics.permutation import attainable
 from tasks.core.statistics.recalls import BySubject, recalls, selected
-from tasks.core.statistics.resample import Resampled
 
 SIZES = ("equal", "log-normal", "dominant")
 _AT_ONCE = 250  # cohorts
@@ -23,22 +23,12 @@ _IMAGES = 8  # per subject
 
 @dataclass(frozen=True)
 class Cohorts:
-    """Images of several cohorts.
+    """Images of several cohorts, as arrays of shape `(n,)`.
 
-    Attributes
-    ----------
-    number
-        `(n,)` which cohort an image is in.
-    subject
-        `(n,)` who is in it; no two cohorts share a subject.
-    in_a, in_b
-        `(n,)` booleans: which sides it is on (both, where two models read it).
-    right_a, right_b
-        `(n,)` booleans: whether it was read correctly.
-    known
-        `(n,)` booleans: whether its subject is known.
-    truth
-        The true difference.
+    `number` is the cohort of an image and `subject` its subject; no two cohorts share a subject.
+    `in_a, in_b` are the sides that it is on (both, where two models read it) and `right_a, right_b`
+    whether it was read correctly. `known` is whether its subject is known. `truth` is the true
+    difference.
     """
 
     number: np.ndarray
@@ -56,14 +46,14 @@ class Cohorts:
         return "models" if (self.in_a & self.in_b).all() else "groups"
 
     def part(self, first: int, last: int) -> "Cohorts":
-        """Keep some cohorts, numbered from 0."""
+        """Select cohorts and number them from 0."""
         part = self.of((self.number >= first) & (self.number < last))
         return replace(part, number=part.number - first)
 
     def of(self, which: np.ndarray) -> "Cohorts":
-        """Keep some images."""
-        names = [own for own in self.__dataclass_fields__ if own != "truth"]
-        return replace(self, **{own: getattr(self, own)[which] for own in names})
+        """Select images."""
+        names = [name for name in self.__dataclass_fields__ if name != "truth"]
+        return replace(self, **{name: getattr(self, name)[which] for name in names})
 
 
 def images_per_subject(
@@ -84,7 +74,7 @@ def images_per_subject(
 def skills(
     rng: np.random.Generator, recall: float, icc: float, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Return each subject's chance of a right answer, of which the ICC is as wanted."""
+    """Return each subject's chance of a right answer, with the given ICC."""
     if icc == 0:
         return np.full(shape, recall)
     strength = (1 - icc) / icc
@@ -106,8 +96,8 @@ def of_two_groups(
         (images_per_subject(rng, sizes, cohorts, people), skills(rng, r, c, (cohorts, people)))
         for people, r, c in zip(subjects, recall, iccs, strict=True)
     ]
-    number = np.concatenate([own[0] for own in sides], axis=1).ravel()
-    skill = np.concatenate([own[1] for own in sides], axis=1).ravel()
+    number = np.concatenate([side[0] for side in sides], axis=1).ravel()
+    skill = np.concatenate([side[1] for side in sides], axis=1).ravel()
     subject = np.repeat(np.arange(len(number)), number)
     right = rng.random(len(subject)) < skill[subject]
     in_a = subject % sum(subjects) < subjects[0]
@@ -129,7 +119,7 @@ def of_the_same_people(
     other = np.where(rng.random(shape) < 0.5, skill, skills(rng, recall, icc, shape))
     numbers = [images_per_subject(rng, sizes, cohorts, subjects).ravel() for _ in range(2)]
     people = np.arange(cohorts * subjects)
-    subject = np.concatenate([np.repeat(people, own) for own in numbers])
+    subject = np.concatenate([np.repeat(people, count) for count in numbers])
     in_a = np.arange(len(subject)) < numbers[0].sum()
     chance = np.where(in_a, skill.ravel()[subject], other.ravel()[subject])
     right = rng.random(len(subject)) < chance
@@ -163,8 +153,8 @@ def with_missing(cohorts: Cohorts, seed: int, share: float, by: str) -> Cohorts:
     rng = np.random.default_rng(seed)
     of = cohorts.subject if by == "subject" else np.arange(len(cohorts.subject))
     missing = (rng.random(of.max() + 1) < share)[of]
-    own = cohorts.subject.max() + 1 + np.arange(len(of))  # as `affectgap audit` names them
-    return replace(cohorts, subject=np.where(missing, own, cohorts.subject), known=~missing)
+    unique_ids = cohorts.subject.max() + 1 + np.arange(len(of))  # as `affectgap audit` names them
+    return replace(cohorts, subject=np.where(missing, unique_ids, cohorts.subject), known=~missing)
 
 
 def compared(
@@ -176,8 +166,8 @@ def compared(
         part = cohorts.part(first, first + _AT_ONCE)
         sampled = Resampled(pd.Series(part.subject), resamples, seed)
         a, b = (
-            Sides.of(columns(part.number, own), right)
-            for own, right in ((part.in_a, part.right_a), (part.in_b, part.right_b))
+            Sides.of(columns(part.number, members), right)
+            for members, right in ((part.in_a, part.right_a), (part.in_b, part.right_b))
         )
         # Cohorts have no subject in common: each has its own allocations.
         pairs = np.arange(a.members.shape[1])
@@ -226,13 +216,15 @@ def plain_permutation_p(cohorts: Cohorts, draws: int, seed: int) -> np.ndarray:
     people = (int(cohorts.subject.max()) + 1) // number
     first_b = int(cohorts.subject[cohorts.in_b].min())  # subjects of a come first
     images, hits = (
-        np.bincount(cohorts.subject, weights=own, minlength=number * people).reshape(number, people)
-        for own in (None, cohorts.right_a.astype(float))
+        np.bincount(cohorts.subject, weights=weights, minlength=number * people).reshape(
+            number, people
+        )
+        for weights in (None, cohorts.right_a.astype(float))
     )
     chosen = np.zeros((draws + 1, people), dtype=np.float32)
     chosen[:, :first_b] = 1
     chosen[1:] = rng.permuted(chosen[1:], axis=1)
-    n, x = (chosen @ own.T.astype(np.float32) for own in (images, hits))
+    n, x = (chosen @ sums.T.astype(np.float32) for sums in (images, hits))
     gap = np.abs(x / n - (hits.sum(axis=1) - x) / (images.sum(axis=1) - n))
     slack = 1e-6
     above = (gap[1:] > gap[0] + slack).sum(axis=0)

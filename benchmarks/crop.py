@@ -1,15 +1,16 @@
-"""Claim: the crop stage costs little more than the work that no way of cropping can do without.
+"""Claim: the crop stage costs little more than the work that every cropping method needs.
 
-Run with `AFFECTGAP_ASSETS=<folder> python benchmarks/crop.py`. Prints two ratios, measured in one
-run on the London photographs (1350 × 1350 px), rounds of one taking turns with rounds of another:
+Run with `AFFECTGAP_ASSETS=<folder> python benchmarks/crop.py`. Prints two ratios, measured in
+alternating rounds of one run on the London photographs (1350 × 1350 px):
 
-- pictures a second of the whole stage (tables, shards, rejects and contact sheet included) over
-  those of bare decoding + HOG on a downscaled copy + resampling, on all cores; the target is 0.9.
-- pictures a second of the stage over those of the plain way, which searches the full picture in
-  one process; the target is 5.
+- images per second of the complete stage (with tables, shards, rejects and contact sheet) over
+those of bare decoding + HOG on a downscaled copy + resampling, on all cores; the target is 0.9.
 
-Both sides of the first ratio start a pool of their own in each round. The stage finds nothing of
-earlier rounds: what it keeps is removed before each, and a ratio that is impossible ends this.
+- images per second of the stage over those of the plain method, which searches the full image in
+one process; the target is 5.
+
+Both sides of the first ratio start a separate pool in each round. The stage's cache is removed
+before each round, and an impossible ratio ends the benchmark.
 """
 
 import os
@@ -32,11 +33,11 @@ from rounds import (
     take_turns,
 )
 
-from tasks.core.execution import map_in_order, process_pool
+from tasks.core.parallel.execution import map_in_order, process_pool
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
 from tasks.core.tables import MANIFEST_SCHEMA, write_table
-from tasks.crop.cut_faces import CHUNK
+from tasks.crop.crop_faces import CHUNK
 from tasks.crop.stage import Params, run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,7 +53,7 @@ def detector() -> dlib.fhog_object_detector:
 
 
 def bare_chunk(chunk: list[Path], params: Params) -> list[bool]:
-    """Decode, search a downscaled grey copy and resample; keep nothing."""
+    """Decode, search a downscaled gray copy and resample; keep nothing."""
     for path in chunk:
         with Image.open(path) as opened:
             image = opened.convert("RGB")
@@ -64,14 +65,14 @@ def bare_chunk(chunk: list[Path], params: Params) -> list[bool]:
 
 
 def plain_picture(path: Path, params: Params) -> None:
-    """Search the full picture, in colour, as the detector's own example does."""
+    """Search the full image, in color, as the detector's own example does."""
     with Image.open(path) as opened:
         image = opened.convert("RGB")
     resample(image, detector()(np.asarray(image), 0)[0], 1.0, params)
 
 
 def resample(image: Image.Image, box: dlib.rectangle, scale: float, params: Params) -> np.ndarray:
-    """Cut a square with the params' margin (inside the picture) and resample it."""
+    """Cut a square with the params' margin (inside the image) and resample it."""
     half = box.width() * scale * (0.5 + params.margin)
     x, y = (max(half, at * scale) for at in (box.dcenter().x, box.dcenter().y))
     square = (x - half, y - half, min(x + half, image.width), min(y + half, image.height))
@@ -109,7 +110,7 @@ def add_checked_table(paths: Paths, folder: Path, files: list[Path]) -> None:
 def measure(
     files: list[Path], plain_files: list[Path], params: Params, paths: Paths, rounds: int
 ) -> list[Rates]:
-    """Measure rounds of the stage, of the bare work and of the plain way."""
+    """Measure rounds of the stage, of the bare work and of the plain method."""
     read_files(files)
     sides = {
         "stage": lambda: run(params, paths),

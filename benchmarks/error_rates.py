@@ -40,7 +40,7 @@ from error_rates_gate import cells as gate_cells
 from error_rates_intersections import CELLS as INTERSECTIONS
 from error_rates_intersections import LEVELS, called_different, odds_ratios_shown
 
-from tasks.audit.by_group import audit_predictions
+from tasks.audit.audit import audit_predictions
 from tasks.audit.settings import Settings
 
 PAGE = Path(__file__).parents[1] / "docs" / "error-rates.md"
@@ -62,20 +62,9 @@ HOSTILE = frozenset(
 class Row:
     """One figure of one cell.
 
-    Attributes
-    ----------
-    part, cell
-        Family and what was simulated.
-    figure
-        What was counted, such as `false alarms`.
-    value, error
-        Share of the cohorts, and its Monte Carlo error.
-    cohorts
-        How many were simulated.
-    mark
-        What it must be; "" for a figure that is only printed.
-    met
-        Whether it is.
+    `figure` is what was counted, such as `false alarms`, and `value` its share of the cohorts with
+    the Monte Carlo `error`. `mark` is the required value, "" for a figure that is only printed;
+    `met` is whether it is reached.
     """
 
     part: str
@@ -121,7 +110,7 @@ def rate(
 
 
 def name(sizes: str, subjects: tuple[int, int] | int, icc: float, recall: object) -> str:
-    """Name a cell."""
+    """Return the name of a cell."""
     people = " + ".join(map(str, subjects)) if isinstance(subjects, tuple) else str(subjects)
     return f"{sizes}, {people} subjects, ICC {icc}, recall {recall}"
 
@@ -171,13 +160,15 @@ def same_as_the_command_path(number: int) -> list[str]:
     table = compared(cohorts, settings.resamples, settings.seed)
     found = []
     for place in range(number):
-        own = audit_predictions(_predictions(cohorts.part(place, place + 1)), settings, None)[
+        audited = audit_predictions(_predictions(cohorts.part(place, place + 1)), settings, None)[
             "gaps"
         ]
-        own = own[(own["protocol"] == "held_out") & (own["emotion"] == "all")].iloc[0]
+        audited = audited[(audited["protocol"] == "held_out") & (audited["emotion"] == "all")].iloc[
+            0
+        ]
         for figure in ("gap", "p_value", "ci_low", "ci_high", "n_a", "n_unknown_b"):
-            if not np.isclose(own[figure], table[figure][place], equal_nan=True):
-                found.append(f"{figure}: {own[figure]} and {table[figure][place]}")
+            if not np.isclose(audited[figure], table[figure][place], equal_nan=True):
+                found.append(f"{figure}: {audited[figure]} and {table[figure][place]}")
     return found
 
 
@@ -330,7 +321,7 @@ def equivalence_cell(
 
 
 def equivalence(number: int) -> list[Row]:
-    """How often a difference is said to be smaller than the margin."""
+    """Rates at which a difference is found equivalent."""
     grid = product(SIZES[:2], ((60, 60), (150, 150)), ((0.9, 0.85), (0.95, 0.9), (0.9, 0.9)))
     return in_parallel([partial(equivalence_cell, max(number // 4, 50), *cell) for cell in grid])
 
@@ -354,9 +345,9 @@ def intersections(number: int) -> list[Row]:
 def level_cell(number: int, level: tuple[int, int, str, float, float]) -> list[Row]:
     """Fit the logistic model where the odds ratio of a level of few subjects is 1."""
     few, many, sizes, icc, recall = level
-    shown = odds_ratios_shown(number, 16, *level)
+    significant = odds_ratios_shown(number, 16, *level)
     words = name(sizes, (few, many), icc, recall)
-    return [rate("odds-ratios", words, "false alarms", shown, most=MOST)]
+    return [rate("odds-ratios", words, "false alarms", significant, most=MOST)]
 
 
 def odds_ratios(number: int) -> list[Row]:
@@ -386,7 +377,7 @@ def _shown_and_covered(part: str, found: Iterable[dict[str, Any]]) -> list[Row]:
 
 
 def choices(number: int) -> list[Row]:
-    """How often `choose` replaces the base model."""
+    """Rates at which `choose` replaces the base model."""
     rows = []
     for found in choose_cells(max(number // 2, 50)):
         cell, figure = found["name"].rsplit(": ", 1)
@@ -400,7 +391,7 @@ def choices(number: int) -> list[Row]:
 
 
 def gate(number: int) -> list[Row]:
-    """How often the gate refuses: equally good versions, and such as lost recall in a group."""
+    """Refusal rates of the gate, for equally good versions and for losses in a group."""
     rows = []
     for found in gate_cells(max(number // 5, 40)).to_dict("records"):
         cell = f"{found['subjects']} people, {found['sizes']}: {found['name']}"
@@ -439,16 +430,18 @@ def page(rows: Iterable[Row], command: str) -> str:
     rows = list(rows)
     text = [HEAD.format(command=command)]
     for part in dict.fromkeys(row.part for row in rows):
-        own = [row for row in rows if row.part == part]
-        figures = list(dict.fromkeys(row.figure for row in own))
-        missed = sum(not row.met for row in own)
-        text.append(f"\n## {part.capitalize()}\n\n{len(own)} figures, {missed} marks missed.\n")
+        part_rows = [row for row in rows if row.part == part]
+        figures = list(dict.fromkeys(row.figure for row in part_rows))
+        missed = sum(not row.met for row in part_rows)
+        text.append(
+            f"\n## {part.capitalize()}\n\n{len(part_rows)} figures, {missed} marks missed.\n"
+        )
         text.append(f"| cell | cohorts | {' | '.join(figures)} |\n|---|---|{'---|' * len(figures)}")
-        for cell in dict.fromkeys(row.cell for row in own):
-            found = {row.figure: row for row in own if row.cell == cell}
-            shown = [_shown(found.get(figure)) for figure in figures]
-            cohorts = max(row.cohorts for row in found.values())
-            text.append(f"| {cell} | {cohorts} | {' | '.join(shown)} |")
+        for cell in dict.fromkeys(row.cell for row in part_rows):
+            by_figure = {row.figure: row for row in part_rows if row.cell == cell}
+            cells = [_shown(by_figure.get(figure)) for figure in figures]
+            cohorts = max(row.cohorts for row in by_figure.values())
+            text.append(f"| {cell} | {cohorts} | {' | '.join(cells)} |")
     return "\n".join(text) + "\n"
 
 
@@ -493,7 +486,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    names = [own for own, _ in FAMILIES]
+    names = [family_name for family_name, _ in FAMILIES]
     parser.add_argument("--part", action="append", choices=names, help="default: all")
     parser.add_argument("--cohorts", type=int, default=1000, help="per cell")
     parser.add_argument("--out", type=Path, help=f"default: {PAGE.name} where all parts run")
@@ -501,8 +494,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     differ = same_as_the_command_path(3)
     print(*differ or ["the core says what audit_predictions says"], sep="\n", flush=True)
     rows: list[Row] = []
-    for own, family in FAMILIES:
-        if asked.part and own not in asked.part:
+    for family_name, family in FAMILIES:
+        if asked.part and family_name not in asked.part:
             continue
         found = family(asked.cohorts)
         print(*(row.line() for row in found), sep="\n", flush=True)

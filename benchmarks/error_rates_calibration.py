@@ -1,8 +1,8 @@
 """How well the calibration error of a group holds: its mean, its interval and its tests.
 
-Each cell draws pictures of people whose outcomes are alike, with a known distance of confidence
+Each cell draws images of people whose outcomes are alike, with a known distance of confidence
 from accuracy, and hands them to the project's own `calibration_table`. Under perfect calibration
-the mean error must be 0 and depend neither on the pictures nor on the people.
+the mean error must be 0 and depend neither on the images nor on the people.
 
     .venv/bin/python benchmarks/error_rates_calibration.py [TABLES PER CELL]
 """
@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from tasks.audit.calibration import calibration_table
+from tasks.audit.measures.calibration import calibration_table
 from tasks.audit.settings import Settings
 from tasks.core.labels import ALL
 
 SETTINGS = Settings.model_construct(
     by=["gender"], confidence=0.95, calibration_bins=10, resamples=100, seed=5, correction="holm"
 )
-CELLS = (  # people, pictures of each, correlation of a person's outcomes, sizes
+CELLS = (  # people, images of each, correlation of a person's outcomes, sizes
     *((11, 2, 0.3, "equal"), (20, 5, 0.3, "equal"), (60, 5, 0.3, "equal")),
     *((280, 5, 0.3, "equal"), (20, 5, 0.6, "log-normal"), (60, 1, 0.0, "equal")),
 )
@@ -81,17 +81,17 @@ def error_cell(
         row = calibration_table(frame, settings).iloc[0]
         held = row["ci_low"] <= off <= row["ci_high"]
         counted.append((row["p_value"] < 0.05, held, row["ece_loss"], row["ece_plain_loss"]))
-    shown, held, mean, plain = np.mean(counted, axis=0)
+    significant, held, mean, plain = np.mean(counted, axis=0)
     spread = np.std([row[2] for row in counted]) / np.sqrt(tables)
     name = f"error of {people} people, {each} pictures, {sizes}, alike {alike:g}, off {off:g}"
     means = {"mean": mean, "mean_monte_carlo_error": spread, "mean_plain": plain}
-    return _row(name, shown, held, tables) | means
+    return _row(name, significant, held, tables) | means
 
 
 def groups_cell(
     people: int, other: int, off: float, tables: int, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """Count groups whose error is said to differ: one is `off`, the other is calibrated."""
+    """Count groups whose error differs significantly: one is `off`, the other is calibrated."""
     counted = []
     for _ in range(tables):
         one = pictures(people, 5, 0.3, "log-normal", off, rng)
@@ -101,9 +101,9 @@ def groups_cell(
         row = table[(table["group"] == "female") & (table["bin"] == ALL)].iloc[0]
         held = row["from_others_ci_low"] <= off <= row["from_others_ci_high"]
         counted.append((row["from_others_p_adjusted"] < 0.05, held, row["ece_from_others"]))
-    shown, held, mean = np.mean(counted, axis=0)
+    significant, held, mean = np.mean(counted, axis=0)
     name = f"error of {people} people against {other}, off {off:g}"
-    return _row(name, shown, held, tables) | {"mean": mean}
+    return _row(name, significant, held, tables) | {"mean": mean}
 
 
 def _row(name: str, rate: float, coverage: float, tables: int) -> dict[str, Any]:

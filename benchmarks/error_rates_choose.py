@@ -1,4 +1,4 @@
-"""How often `choose` errs: base replaced by a worse strategy, and a better one missed.
+"""Error rates of `choose`: base replaced by a worse strategy, or a better one missed.
 
 Simulates the answers of the base model and five strategies about validation images of children,
 adolescents and adults, and calls the decision of the stage `choose`. An answer is right where a
@@ -123,10 +123,10 @@ def _answers(
         return np.sqrt(variances[0]) * by_subject + np.sqrt(variances[1]) * by_image
 
     models = len(recalls)
-    own = noise(OWN, models, 1)
+    model_noise = noise(OWN, models, 1)
     if epochs > 1:
-        own = np.sqrt(0.5) * own + np.sqrt(0.5) * noise(OWN, models, epochs)
-    return np.asarray(noise(SHARED) + own < norm.ppf(recalls)[:, None, :])
+        model_noise = np.sqrt(0.5) * model_noise + np.sqrt(0.5) * noise(OWN, models, epochs)
+    return np.asarray(noise(SHARED) + model_noise < norm.ppf(recalls)[:, None, :])
 
 
 def _worst(correct: np.ndarray, classes: np.ndarray, groups: np.ndarray) -> np.ndarray:

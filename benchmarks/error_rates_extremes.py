@@ -1,4 +1,4 @@
-"""How often figures that were picked as extremes claim what is not so, and what they do find.
+"""Error rates and power of figures that were picked as extremes.
 
 Each cell draws tables with a known truth (people whose outcomes are alike), hands them to the
 project's own functions, and counts. Fairness: the range of equal groups, the interval of a true
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from tasks.audit.fairness import RECALL, fairness_table
+from tasks.audit.measures.fairness_metrics import RECALL, fairness_table
 from tasks.audit.settings import Settings
 from tasks.drift.compare import COHENS_H, compare
 from tasks.drift.settings import Params
@@ -50,7 +50,7 @@ def cells(tables: int = 400, seed: int = 1) -> Iterator[dict[str, Any]]:
 def outcomes(
     recalls: np.ndarray, people: int, sizes: str, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Return pictures of `people` subjects per group, each group with its own recall."""
+    """Return images of `people` subjects per group, each group with its own recall."""
     count = len(recalls) * people
     pictures = np.full(count, 6)
     if sizes == "log-normal":
@@ -91,9 +91,9 @@ def fairness_cell(
                 row["difference_shrunken"],
             )
         )
-    shown, held, held_worst, plain, shrunken = np.mean(counted, axis=0)
+    significant, held, held_worst, plain, shrunken = np.mean(counted, axis=0)
     name = f"range of {len(recalls)} groups of {people} {sizes}, true {np.ptp(recalls):.1f}"
-    return _row(name, shown, held, tables) | {
+    return _row(name, significant, held, tables) | {
         "coverage_of_worst": held_worst,
         "mean": plain,
         "mean_shrunken": shrunken,
@@ -101,7 +101,7 @@ def fairness_cell(
 
 
 def batch(people: int, shift: float, prefix: str, rng: np.random.Generator) -> pd.DataFrame:
-    """Return pictures of adults and children, with numbers that are alike within a person."""
+    """Return images of adults and children, with numbers that are alike within a person."""
     pictures = np.maximum(np.rint(rng.lognormal(1.5, 0.6, people)), 1).astype(int)
     person = np.repeat(np.arange(people), pictures)
     bands = rng.choice(["child", "adolescent", "adult"], p=[0.2, 0.3, 0.5], size=people)

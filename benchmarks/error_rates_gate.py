@@ -1,8 +1,8 @@
 """Error rates of the gate: equally good versions stopped, and harms caught, at one and 12 passes.
 
-Every cell simulates whole decisions: two versions' answers to each test picture, the families of
-comparisons, their limits and the outcome. Pictures differ in difficulty, people in how each version
-reads them; two versions disagree about one picture in eight. `default params` are those of
+Every cell simulates whole decisions: two versions' answers to each test image, the families of
+comparisons, their limits and the outcome. Images differ in difficulty, people in how each version
+reads them; two versions disagree about one image in eight. `default params` are those of
 params.yaml.
 
     .venv/bin/python benchmarks/error_rates_gate.py --cohorts 400
@@ -19,65 +19,47 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from tasks.core.params import load_section
-from tasks.gate.changes import KINDS
-from tasks.gate.compare import (
-    ALL_CHANGES,
-    CHALLENGER,
-    CHAMPION,
-    Compared,
-    Named,
-    named_groups,
-)
+from tasks.gate.compare import ALL_CHANGES, CHALLENGER, CHAMPION, Compared, Named, named_groups
 from tasks.gate.decision import FAIL, FROZEN, HELD
 from tasks.gate.families import Paired, judged
+from tasks.gate.score import KINDS
 from tasks.gate.settings import Params
 
 ROOT = Path(__file__).parents[1]
 PASSES = 12
 BANDS = {"adult": 0.53, "adolescent": 0.18, "child": 0.29}  # shares of the drawn cohort's people
-_EACH = 14  # pictures per person, as in the drawn cohort
+_EACH = 14  # images per person, as in the drawn cohort
 _RECALL = 0.8
-_DIFFICULTY = (
-    0.55  # of a beta distribution: most pictures are read right, or wrong, by all versions
-)
+_DIFFICULTY = 0.55  # of a beta distribution: most images are read right, or wrong, by all versions
 _PERSON = 1.0  # standard deviation, in log-odds, of how a version reads one person
 
 
 @dataclass(frozen=True)
 class World:
-    """Test pictures: whose they are, of which band, and how easily they are read (log-odds)."""
+    """Test images: whose they are, of which band, and how easily they are read (log-odds)."""
 
     subject: np.ndarray
     band: np.ndarray
     ease: np.ndarray
 
     def first(self, people: int) -> np.ndarray:
-        """Return which pictures are of the first people."""
+        """Return which images are of the first people."""
         return self.subject < people
 
 
-Answers = tuple[np.ndarray, np.ndarray]  # right or not, and the margin by which, per picture
+Answers = tuple[np.ndarray, np.ndarray]  # right or not, and the margin by which, per image
 
 
 def cells(cohorts: int = 400, seed: int = 14, quick: bool = False) -> pd.DataFrame:
     """Simulate every cell.
 
-    Parameters
-    ----------
-    cohorts
-        Simulated test sets per cell of one pass; a quarter as many with twelve passes.
-    seed
-        Of the simulation.
-    quick
-        True: only 100 test people with equally many pictures, one pass.
+    `cohorts` is the number of simulated test sets per cell of one pass, a quarter as many with
+    twelve passes. `quick` simulates only 100 subjects with equally many images, one pass.
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row per cell: `name, subjects, sizes, passes, loss, group, refused, held, error,
-        cohorts`; `error` is the Monte Carlo error of `refused`. With twelve passes, `refused` is
-        the share of histories with at least one refusal where nothing is lost, and of the last
-        pass where something is; `held` is the mean per pass, or of the last.
+    Returns one row per cell: `name, subjects, sizes, passes, loss, group, refused, held, error,
+    cohorts`; `error` is the Monte Carlo error of `refused`. With twelve passes, `refused` is the
+    share of histories with at least one refusal where nothing is lost, and of the last pass where
+    something is; `held` is the mean per pass, or of the last.
     """
     params = load_section(ROOT / "params.yaml", "promote", Params)
     rows = []
@@ -94,7 +76,7 @@ def cells(cohorts: int = 400, seed: int = 14, quick: bool = False) -> pd.DataFra
 
 
 def world(people: int, sizes: str, rng: np.random.Generator) -> World:
-    """Draw test people with their pictures."""
+    """Draw test people with their images."""
     each = np.full(people, _EACH)
     if sizes != "equal":
         drawn = rng.lognormal(0.0, 1.0, people) / np.exp(0.5) * _EACH
@@ -109,18 +91,18 @@ def world(people: int, sizes: str, rng: np.random.Generator) -> World:
 
 
 def version(
-    own: World, rng: np.random.Generator, loss: float = 0.0, group: str = "child"
+    test_set: World, rng: np.random.Generator, loss: float = 0.0, group: str = "child"
 ) -> Answers:
     """Draw a version's answers; all versions are equally good but for a loss in a group."""
-    people = rng.normal(0.0, _PERSON, own.subject.max() + 1)
-    margin = own.ease + people[own.subject] + rng.logistic(size=len(own.ease))
-    spoilt = (own.band == group) & (rng.random(len(margin)) < loss / _RECALL)
+    people = rng.normal(0.0, _PERSON, test_set.subject.max() + 1)
+    margin = test_set.ease + people[test_set.subject] + rng.logistic(size=len(test_set.ease))
+    spoilt = (test_set.band == group) & (rng.random(len(margin)) < loss / _RECALL)
     margin = np.where(spoilt, -np.abs(margin), margin)
     return margin > 0, margin
 
 
 def outcome(
-    own: World,
+    test_set: World,
     used: np.ndarray,
     new: Answers,
     old: Answers,
@@ -131,10 +113,10 @@ def outcome(
     """Return what the gate decides: `fail`, `held` or `pass`."""
     pictures: dict[str, Any] = {
         "image_id": np.flatnonzero(used),
-        "subject_id": own.subject[used],
+        "subject_id": test_set.subject[used],
         "emotion": True,
         "part": FROZEN,
-        "age_band": own.band[used],
+        "age_band": test_set.band[used],
     }
     for side, (right, margin) in ((CHALLENGER, new), (CHAMPION, old)):
         pictures[f"answer_{side}"] = True
@@ -145,11 +127,11 @@ def outcome(
     table = pd.DataFrame(pictures)
     named = named_groups(params.protected, {})
     compared = _compared(table, named)
-    said = {
+    earlier_answers = {
         number: pd.Series(right[used], index=table["image_id"])
         for number, (right, _) in earlier.items()
     }
-    tests = judged(Paired(compared, params).families(said), params, looks)
+    tests = judged(Paired(compared, params).families(earlier_answers), params, looks)
     found = {one.outcome for test in tests for one in test.verdicts}
     return FAIL if FAIL in found else HELD if HELD in found else "pass"
 
@@ -178,9 +160,9 @@ def _one_pass(
 ) -> dict[str, Any]:
     found = []
     for _ in range(cohorts):
-        own = world(subjects, sizes, rng)
-        new, old = version(own, rng, loss, group), version(own, rng)
-        found.append(outcome(own, own.first(subjects), new, old, {}, params, 1.0))
+        test_set = world(subjects, sizes, rng)
+        new, old = version(test_set, rng, loss, group), version(test_set, rng)
+        found.append(outcome(test_set, test_set.first(subjects), new, old, {}, params, 1.0))
     what = f"loss of {100 * loss:.0f} points in {group}" if loss else "equally good"
     refused, held = (np.mean([one == name for one in found]) for name in (FAIL, HELD))
     return _row(what, subjects, sizes, 1, loss, group, float(refused), float(held), cohorts)
@@ -201,23 +183,23 @@ def _twelve_passes(
     """
     ever, held, caught, both, last_held = [], [], [], [], []
     for _ in range(cohorts):
-        own = world(subjects + round(PASSES * fresh * subjects), sizes, rng)
-        champion = version(own, rng)
-        used, seen = {0: champion}, np.zeros(own.subject.max() + 1)
+        test_set = world(subjects + round(PASSES * fresh * subjects), sizes, rng)
+        champion = version(test_set, rng)
+        used, seen = {0: champion}, np.zeros(test_set.subject.max() + 1)
         refused = 0
         for turn in range(1, PASSES + 1):
             people = subjects + round((turn - 1) * fresh * subjects)
             looks = 1.0 + float(seen[:people].mean())
-            inside = own.first(people)
+            inside = test_set.first(people)
             earlier = {number: one for number, one in used.items() if one is not champion}
             if turn == PASSES:
-                bad = version(own, rng, 0.08)
-                what = outcome(own, inside, bad, champion, earlier, params, looks)
+                bad = version(test_set, rng, 0.08)
+                what = outcome(test_set, inside, bad, champion, earlier, params, looks)
                 caught.append(what == FAIL)
                 last_held.append(what == HELD)
                 both.append(looks)
-            new = version(own, rng)
-            what = outcome(own, inside, new, champion, earlier, params, looks)
+            new = version(test_set, rng)
+            what = outcome(test_set, inside, new, champion, earlier, params, looks)
             seen[:people] += 1
             refused += what == FAIL
             held.append(what == HELD)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import t
 
-from tasks.audit.clustered_logistic import fit_clustered
-from tasks.audit.max_t import Against, max_t_tests
+from tasks.audit.measures.clustered_logistic import fit_clustered
+from tasks.audit.measures.max_t import Against, max_t_tests
 
 IMAGES = 14
 SIZES = ("equal", "log-normal", "dominant")

@@ -1,14 +1,14 @@
-"""A pass of `affectgap retrain` killed at random moments, starved and misled; then run again.
+"""Fault injection: `affectgap retrain` is killed at random moments, then run again.
 
-After each fault a plain restart must give what an undisturbed pass gives: every picture in one
-place, ledger and disk agreed, the same tables byte for byte, no process left, no run RUNNING in
-MLflow, no second promotion. Prints one line a fault, and leaves with 1 at the first difference.
+After each fault a plain restart must give what an undisturbed pass gives: every image in one place,
+ledger and disk agreed, the same tables byte for byte, no process left, no run RUNNING in MLflow, no
+second promotion. Prints one line per fault, and exits with 1 at the first difference.
 
-    .venv/bin/python benchmarks/faults.py --kills 50
+.venv/bin/python benchmarks/faults.py --kills 50
 
 The passes are those of a small project in which one stage makes a model of random weights, so that
-there is time for many kills. With `--whole` every stage is there, the gate has the margins of the
-short trial, and one of the batches is mislabelled.
+there is time for many kills. With `--whole` the project has every stage, the gate has the margins
+of the short trial, and one of the batches is mislabelled.
 """
 
 import argparse
@@ -30,9 +30,9 @@ from tasks.core.paths import Paths
 def prepared(folder: Path, whole: bool) -> Paths:
     """Make a project with a model in use and three batches in the inbox."""
     ready = trial_project(folder, SHORT) if whole else small_project(folder)
-    said = run(ready, "retrain", "--quiet")
-    if "is put into use" not in said:  # nothing could then be promoted twice
-        sys.exit(f"no model came into use at first:\n{said}")
+    output = run(ready, "retrain", "--quiet")
+    if "is put into use" not in output:  # nothing could then be promoted twice
+        sys.exit(f"no model came into use at first:\n{output}")
     if whole:
         for send in (good_batch, broken_batch, mislabelled_batch):
             send(ready, SHORT)
@@ -42,7 +42,7 @@ def prepared(folder: Path, whole: bool) -> Paths:
 
 
 def main() -> None:
-    """Carry out every fault."""
+    """Inject every fault."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--longest", type=float, default=30, help="seconds before a kill, at most")

@@ -1,10 +1,10 @@
-"""What Prefect costs: `affectgap run` over `dvc repro`, full and with nothing to do.
+"""Overhead of Prefect: `affectgap run` over `dvc repro`, full and with nothing to do.
 
-Two fresh clones of the last commit, with a small drawn cohort (so that the stages weigh little and
-the overhead shows), run one after the other. Prints the ratios, with and without the start of the
-Prefect server, and how much of the time independent stages really ran side by side.
+Two fresh clones of the last commit, with a small drawn cohort (so that the overhead is visible),
+run one after the other. Prints the ratios, with and without the start of the Prefect server, and
+how much of the time independent stages ran in parallel.
 
-    make bench          or          .venv/bin/python benchmarks/flow.py
+make bench or .venv/bin/python benchmarks/flow.py
 """
 
 import os
@@ -17,6 +17,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.presets import use_preset
+
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
@@ -24,9 +26,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 RUN = [sys.executable, "-c", "from flows.cli import main; main()", "run", "--quiet"]
 REPRO = [sys.executable, "-m", "dvc", "repro"]
 SERVER = (
-    "from pathlib import Path; from flows.environment import prepare_environment;"
+    "from pathlib import Path; from flows.process_env import prepare_environment;"
     "prepare_environment(Path('.').resolve());"
-    "from flows.server import prefect_server\n"
+    "from flows.pipeline.prefect_server import prefect_server\n"
     "with prefect_server(Path('.').resolve()): pass"
 )
 
@@ -35,7 +37,7 @@ def clone(folder: Path) -> Path:
     """Clone the last commit, with this environment and the small cohort."""
     subprocess.run(["git", "clone", "-q", str(REPOSITORY), str(folder)], check=True)
     (folder / ".venv").symlink_to(REPOSITORY / ".venv")
-    shutil.copy(folder / "presets" / "quick.yaml", folder / "params.yaml")
+    use_preset(folder, "quick")
     return folder
 
 
@@ -53,10 +55,10 @@ def seconds(command: list[str], folder: Path) -> float:
 
 def stage_runs(folder: Path) -> list["Run"]:
     """Return the runs of stages that MLflow's store of a clone has."""
-    from tasks.core import tracking
     from tasks.core.paths import Paths
+    from tasks.core.tracking import mlflow_runs
 
-    client, experiment = tracking.open_store(Paths(folder))
+    client, experiment = mlflow_runs.open_store(Paths(folder))
     return list(client.search_runs([experiment], "tags.`affectgap.kind` = 'stage'"))
 
 

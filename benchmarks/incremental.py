@@ -1,17 +1,17 @@
-"""Claim: adding 1 % of new pictures costs at most 5 % of the whole in ingest, crop and explain.
+"""Claim: adding 1 % of new images costs at most 5 % of a full run in ingest, crop and explain.
 
-The claim is about what stages keep (`work/kept`), so what is kept is checked in each round: nothing
-before everything is timed, and the results of exactly the old pictures before the new ones are.
+The claim is about the cache of the stages (`work/kept`), so its contents are checked in each round:
+it is empty before the full run, and holds the results of exactly the old images before the new ones
+are processed.
 
-Run with `python benchmarks/incremental.py [FOLDER]`. Draws a cohort of 2,940 pictures (once; into
-FOLDER, where one is named, so that a second call is quicker), then times each stage in this
-process, ROUNDS times: on everything, with nothing kept of earlier runs, and with two further
-people (28 pictures, 1 %) when the rest is known. Prints seconds on the clock and seconds of all
-processors (which other work on the machine changes less), their ratios, and whether no old crop's
-bytes and no old picture's split changed. The claim is on the three stages together: to list, read
-and hash small pictures is itself a tenth of decoding them. Explained is a network with random
-weights, at the params' settings, as if it had read every picture right: what counts here is how
-long it takes.
+Run with `python benchmarks/incremental.py [FOLDER]`. Draws a cohort of 2,940 images (once; into
+FOLDER if given, so that a second call is quicker), then times each stage in this process, ROUNDS
+times: on everything without a cache, and with two further subjects (28 images, 1 %) when the rest
+is cached. Prints wall-clock seconds and CPU seconds (which other load on the machine changes less),
+their ratios, and whether no old crop's bytes and no old image's split changed. The claim is on the
+three stages together, since listing, reading and hashing small images takes a tenth of the time of
+decoding them. The explained model is a network with random weights, at the params' settings, with
+every image counted as read right: only the time matters here.
 """
 
 import gc
@@ -58,7 +58,7 @@ Seconds = dict[str, tuple[float, float]]  # stage: on the clock, and of all proc
 
 
 def cohort(paths: Paths) -> None:
-    """Draw the pictures that are there from the start, if they are not yet."""
+    """Draw the initial images unless they exist."""
     from tasks.draw import stage as draw
 
     params = load_section(ROOT / "params.yaml", "draw", draw.Params)
@@ -70,18 +70,18 @@ def cohort(paths: Paths) -> None:
 
 
 def newcomers() -> dict[str, bytes]:
-    """Draw the pictures that arrive: file name to content."""
+    """Draw the images that arrive: file name to content."""
     from tasks.draw import stage as draw
-    from tasks.draw.cohort import plan_sittings
-    from tasks.draw.picture import Order, draw_pictures
+    from tasks.draw.plan import plan_images
+    from tasks.draw.render import RenderJob, draw_images
 
     params = load_section(ROOT / "params.yaml", "draw", draw.Params)
     takes = params.pictures_per_emotion
-    everyone = plan_sittings({"child": PEOPLE["child"] + NEW_PEOPLE}, params.emotions, takes)
+    everyone = plan_images({"child": PEOPLE["child"] + NEW_PEOPLE}, params.emotions, takes)
     later = islice(everyone, PEOPLE["child"] * len(params.emotions) * takes, None)
     style = params.expression["child"]
-    orders = [Order(sitting, style, params.seed, params.size_px) for sitting in later]
-    return {drawn.sitting.name.file_name: drawn.jpeg for drawn in draw_pictures(orders)}
+    orders = [RenderJob(sitting, style, params.seed, params.size_px) for sitting in later]
+    return {drawn.sitting.name.file_name: drawn.jpeg for drawn in draw_images(orders)}
 
 
 def add_model(paths: Paths) -> None:
@@ -90,14 +90,14 @@ def add_model(paths: Paths) -> None:
 
     from tasks.core.labels import EMOTIONS
     from tasks.core.models.backbones import build_module
-    from tasks.core.models.checkpoint import no_pictures_seen, save_model
+    from tasks.core.models.checkpoint import empty_seen_table, save_model
     from tasks.core.models.spec import ModelSpec
 
-    shown = EMOTIONS[:7]
+    label_names = EMOTIONS[:7]
     torch.manual_seed(1)
     spec = ModelSpec(
         architecture="compact",
-        labels=shown,
+        labels=label_names,
         input_size_px=INPUT_PX,
         colour="rgb",
         mean=(0.5,) * 3,
@@ -106,12 +106,12 @@ def add_model(paths: Paths) -> None:
         source="random weights",
     )
     save_model(
-        paths.model("base"), build_module("compact", len(shown), 3), spec, no_pictures_seen()
+        paths.model("base"), build_module("compact", len(label_names), 3), spec, empty_seen_table()
     )
 
 
 def add_predictions(paths: Paths) -> None:
-    """Write predictions in which every held-out picture is read right."""
+    """Write predictions in which every held-out image is read right."""
     from tasks.core.labels import EMOTIONS
     from tasks.core.tables import read_table, write_table
 
@@ -138,7 +138,7 @@ def one_pass(paths: Paths) -> Seconds:
             add_predictions(paths)
         items = ["base"] if name == "explain" else []
         gc.collect()
-        gc.freeze()  # a stage has a process of its own, without what the others left in memory
+        gc.freeze()  # a stage normally runs in a fresh process
         started, used = time.perf_counter(), used_s()
         module.run(params, paths, *items)
         seconds[name] = (time.perf_counter() - started, used_s() - used)
@@ -148,7 +148,7 @@ def one_pass(paths: Paths) -> Seconds:
 
 
 def facts(paths: Paths) -> "pd.DataFrame":
-    """Return each picture's split and the digest of its crop's bytes."""
+    """Return each image's split and the digest of its crop's bytes."""
     from tasks.core.tables import read_table
 
     table = read_table(paths.split).set_index("image_id")
@@ -171,26 +171,26 @@ def kept_keys(paths: Paths) -> dict[str, set[bytes]]:
 
 
 def require_worked_out(paths: Paths, before: dict[str, set[bytes]], n_new: int) -> None:
-    """Print what a stage found and what it worked out; exit where it did not do the new pictures.
+    """Print what a stage found and what it worked out; exit where it did not do the new images.
 
     What was neither found nor made is dropped from a store, so its keys tell.
     """
     for stage, keys in kept_keys(paths).items():
         made, found = len(keys - before[stage]), len(keys & before[stage])
         print(f"  {stage}: {found} results found, {made} worked out", flush=True)
-        if stage != "explain" and made != n_new:  # which explains a choice of pictures
+        if stage != "explain" and made != n_new:  # which explains a choice of images
             sys.exit(f"{stage}: {n_new} new pictures, but {made} results were worked out")
 
 
 def measure(paths: Paths) -> tuple[list[Seconds], list[Seconds], bool]:
     """Time rounds of everything and of what is new; say whether all that was there stayed."""
     new = newcomers()
-    whole, part, stayed = [], [], True
+    full, part, stayed = [], [], True
     for _ in range(ROUNDS):
         for name in new:
             (paths.drawn / name).unlink(missing_ok=True)
         remove_results(paths)
-        whole.append(one_pass(paths))
+        full.append(one_pass(paths))
         before, known = facts(paths), kept_keys(paths)
         for name, content in new.items():
             (paths.drawn / name).write_bytes(content)
@@ -199,7 +199,7 @@ def measure(paths: Paths) -> tuple[list[Seconds], list[Seconds], bool]:
         assert len(after) == len(before) + len(new)
         require_worked_out(paths, known, len(new))
         stayed &= before.equals(after.loc[before.index])
-    return whole, part, stayed
+    return full, part, stayed
 
 
 def main() -> int:
@@ -211,14 +211,14 @@ def main() -> int:
         shutil.copy(ROOT / "params.yaml", paths.params)
         cohort(paths)
         add_model(paths)
-        whole, part, stayed = measure(paths)
+        full, part, stayed = measure(paths)
     totals = []
     for kind, name in enumerate(KINDS):
         for stage in STAGES:
-            all_s, new_s = (median(times[stage][kind] for times in r) for r in (whole, part))
+            all_s, new_s = (median(times[stage][kind] for times in r) for r in (full, part))
             ratio = f"ratio {new_s / all_s:.3f}"
             print(f"{stage} ({name}): all {all_s:.2f} s, 1 % new {new_s:.2f} s, {ratio}")
-        pairs = zip(whole, part, strict=True)
+        pairs = zip(full, part, strict=True)
         sums = ([sum(s[kind] for s in times.values()) for times in pair] for pair in pairs)
         totals.append(median(new / everything for everything, new in sums))
         print(f"all three ({name}): ratio {totals[-1]:.3f} (target at most {MOST})")

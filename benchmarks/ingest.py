@@ -1,15 +1,14 @@
-"""Claim: the ingest stage costs little more than hashing and decoding every picture once.
+"""Claim: the ingest stage costs little more than hashing and decoding every image once.
 
-Prints pictures per second of the whole stage (listing, labels, hashes, decoding, duplicates,
-tables) and of bare sha256 and decoding on all cores, and their ratio, measured in one run with
-rounds of one taking turns with rounds of the other; the target is 0.9 for the London photographs
-and 0.6 for the drawn pictures, which are decoded in a few milliseconds. Both sides start a pool of
-their own in each round, and both start cold: what the stage keeps is removed before each.
+Prints images per second of the complete stage (listing, labels, hashes, decoding, duplicates,
+tables) and of bare sha256 and decoding on all cores, and their ratio, measured in alternating
+rounds of one run. The target is 0.9 for the London photographs and 0.6 for the drawn images, which
+are decoded in a few milliseconds. Both sides start a separate pool in each round, without a cache.
 
-    [AFFECTGAP_ASSETS=<folder>] .venv/bin/python benchmarks/ingest.py [PICTURES]
+[AFFECTGAP_ASSETS=<folder>] .venv/bin/python benchmarks/ingest.py [PICTURES]
 
-PICTURES (2,000 unless named) is how many copies of drawn pictures there are; each has a comment of
-its own in the file, so that none is a repeat.
+PICTURES (default 2,000) is the number of copies of drawn images; each has a different comment in
+the file, so that none is a duplicate.
 """
 
 import hashlib
@@ -29,8 +28,8 @@ from rounds import (
     take_turns,
 )
 
-from tasks.core.execution import map_in_order, process_pool
-from tasks.core.images import decode_image
+from tasks.core.imaging.decode import decode_image
+from tasks.core.parallel.execution import map_in_order, process_pool
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
 from tasks.ingest.stage import Params, Source, run
@@ -78,14 +77,14 @@ def add_copies(folder: Path, originals: list[tuple[str, bytes]], copies: int) ->
 def drawn_pictures() -> list[tuple[str, bytes]]:
     """Draw a few adults with every emotion: emotion and JPEG."""
     from tasks.draw import stage as draw
-    from tasks.draw.cohort import plan_sittings
-    from tasks.draw.picture import Order, draw_pictures
+    from tasks.draw.plan import plan_images
+    from tasks.draw.render import RenderJob, draw_images
 
     params = load_section(ROOT / "params.yaml", "draw", draw.Params)
     style = params.expression["adult"]
-    sittings = plan_sittings({"adult": DRAWN_PEOPLE}, params.emotions, 1)
-    orders = [Order(sitting, style, params.seed, params.size_px) for sitting in sittings]
-    return [(drawn.sitting.name.emotion, drawn.jpeg) for drawn in draw_pictures(orders)]
+    sittings = plan_images({"adult": DRAWN_PEOPLE}, params.emotions, 1)
+    orders = [RenderJob(sitting, style, params.seed, params.size_px) for sitting in sittings]
+    return [(drawn.sitting.name.emotion, drawn.jpeg) for drawn in draw_images(orders)]
 
 
 def london_pictures(assets: Path) -> list[tuple[str, bytes]]:

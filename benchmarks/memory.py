@@ -1,15 +1,14 @@
-"""Does memory grow with the number of pictures? Peak of ingest, check, crop, evaluate and train.
+"""Peak memory of ingest, check, crop, evaluate and train by number of images.
 
-Each stage works on 1,000 and on 20,000 small pictures (drawn faces; copies differ by a comment in
-the file, so that none is a repeat); prints the largest process of each and their ratio. What grows
-is the table alone, a few kB a row.
+Each stage works on 1,000 and on 20,000 small images (drawn faces; copies differ by a comment in the
+file, so that none is a duplicate). Prints the peak of the largest process of each and their ratio.
+Only the table grows, by a few kB per row.
 
 Then `train` reads 1,000 and 100,000 crops of 64 px, decoding included, for an epoch of a small
-network: resident memory with and without mapped files, and how much more 100,000 take. Target:
-under 2 GB beyond the model.
+network. Prints resident memory with and without mapped files, and the difference between the sizes.
+Target: under 2 GB beyond the model.
 
-    .venv/bin/python benchmarks/memory.py [N …]
-    .venv/bin/python benchmarks/memory.py training [N …]
+.venv/bin/python benchmarks/memory.py [N …] .venv/bin/python benchmarks/memory.py training [N …]
 """
 
 import os
@@ -26,8 +25,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from flows.presets import preset_text
+from tasks.core.imaging.shards import encode_png, write_shards
 from tasks.core.paths import Paths
-from tasks.core.shards import encode_png, write_shards
 from tasks.core.tables import write_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -40,20 +40,20 @@ STAGES = ("ingest", "check", "crop", "split", "evaluate base")
 MODEL = """
 from pathlib import Path
 from tasks.core.models.backbones import build_module
-from tasks.core.models.checkpoint import no_pictures_seen, save_model
+from tasks.core.models.checkpoint import empty_seen_table, save_model
 from tasks.core.models.spec import ModelSpec
 labels = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 spec = ModelSpec(architecture="lenet5", labels=labels, input_size_px=48, colour="rgb",
                  mean=(0.5,) * 3, std=(0.5,) * 3, version="", source="random weights")
-save_model(Path("models/base"), build_module("lenet5", 7, 3), spec, no_pictures_seen())
+save_model(Path("models/base"), build_module("lenet5", 7, 3), spec, empty_seen_table())
 """
 
 
 def project(folder: Path, pictures: int) -> Path:
-    """Make a clone whose data set is that many small pictures, a folder a class."""
+    """Make a clone whose data set has that many small images, one folder per class."""
     subprocess.run(["git", "clone", "-q", str(REPOSITORY), str(folder)], check=True)
     (folder / ".venv").symlink_to(REPOSITORY / ".venv")
-    params = yaml.safe_load((folder / "presets" / "quick.yaml").read_text())
+    params = yaml.safe_load(preset_text(folder, folder / "presets" / "quick.yaml"))
     params["draw"].update(size_px=128, subjects={"adult": 30})
     params["crop"].update(size_px=64)
     params["ingest"]["datasets"] = {"small": {"adapter": "folder"}}
@@ -85,7 +85,7 @@ def run(folder: Path, *arguments: str) -> None:
 
 
 def peak_mib(folder: Path, stage: str) -> float:
-    """Run a stage in a process of its own and return the peak of its largest process."""
+    """Run a stage in a separate process and return the peak of its largest process."""
     reader, writer = os.pipe()
     child = os.fork()  # the account of finished children belongs to a process
     if child == 0:
@@ -100,17 +100,17 @@ def peak_mib(folder: Path, stage: str) -> float:
     os.close(writer)
     os.waitpid(child, 0)
     with os.fdopen(reader) as answer:
-        told = answer.read()
-    if not told:
+        output = answer.read()
+    if not output:
         sys.exit(f"{stage} failed")
-    return float(told)
+    return float(output)
 
 
 def trained_project(folder: Path, crops: int) -> Path:
     """Make a clone whose split table and shards hold that many crops."""
     subprocess.run(["git", "clone", "-q", str(REPOSITORY), str(folder)], check=True)
     (folder / ".venv").symlink_to(REPOSITORY / ".venv")
-    params = yaml.safe_load((folder / "presets" / "quick.yaml").read_text())
+    params = yaml.safe_load(preset_text(folder, folder / "presets" / "quick.yaml"))
     params["train"].update(backbone="lenet5", start="random", group={}, epochs=1, batch_size=128)
     params["train"].update(input_size_px=TRAINED_SIDE_PX, device="cpu")
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
@@ -144,7 +144,7 @@ def trained_project(folder: Path, crops: int) -> Path:
 
 
 def trained_peaks_mib(folder: Path) -> dict[str, float]:
-    """Train in a process of its own; return the peak of its memory, with and without files."""
+    """Train in a separate process; return the peak of its memory, with and without files."""
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     command = [sys.executable, "-m", "tasks", "train"]
     process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)

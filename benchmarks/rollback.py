@@ -1,13 +1,13 @@
-"""Claim: going back to the version before takes under a second of work, and is recorded.
+"""Claim: a rollback to the previous version takes under a second of work, and is recorded.
 
-A store with VERSIONS versions, each put into use after the other, and then as many goings back as
-ROUNDS, each in a process of its own as `affectgap rollback` is. Work is all that the command does
-once Python's libraries are imported and MLflow's store is open, which takes longer than the work:
-both are printed, in seconds on the clock and of the processor (which other work on the machine
-changes less), with the work's ratio to that start and to one second. Every going back must have
-moved the aliases and written its line into registry/promotions.csv.
+Makes a store with VERSIONS versions that were promoted one after the other, then runs ROUNDS
+rollbacks, each in a separate process as `affectgap rollback` does. Work is everything that the
+command does after Python's libraries are imported and MLflow's store is open. Prints start and work
+in wall-clock and CPU seconds (which other load on the machine changes less), with the ratios of the
+work to the start and to one second. Every rollback must have moved the aliases and written its line
+into registry/promotions.csv.
 
-    .venv/bin/python benchmarks/rollback.py
+.venv/bin/python benchmarks/rollback.py
 """
 
 import os
@@ -21,11 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from registered_project import make_project
 
-from flows.environment import prepare_environment
+from flows.process_env import prepare_environment
 from tasks.core.paths import Paths
-from tasks.core.tracking import open_store
-from tasks.register import registry
-from tasks.register.records import read_records
+from tasks.core.tracking.mlflow_runs import open_store
+from tasks.register import registry, versions
+from tasks.register.promotion_log import read_records
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS, ROUNDS = 50, 7
@@ -34,12 +34,12 @@ COMMAND = """
 import sys, time
 times = [(time.perf_counter(), time.process_time())]
 from pathlib import Path
-from flows.environment import prepare_environment
+from flows.process_env import prepare_environment
 from tasks.core.paths import Paths
 paths = Paths(Path(sys.argv[1]))
 prepare_environment(paths.root)
-from flows.registry import rollback_command
-from tasks.core.tracking import open_store
+from flows.registry.model_table import rollback_command
+from tasks.core.tracking.mlflow_runs import open_store
 open_store(paths)
 times.append((time.perf_counter(), time.process_time()))
 lines = rollback_command(paths, "a measurement", "benchmark")
@@ -55,10 +55,10 @@ def store(root: Path) -> Paths:
     paths = make_project(root)
     registry.register_challenger(paths, paths.model("finetuned"), {"pass": "1"})
     client, _ = open_store(paths)
-    first = client.get_model_version(registry.NAME, "1")
+    first = client.get_model_version(versions.NAME, "1")
     for number in range(1, VERSIONS + 1):
         if number > 1:
-            client.create_model_version(registry.NAME, first.source, first.run_id, dict(first.tags))
+            client.create_model_version(versions.NAME, first.source, first.run_id, dict(first.tags))
         registry.promote(paths, number, number - 1 or None, f"decision-{number}")
     return paths
 
@@ -74,8 +74,8 @@ def go_back(paths: Paths, to: int) -> list[float]:
     )
     if done.returncode != 0:
         sys.exit(f"rollback failed:\n{done.stdout}{done.stderr}")
-    said, figures = done.stdout.splitlines()
-    assert said.startswith(f"version {to} "), said
+    message, figures = done.stdout.splitlines()
+    assert message.startswith(f"version {to} "), message
     in_use, before = registry.champion(paths), registry.previous(paths)
     assert in_use is not None and in_use.number == to
     assert before is not None and before.number == to - 1
@@ -92,7 +92,7 @@ def main() -> int:
         assert len(read_records(paths)) == ROUNDS
     start, work, start_used, work_used = (median(kind) for kind in zip(*rounds, strict=True))
     slowest = max(seconds[1] for seconds in rounds)
-    print(f"{VERSIONS} versions, {ROUNDS} goings back, each recorded; medians")
+    print(f"{VERSIONS} versions, {ROUNDS} rollbacks, each recorded; medians")
     print(f"start       {start:5.2f} s, {start_used:5.2f} s of the processor (libraries, store)")
     print(
         f"work        {work:5.2f} s, {work_used:5.2f} s of the processor; slowest {slowest:.2f} s"

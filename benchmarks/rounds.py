@@ -1,7 +1,7 @@
-"""Rounds of a benchmark: cold, taking turns, and never faster than is possible.
+"""Alternating cold rounds of a benchmark.
 
-Stages keep results between runs (`tasks.core.kept`), so that a second round would time the reading
-of a store. Before each measurement that store is removed, and a ratio to the bare work that no
+Stages cache results between runs (`tasks.core.cache.result_cache`), so that a second round would
+time the reading of a cache. It is removed before each measurement. A ratio to the bare work that no
 machine can reach fails the benchmark instead of being printed as a success.
 """
 
@@ -38,16 +38,8 @@ def take_turns(
 ) -> list[Rates]:
     """Measure every side once per round, in an order that is reversed from round to round.
 
-    Parameters
-    ----------
-    sides
-        Name to what is timed.
-    items
-        How many items each side works on.
-    rounds
-        How many rounds.
-    before
-        Called before each measurement, outside the time: makes the side start cold.
+    `sides` maps a name to the timed function, which works on `items` items. `before` is called
+    before each measurement, outside the time, so that the side starts cold.
     """
     measured = []
     for number in range(rounds):

@@ -1,13 +1,13 @@
-"""How does cost grow with the number of pictures? Each stage's time, memory and disk at some sizes.
+"""Cost per number of images: each stage's time, memory and disk space at several sizes.
 
-Drawn pictures of 256 px (copies differ by a comment in the file, so that none is a repeat) go
-through ingest, check, crop, split and evaluate, each stage as a command of its own with nothing
-kept from before. CPU time counts all processes, so that a busy machine changes it little. From the
-sizes a line is fitted; its slope is the cost of a picture, and how well a line fits is told by the
-exponent between the two largest sizes (1: proportional; less: the fixed part still shows). Beyond
-the largest size the figures are that line and no measurement.
+Drawn images of 256 px (copies differ by a comment in the file, so that none is a duplicate) go
+through ingest, check, crop, split and evaluate. Each stage is a separate command without cached
+results. CPU time covers all processes, so that other load on the machine changes it little. A line
+is fitted over the sizes; its slope is the cost per image. The exponent between the two largest
+sizes shows how well a line fits (1: proportional; less: the fixed part still matters). Figures
+beyond the largest size are extrapolated.
 
-    .venv/bin/python benchmarks/scaling.py [N …]
+.venv/bin/python benchmarks/scaling.py [N …]
 """
 
 import os
@@ -23,6 +23,8 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 
+from flows.presets import preset_text
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 SIZES = (1_000, 5_000, 20_000)
 TOLD = (1_000, 20_000, 100_000, 1_000_000, 10_000_000)
@@ -30,17 +32,17 @@ STAGES = ("ingest", "check", "crop", "split", "evaluate base")
 MODEL = """
 from pathlib import Path
 from tasks.core.models.backbones import build_module
-from tasks.core.models.checkpoint import no_pictures_seen, save_model
+from tasks.core.models.checkpoint import empty_seen_table, save_model
 from tasks.core.models.spec import ModelSpec
 labels = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 spec = ModelSpec(architecture="compact", labels=labels, input_size_px=96, colour="rgb",
                  mean=(0.5,) * 3, std=(0.5,) * 3, version="", source="random weights")
-save_model(Path("models/base"), build_module("compact", 7, 3), spec, no_pictures_seen())
+save_model(Path("models/base"), build_module("compact", 7, 3), spec, empty_seen_table())
 """
 
 
 class Cost(NamedTuple):
-    """What a stage took: seconds of all processes' CPU, seconds on the wall, MiB at the peak."""
+    """CPU seconds of all processes, wall-clock seconds and peak MiB of a stage."""
 
     cpu_s: float
     wall_s: float
@@ -52,7 +54,7 @@ def project(folder: Path) -> list[Path]:
     for name in ("tasks", "flows", "given"):
         shutil.copytree(REPOSITORY / name, folder / name)
     shutil.copy(REPOSITORY / "dvc.yaml", folder / "dvc.yaml")
-    params = yaml.safe_load((REPOSITORY / "presets" / "quick.yaml").read_text())
+    params = yaml.safe_load(preset_text(REPOSITORY, REPOSITORY / "presets" / "quick.yaml"))
     params["draw"].update(subjects={"adult": 30})
     params["ingest"]["datasets"] = {"many": {"adapter": "folder"}}
     params["check"].update(group_by=["emotion"], required=[])
@@ -63,7 +65,7 @@ def project(folder: Path) -> list[Path]:
 
 
 def grow(folder: Path, originals: list[Path], pictures: int) -> None:
-    """Bring the data set to that many pictures."""
+    """Bring the data set to that many images."""
     for number in range(pictures):
         original = originals[number % len(originals)]
         place = folder / "data/raw/many" / original.stem.split("_")[3] / f"{number:08d}.jpg"
@@ -85,7 +87,7 @@ def run(folder: Path, *arguments: str) -> None:
 
 
 def cost_of(folder: Path, stage: str) -> Cost:
-    """Run a stage in a process of its own, with nothing kept from before."""
+    """Run a stage in a separate process, without cached results."""
     shutil.rmtree(folder / "work", ignore_errors=True)
     reader, writer = os.pipe()
     child = os.fork()  # the account of finished children belongs to a process
@@ -103,16 +105,16 @@ def cost_of(folder: Path, stage: str) -> Cost:
     os.close(writer)
     os.waitpid(child, 0)
     with os.fdopen(reader) as answer:
-        told = answer.read().split()
-    if not told:
+        output = answer.read().split()
+    if not output:
         sys.exit(f"{stage} failed")
-    return Cost(*map(float, told))
+    return Cost(*map(float, output))
 
 
 def bytes_of(folder: Path) -> int:
     """Add up what the stages wrote."""
-    kept = [folder / "data/crops", *(folder / "data").glob("**/*.parquet")]
-    files = [f for path in kept for f in ([path] if path.is_file() else path.rglob("*"))]
+    outputs = [folder / "data/crops", *(folder / "data").glob("**/*.parquet")]
+    files = [f for path in outputs for f in ([path] if path.is_file() else path.rglob("*"))]
     return sum(file.stat().st_size for file in set(files) if file.is_file())
 
 
@@ -138,10 +140,10 @@ def main() -> None:
             grow(folder, originals, size)
             for stage in STAGES:
                 found[stage].append(cost_of(folder, stage))
-                told = found[stage][-1]
+                cost = found[stage][-1]
                 print(
-                    f"{size:>8,} {stage:<14} CPU {told.cpu_s:7.1f} s, wall {told.wall_s:7.1f} s, "
-                    f"peak {told.peak_mib:5.0f} MiB",
+                    f"{size:>8,} {stage:<14} CPU {cost.cpu_s:7.1f} s, wall {cost.wall_s:7.1f} s, "
+                    f"peak {cost.peak_mib:5.0f} MiB",
                     flush=True,
                 )
             disk.append(float(bytes_of(folder)))
@@ -153,7 +155,7 @@ def main() -> None:
 
 
 def tell(sizes: tuple[int, ...], found: dict[str, list[Cost]], disk: list[float]) -> None:
-    """Print the cost of a picture, and what the line says of other numbers."""
+    """Print the cost of an image, and what the line says of other numbers."""
     print(f"\n{'':14}{'fixed':>9}{'a picture':>13}{'exponent':>10}   CPU hours by the line for …")
     print(f"{'':14}{'s':>9}{'ms of CPU':>13}{'':>10}" + "".join(f"{n:>12,}" for n in TOLD))
     for stage, costs in found.items():

@@ -37,9 +37,9 @@ from serving_load import (
     serial_answers,
 )
 
-from flows.environment import prepare_environment
+from flows.process_env import prepare_environment
 from tasks.core.paths import Paths
-from tasks.core.tracking import open_store
+from tasks.core.tracking.mlflow_runs import open_store
 from tasks.register import registry
 
 IMAGES = 30

@@ -1,20 +1,19 @@
 """Claim: successive halving chooses what the full grid does, for at most a third of its epochs.
 
 Draws the cohort of `presets/study-quick.yaml`, trains every arm of every round with every seed to
-the end (the full grid, protocol `better` without halving), and keeps what each run would have told
-at every rung on its way: a run's schedule spans all epochs, so that a rung sees the beginning of
-the very run that goes to the end. Then the plan is played again on these results with the preset's
-halving. Prints the winner of each round with and without, the epochs of both, and the mark: the
-same winner for at most a third of the epochs. The drawn cohort is a demonstration, not evidence
-about children.
+the end (the full grid, protocol `better` without halving), and stores each run's result at every
+rung. A run's schedule spans all epochs, so that a rung is the beginning of the run that goes to the
+end. Then the plan is replayed on these results with the preset's halving. Prints the winner of each
+round with and without halving, the epochs of both, and whether the target is met: the same winner
+for at most a third of the epochs. The drawn cohort is a demonstration, not evidence about children.
 
-Where halving chooses otherwise in one round, the next would compare other arms than the grid does,
-and its line would say nothing: each round is judged alone, from the grid's winner of the round
+Where halving chooses otherwise in one round, the next round would compare other arms than the grid
+does. Each round is therefore judged separately, starting from the grid's winner of the round
 before.
 
-    .venv/bin/python benchmarks/study.py [SHIFT OF THE SEEDS …]
+.venv/bin/python benchmarks/study.py [SHIFT OF THE SEEDS …]
 
-Each shift (0 unless told) is a study of its own, with other first weights, order and augmentation.
+Each shift (default 0) is a separate study with other initial weights, order and augmentation.
 """
 
 import os
@@ -29,12 +28,13 @@ from typing import Any
 
 import yaml
 
-from tasks.core.execution import process_pool
+from flows.presets import preset_text, use_preset
+from tasks.core.parallel.execution import process_pool
 from tasks.core.paths import Paths
-from tasks.study.arms import Arm, Run
-from tasks.study.halving import rungs_of
+from tasks.study.candidates import Arm, Run
 from tasks.study.plan import Progress, decide, epochs_of_grid, epochs_trained, progress
 from tasks.study.results import Result, read_result
+from tasks.study.selection_rule import rungs_of
 from tasks.study.settings import Params
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -49,12 +49,12 @@ def project(folder: Path) -> dict[str, Any]:
     for name in ("tasks", "flows"):
         shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__py*"))
     shutil.copy(REPOSITORY / "dvc.yaml", folder)
-    shutil.copy(PRESET, folder / "params.yaml")
+    use_preset(folder, PRESET.stem)
     for stage in STAGES:
         environment = {**os.environ, "PYTHONPATH": str(folder)}
         command = [sys.executable, "-m", "tasks", stage]
         subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
-    content: dict[str, Any] = yaml.safe_load(PRESET.read_text(encoding="utf-8"))
+    content: dict[str, Any] = yaml.safe_load(preset_text(REPOSITORY, PRESET))
     return content
 
 
@@ -80,13 +80,13 @@ class Grid:
         """Train runs to their end, side by side, and keep what they tell at each rung."""
         asked = [(self.folder, content) for content in self._contents(runs)]
         with process_pool(0) as pool:  # its processes die with this one
-            for told in pool.map(train_run, asked):
-                self.results |= {result.key: result for result in told}
+            for batch in pool.map(train_run, asked):
+                self.results |= {result.key: result for result in batch}
                 self.epochs += self.settings.epochs
-                print(f"  {_said(told[-1])}", flush=True)
+                print(f"  {_result_line(batch[-1])}", flush=True)
 
     def _contents(self, runs: Sequence[Run]) -> Iterator[dict[str, dict[str, Any]]]:
-        """For each run the files of its rungs, by key."""
+        """Files of the rungs of each run, by key."""
         for home, run in {run.key.rpartition("-e")[0]: run for run in runs}.items():
             yield {
                 f"{home}-e{rung.until}": {**run.content(), "until": rung.until}
@@ -99,21 +99,21 @@ def train_run(asked: tuple[Path, dict[str, dict[str, Any]]]) -> list[Result]:
     """Train a run from rung to rung, on one core."""
     import torch
 
-    from tasks.train import study_run
+    from tasks.train import trial
 
     torch.set_num_threads(1)
     folder, contents = asked
-    paths, told = Paths(folder), []
+    paths, results = Paths(folder), []
     for key, content in contents.items():
         path = paths.study_run(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(content, sort_keys=False))
-        study_run.run(study_run.load_run(paths, key), paths, key)
-        told.append(read_result(paths.study_result(key)))
-    return told
+        trial.run(trial.load_run(paths, key), paths, key)
+        results.append(read_result(paths.study_result(key)))
+    return results
 
 
-def _said(result: Result) -> str:
+def _result_line(result: Result) -> str:
     if result.failed:
         return f"{result.key}: {result.failed}"
     curve = [f"{100 * value:.0f}" for value in result.history["valid_recall_score"]]
@@ -128,23 +128,23 @@ def study(folder: Path, content: dict[str, Any], shift: int) -> bool:
     grid = Grid(settings, content["train"], folder)
     started = time.monotonic()
     print(f"\nseeds {seeds}, {settings.epochs} epochs, halving {settings.halving}")
-    whole = grid.play(settings.model_copy(update={"halving": None}))
+    complete = grid.play(settings.model_copy(update={"halving": None}))
     full = grid.epochs
     halved = grid.play(settings)
     print(f"  trained {grid.epochs} epochs in {time.monotonic() - started:.0f} s")
-    return _compare(settings, whole, halved, grid, full)
+    return _compare(settings, complete, halved, grid, full)
 
 
-def _compare(settings: Params, whole: Progress, halved: Progress, grid: Grid, full: int) -> bool:
+def _compare(settings: Params, complete: Progress, halved: Progress, grid: Grid, full: int) -> bool:
     before: Arm | None = None
-    for one in whole.decisions:
-        alone = decide(one.round, before, settings, grid.train, grid.results)
+    for one in complete.decisions:
+        decision = decide(one.round, before, settings, grid.train, grid.results)
         known = 0 if before is None else len(settings.used_seeds) * settings.epochs
         every = epochs_of_grid(settings, [one]) - known
-        done = epochs_trained(alone.runs) - known
+        done = epochs_trained(decision.runs) - known
         print(f"  {one.round} from the grid's: {every} and {done} epochs ({done / every:.0%})")
         print(f"    full grid: {one.chosen.name}: {one.why}")
-        print(f"    halving:   {alone.chosen.name}: {alone.why}")
+        print(f"    halving:   {decision.chosen.name}: {decision.why}")
         before = one.chosen
     same = before.train == halved.decisions[-1].chosen.train
     share = epochs_trained(halved.runs) / full

@@ -1,20 +1,20 @@
-"""Claims: training costs little more than its arithmetic, and far less than the plain way does.
+"""Claims: training costs little more than its arithmetic, and far less than the plain method.
 
-Prints ratios of pictures a second, each measured in one run with rounds of one taking turns with
+Prints ratios of images a second, each measured in one run with rounds of one taking turns with
 rounds of the other (medians of paired rounds), at 224 px and a batch of 32:
 
 - our loop (`Trainer.train_epoch`: pixels from the cache on the disk, full augmentation, bf16 where
   `precision: auto` chooses it) over the limit: bare forward, backward and step on one batch that
   stays in memory, in the same precision and memory format. Targets: 0.85 for mobilenet_v3_small,
   0.95 for resnet50 (0.90 on a GPU).
-- our loop over the plain way: an ImageFolder of JPEG crops, a DataLoader with 2 workers, v2
-  transforms picture by picture, default memory format, float32, Adam, in a process of its own.
+- our loop over the plain method: an ImageFolder of JPEG crops, a DataLoader with 2 workers, v2
+  transforms image by image, default memory format, float32, Adam, in a separate process.
   Targets: 3 and 4 times.
 - `head` on features that are computed once over the head trained through the frozen backbone, on
   the same pixels: whole trainings, and the largest difference of their validation losses. Target:
   5 times, the same result.
 
-With `--accuracy`: our way and the plain way on the drawn cohort, five seeds each; validation
+With `--accuracy`: our method and the plain one on the drawn cohort, five seeds each; validation
 accuracy of the last epoch, the mean difference and its interval.
 
     .venv/bin/python benchmarks/training.py [--device cuda] [--compile always] [BACKBONE …]
@@ -50,23 +50,22 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from tasks.core.execution import process_pool
+from tasks.core.imaging.shards import encode_png, read_crops, write_shards
 from tasks.core.models.backbones import build_module
 from tasks.core.models.device import choose_device, uses_bfloat16
-from tasks.core.models.recogniser import Normalisation
+from tasks.core.models.predictor import Normalization
 from tasks.core.models.spec import ModelSpec
+from tasks.core.parallel.execution import process_pool
 from tasks.core.paths import Paths
-from tasks.core.shards import encode_png, read_crops, write_shards
 from tasks.core.tables import write_table
-from tasks.train.distributed import joined
-from tasks.train.features import fit_head
-from tasks.train.head_only import HeadOnly
-from tasks.train.loop import fit
-from tasks.train.optimisers import learning_rate
-from tasks.train.pictures import Pictures, load_pictures
-from tasks.train.recipe import Recipe
-from tasks.train.strategy import Strategy
-from tasks.train.trainer import Trainer
+from tasks.core.training.config import TrainConfig
+from tasks.core.training.data.dataset import ImageDataset, load_images
+from tasks.core.training.distributed import init_process_group
+from tasks.core.training.fit import fit
+from tasks.core.training.linear_probe import HeadOnly, fit_head
+from tasks.core.training.optimizers import learning_rate
+from tasks.core.training.strategy import Strategy
+from tasks.core.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 LABELS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
@@ -82,7 +81,7 @@ ROUNDS = 4
 HEAD_BACKBONE, HEAD_PICTURES, HEAD_EPOCHS, HEAD_ROUNDS = "mobilenet_v3_small", 256, 20, 2
 ACCURACY_BACKBONE, ACCURACY_SIDE_PX = "compact", 96
 ACCURACY_ADULTS, ACCURACY_EPOCHS, ACCURACY_SEEDS = 60, 15, 5
-# What the study that this project repeats did to its pictures; our ranges where it names none.
+# What the study that this project repeats did to its images; our ranges where it names none.
 AUGMENTATION = {
     "flip": 0.5,
     "rotation_deg": 30,
@@ -97,15 +96,17 @@ AUGMENTATION = {
 STILL = {**dict.fromkeys(AUGMENTATION, 0), "scale": [1, 1]}
 
 
-def recipe(**changed: Any) -> Recipe:
+def recipe(**changed: Any) -> TrainConfig:
     """Return section `train` of params.yaml as a recipe, with the study's augmentation."""
-    section = yaml.safe_load((ROOT / "presets" / "drawn.yaml").read_text())["train"]
-    wanted = {key: section[key] for key in Recipe.model_fields} | {"batch_size": BATCH}
-    return Recipe.model_validate(wanted | {"augmentation": AUGMENTATION, "group": {}} | changed)
+    section = yaml.safe_load((ROOT / "presets" / "default.yaml").read_text())["train"]
+    wanted = {key: section[key] for key in TrainConfig.model_fields} | {"batch_size": BATCH}
+    return TrainConfig.model_validate(
+        wanted | {"augmentation": AUGMENTATION, "group": {}} | changed
+    )
 
 
 def spec_of(backbone: str, side_px: int = SIDE_PX) -> ModelSpec:
-    """Describe a network for colour pictures."""
+    """Describe a network for color images."""
     return ModelSpec(
         architecture=backbone,
         labels=LABELS,
@@ -119,7 +120,7 @@ def spec_of(backbone: str, side_px: int = SIDE_PX) -> ModelSpec:
 
 
 def write_crops(root: Path, n_crops: int) -> Paths:
-    """Write smooth made-up crops twice: as the crop stage does, and as JPEG, a folder a class."""
+    """Write smooth synthetic crops as the crop stage does, and as JPEG in one folder per class."""
     paths, rng = Paths(root), np.random.default_rng(0)
     paths.crop_shards.mkdir(parents=True)
     members, rows = [], []
@@ -143,7 +144,7 @@ def write_crops(root: Path, n_crops: int) -> Paths:
 
 
 def plain_transform(side_px: int) -> Callable[[Any], torch.Tensor]:
-    """Make the same kinds of changes with torchvision's transforms, picture by picture."""
+    """Make the same kinds of changes with torchvision's transforms, image by image."""
     ranges = AUGMENTATION
     return v2.Compose(
         [
@@ -203,17 +204,17 @@ class Limit:
 
 
 class Ours:
-    """An epoch of the project's own loop, on as many pictures as a round has."""
+    """An epoch of the project's own loop, on as many images as a round has."""
 
     def __init__(
         self, backbone: str, device: str, compiling: str, paths: Paths, n_steps: int
     ) -> None:
         spec = spec_of(backbone)
         rows = pd.read_parquet(paths.split).iloc[: n_steps * BATCH]
-        self.pictures = load_pictures(rows, paths, spec)
+        self.pictures = load_images(rows, paths, spec)
         torch.manual_seed(0)
         module = build_module(backbone, len(LABELS), 3)
-        self._joined = joined(device)
+        self._joined = init_process_group(device)
         group = self._joined.__enter__()
         how = recipe(device=device, epochs=1000, compile=compiling)
         self.trainer = Trainer(module, spec, how, Strategy(), self.pictures, group)
@@ -261,12 +262,12 @@ def seconds(work: Callable[[], None], device: torch.device) -> float:
 
 @lru_cache(maxsize=1)
 def plain_of(backbone: str, device: torch.device, root: Path, n_steps: int) -> Plain:
-    """Make the plain way once in a process."""
+    """Set up the plain method once per process."""
     return Plain(backbone, device, Paths(root), n_steps)
 
 
 def plain_seconds(backbone: str, device: torch.device, root: Path, n_steps: int) -> float:
-    """Return how long a round of the plain way takes, in a process that did nothing else."""
+    """Return how long a round of the plain method takes, in a process that did nothing else."""
     plain = plain_of(backbone, device, root, n_steps)
     plain.prepare()
     took = seconds(plain, device)
@@ -280,7 +281,7 @@ def compare(backbone: str, device: torch.device, compiling: str, paths: Paths) -
     limit = Limit(backbone, device, n_steps)
     ours = Ours(backbone, str(device), compiling, paths, n_steps)
     ms: dict[str, list[float]] = {"limit": [], "ours": [], "plain": []}
-    # In a process of its own: ours sets the allocator of the process that it trains in.
+    # In a separate process: ours sets the allocator of the process that it trains in.
     with process_pool(1) as pool:
 
         def limit_seconds() -> float:
@@ -303,9 +304,9 @@ def compare(backbone: str, device: torch.device, compiling: str, paths: Paths) -
                     ms[name].append(1000 * value / BATCH)
     to_limit = [a / b for a, b in zip(ms["limit"], ms["ours"], strict=True)]
     to_plain = [a / b for a, b in zip(ms["plain"], ms["ours"], strict=True)]
-    told = ", ".join(f"{name} {min(v):.2f}/{median(v):.2f}" for name, v in ms.items())
+    timings = ", ".join(f"{name} {min(v):.2f}/{median(v):.2f}" for name, v in ms.items())
     precision = "bf16" if limit.bfloat16 else "float32"
-    print(f"{backbone} ({device.type}, {precision}): ms a picture, best/median: {told}")
+    print(f"{backbone} ({device.type}, {precision}): ms a picture, best/median: {timings}")
     over_limit = require_possible(f"{backbone}: our loop", median(to_limit))
     print(f"  ours over the limit     {over_limit:.3f}   (rounds {listed(to_limit)})")
     print(
@@ -323,14 +324,14 @@ def listed(values: list[float]) -> str:
     return ", ".join(f"{value:.2f}" for value in values)
 
 
-def settled(backbone: str, pictures: Pictures, spec: ModelSpec) -> nn.Module:
-    """Make a network whose batch normalisation knows the pictures; else features are nothing."""
+def settled(backbone: str, pictures: ImageDataset, spec: ModelSpec) -> nn.Module:
+    """Make a network whose batch normalization knows the images; else features are nothing."""
     torch.manual_seed(0)
     module = build_module(backbone, len(LABELS), 3).train()
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.momentum = 1.0
-    x = Normalisation(spec, torch.device("cpu"))(torch.from_numpy(pictures.batch(np.arange(32))))
+    x = Normalization(spec, torch.device("cpu"))(torch.from_numpy(pictures.batch(np.arange(32))))
     with torch.no_grad():
         module(x)
     return module
@@ -339,14 +340,14 @@ def settled(backbone: str, pictures: Pictures, spec: ModelSpec) -> nn.Module:
 def compare_heads(device: torch.device, paths: Paths, folder: Path) -> bool:
     """Print how much faster the head is on features, and how far the outcomes are apart.
 
-    The features are worked out within the time: each training has a folder of its own, which is
+    The time includes computing the features: each training has a separate folder, which is
     empty. Returns whether the target is met.
     """
     spec = spec_of(HEAD_BACKBONE)
     table = pd.read_parquet(paths.split).iloc[:HEAD_PICTURES]
     n_train = len(table) * 3 // 4
     train, validation = (
-        load_pictures(rows, paths, spec) for rows in (table.iloc[:n_train], table.iloc[n_train:])
+        load_images(rows, paths, spec) for rows in (table.iloc[:n_train], table.iloc[n_train:])
     )
     how = recipe(device=str(device), epochs=HEAD_EPOCHS, learning_rate=0.003, augmentation=STILL)
     ratios, apart = [], 0.0
@@ -375,7 +376,7 @@ def drawn_cohort(folder: Path) -> Paths:
     for name in ("tasks", "flows"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__py*"))
     shutil.copy(ROOT / "dvc.yaml", folder)
-    params = yaml.safe_load((ROOT / "presets" / "drawn.yaml").read_text(encoding="utf-8"))
+    params = yaml.safe_load((ROOT / "presets" / "default.yaml").read_text(encoding="utf-8"))
     params["draw"]["subjects"] = {"adult": ACCURACY_ADULTS}
     params["check"].update(group_by=["emotion"])
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
@@ -393,7 +394,9 @@ def drawn_cohort(folder: Path) -> Paths:
     return paths
 
 
-def accuracy_of_ours(seed: int, how: Recipe, paths: Paths, pictures: list[Pictures]) -> float:
+def accuracy_of_ours(
+    seed: int, how: TrainConfig, paths: Paths, pictures: list[ImageDataset]
+) -> float:
     """Train our way and return the validation accuracy of the last epoch."""
     spec = spec_of(ACCURACY_BACKBONE, ACCURACY_SIDE_PX)
     torch.manual_seed(seed)
@@ -403,8 +406,8 @@ def accuracy_of_ours(seed: int, how: Recipe, paths: Paths, pictures: list[Pictur
     return float(fitted.history["valid_accuracy_score"].iloc[-1])
 
 
-def accuracy_of_plain(seed: int, how: Recipe, paths: Paths, validation: Pictures) -> float:
-    """Train the plain way, by the same schedule, and validate on the same pictures."""
+def accuracy_of_plain(seed: int, how: TrainConfig, paths: Paths, validation: ImageDataset) -> float:
+    """Train by the plain method, with the same schedule, and validate on the same images."""
     torch.use_deterministic_algorithms(False)
     torch.manual_seed(seed)
     spec = spec_of(ACCURACY_BACKBONE, ACCURACY_SIDE_PX)
@@ -418,7 +421,7 @@ def accuracy_of_plain(seed: int, how: Recipe, paths: Paths, validation: Pictures
             optimiser.param_groups[0]["lr"] = rate
             take_steps(module, optimiser, iter([batch]), False)
     module.eval()
-    normalise, right = Normalisation(spec, torch.device("cpu")), 0
+    normalise, right = Normalization(spec, torch.device("cpu")), 0
     with torch.inference_mode():
         for rows in validation.in_parts(64):
             answers = module(normalise(torch.from_numpy(validation.batch(rows)))).argmax(dim=1)
@@ -432,7 +435,7 @@ def compare_accuracy(folder: Path) -> None:
     spec = spec_of(ACCURACY_BACKBONE, ACCURACY_SIDE_PX)
     table = pd.read_parquet(paths.split)
     pictures = [
-        load_pictures(table[table["split"] == split], paths, spec)
+        load_images(table[table["split"] == split], paths, spec)
         for split in ("train", "validation")
     ]
     ours, plain = [], []

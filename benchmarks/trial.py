@@ -39,15 +39,15 @@ def say(what: str, text: str, seconds: float | None = None) -> None:
 
 
 def step(paths: Paths, what: str, *command: str) -> None:
-    """Carry out a command, and say what came of it."""
+    """Run a command and print its outcome."""
     began = time.monotonic()
-    said = run(paths, *command)
-    say(what, said, time.monotonic() - began)
+    output = run(paths, *command)
+    say(what, output, time.monotonic() - began)
     print(f"   in use: version {steps.version_in_use(paths)}", flush=True)
 
 
 def drawn(folder: Path, people: int) -> Paths:
-    """Tell the story with the drawn cohort, `people` times as many of them as in the test."""
+    """Run the trial on the drawn cohort, with `people` times the subjects of the test."""
     short = steps.SHORT
     size = steps.Size(
         adults=short.adults * people,
@@ -70,7 +70,7 @@ def drawn(folder: Path, people: int) -> Paths:
 
 
 def london(source: Path, folder: Path) -> Paths:
-    """Tell it with the London set: most people first, `HELD_OUT` others as a later batch."""
+    """Run it on the London set: most people first, `HELD_OUT` others as a later batch."""
     paths = Paths(fresh_clone(folder / "london", "london"))
     commit_all(paths.root)
     first, later = folder / "london-first", paths.inbox / "london-later"
@@ -94,9 +94,9 @@ def tell_decision(paths: Paths, version: int) -> None:
     print(f"   version {version}: {decision['outcome']}")
     for row in decision["rules"]:
         figures = [row[name] for name in ("champion", "challenger", "ci_low", "ci_high", "margin")]
-        shown = " ".join("   –  " if figure is None else f"{figure:6.3f}" for figure in figures)
+        cells = " ".join("   –  " if figure is None else f"{figure:6.3f}" for figure in figures)
         name = f"{row['rule']}, {row['part']}, {row['group']}"
-        print(f"   {row['outcome']:<10} {name:<46} {shown}  n {row['n']}, {row['subjects']} people")
+        print(f"   {row['outcome']:<10} {name:<46} {cells}  n {row['n']}, {row['subjects']} people")
 
 
 def afterwards(paths: Paths, jpeg: bytes) -> None:
@@ -106,8 +106,8 @@ def afterwards(paths: Paths, jpeg: bytes) -> None:
         up, asked = time.monotonic() - began, time.monotonic()
         faces = ask(jpeg)
         took = time.monotonic() - asked
-    said = [f"{face['emotion']} ({face['note'] or face['model_version']})" for face in faces]
-    print(f"== served: up after {up:.0f} s, answered in {took:.2f} s: {', '.join(said)}")
+    labels = [f"{face['emotion']} ({face['note'] or face['model_version']})" for face in faces]
+    print(f"== served: up after {up:.0f} s, answered in {took:.2f} s: {', '.join(labels)}")
     if steps.version_in_use(paths).startswith("1 "):
         print("== version 1 is still in use: there is nothing to roll back to")
     else:
@@ -117,7 +117,7 @@ def afterwards(paths: Paths, jpeg: bytes) -> None:
 
 
 def main() -> None:
-    """Carry out the trial."""
+    """Run the trial."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--people", type=int, default=2, help="times the people of the short test")
     parser.add_argument("--london", type=Path, help="folder of the London set")

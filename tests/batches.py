@@ -7,9 +7,9 @@ from itertools import islice
 from pathlib import Path
 
 from tasks.core.labels import EMOTIONS
-from tasks.draw.cohort import COHORTS, Cohort, plan_sittings
-from tasks.draw.facs import Style
-from tasks.draw.picture import Order, draw_pictures
+from tasks.draw.action_units import Style
+from tasks.draw.plan import COHORTS, Cohort, plan_images
+from tasks.draw.render import RenderJob, draw_images
 
 SHOWN = EMOTIONS[:7]  # what the drawn cohort shows
 CLEAR = Style(intensity_mean=0.95, intensity_sd=0.05, unit_mixing=0.0)  # easily told apart
@@ -33,11 +33,11 @@ def draw_batch(
 
     The same arguments give the same bytes. No `_READY` is written: see `mark_ready`.
     """
-    everyone = plan_sittings({cohort: first - 1 + people}, emotions, takes)
+    everyone = plan_images({cohort: first - 1 + people}, emotions, takes)
     skipped = (first - 1) * len(emotions) * takes
     sittings = list(islice(everyone, skipped, None))
     assert sittings[0].number == COHORTS[cohort][1] + first - 1
-    drawn = draw_pictures([Order(sitting, style, seed, size_px) for sitting in sittings])
+    drawn = draw_images([RenderJob(sitting, style, seed, size_px) for sitting in sittings])
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for picture in drawn:

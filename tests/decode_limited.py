@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from tasks.core import images
+from tasks.core.imaging import decode as decode_module
 
 
 def decode(path: str) -> str:
     """Decode a file; return its size, or why it is refused."""
     try:
-        return str(images.read_picture(Path(path), 60_000_000).rgb.shape)
-    except images.BadImageError as error:
+        return str(decode_module.read_picture(Path(path), 60_000_000).rgb.shape)
+    except decode_module.BadImageError as error:
         return f"{error.reason}: {error.detail}"

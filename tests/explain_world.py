@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from tasks.core.imaging.shards import encode_png, write_shards
 from tasks.core.models.backbones import build_module
-from tasks.core.models.checkpoint import no_pictures_seen, save_model
+from tasks.core.models.checkpoint import empty_seen_table, save_model
 from tasks.core.models.spec import ModelSpec
 from tasks.core.params import load_section
-from tasks.core.paths import Paths
-from tasks.core.shards import encode_png, write_shards
+from tasks.core.paths import CROP_SETTINGS, Paths
 from tasks.core.tables import write_table
 from tasks.explain.stage import Params
 
@@ -57,6 +57,7 @@ def make_project(root, correct=True):
                 }
             )
     paths.crop_shards.mkdir(parents=True)
+    (paths.crop_shards / CROP_SETTINGS).write_text('{"margin": 0.25}')
     places = list(write_shards(members, paths.crop_shards, per_shard=5))
     table = pd.DataFrame(rows).join(pd.DataFrame(places))
     write_table(table, paths.predictions("base"))
@@ -71,5 +72,5 @@ def make_project(root, correct=True):
         version="",
         source="test",
     )
-    save_model(paths.model("base"), build_module("lenet5", 3, 3), spec, no_pictures_seen())
+    save_model(paths.model("base"), build_module("lenet5", 3, 3), spec, empty_seen_table())
     return paths

@@ -27,7 +27,7 @@ from pass_world import (
     wait_until,
 )
 
-from tasks.core.ledger import Ledger
+from flows.ledger.ledger import Ledger
 from tasks.core.paths import Paths
 
 _PASS = ("retrain", "--quiet")
@@ -135,7 +135,7 @@ def server_gone(ready: Paths, expected: Outcome, folder: Path) -> str:
     given = pictures_in_inbox(paths)
     process = start(paths, *_PASS)
     assert wait_until(lambda: _child(process, "-m tasks crop"), _PASS_S)
-    server = _child(process, "from flows.server import serve")
+    server = _child(process, "from flows.pipeline.prefect_server import serve")
     assert server is not None
     server.send_signal(signal.SIGKILL)
     code = process.wait(timeout=_PASS_S)

@@ -4,10 +4,9 @@ import numpy as np
 import pandas as pd
 
 from tasks.core.labels import EMOTIONS
-from tasks.gate.changes import KINDS
+from tasks.gate.decide import decide
 from tasks.gate.decision import Contender
-from tasks.gate.judge import decide
-from tasks.gate.score import FLIPS, Scores
+from tasks.gate.score import FLIPS, KINDS, Scores
 from tasks.gate.settings import Params
 
 SHOWN = EMOTIONS[:7]

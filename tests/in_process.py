@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tasks.core.models import hdf5_arrays, onnx_network
+from tasks.core.models import onnx_model
+from tasks.train.pretrained import hdf5_arrays
 
 
 def call_here(target: str, *arguments: Any, seconds: float, memory_mb: int) -> Any:
@@ -18,5 +19,5 @@ def call_here(target: str, *arguments: Any, seconds: float, memory_mb: int) -> A
 
 def read_models_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read ONNX and Keras files in this process."""
-    for module in (onnx_network, hdf5_arrays):
+    for module in (onnx_model, hdf5_arrays):
         monkeypatch.setattr(module, "call_limited", call_here)

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows import inbox_steps
-from flows.intake import Taken, take_in_inbox
-from tasks.check import batch
+from flows.intake import recovery
+from flows.intake.intake import intake_inbox
+from flows.intake.recovery import IntakeOutcome
+from flows.ledger.ledger import Ledger
+from flows.presets import preset_text
+from tasks.check import batch_checks
 from tasks.core.files import sha256_of
-from tasks.core.ledger import Ledger
 from tasks.core.paths import Paths
 
 REPOSITORY = Path(__file__).parents[1]
@@ -28,7 +30,7 @@ SETTINGS = {  # small numbers, so that small batches can break them
 
 def new_project(root: Path, **changes: str) -> Paths:
     """A project with params.yaml, and an inbox; keys of `changes` are spelt `key: value` there."""
-    text = (REPOSITORY / "presets/quick.yaml").read_text(encoding="utf-8")
+    text = preset_text(REPOSITORY, REPOSITORY / "presets/quick.yaml")
     for old, new in {**SETTINGS, **changes}.items():
         assert text.count(old) >= 1, old
         text = text.replace(old, new)
@@ -43,8 +45,8 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
 
     Both are tested by themselves, and once together with the inbox.
     """
-    monkeypatch.setattr(batch, "batch_faults", _quick_faults)
-    monkeypatch.setattr(batch, "pipeline_faults", lambda there, rows, params: [])
+    monkeypatch.setattr(batch_checks, "batch_faults", _quick_faults)
+    monkeypatch.setattr(batch_checks, "pipeline_faults", lambda there, rows, params: [])
     return _without_dvc(tmp_path, monkeypatch)
 
 
@@ -55,7 +57,7 @@ def checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
 
 
 def _without_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
-    monkeypatch.setattr(inbox_steps, "add_to_dvc", lambda paths, dataset: None)
+    monkeypatch.setattr(recovery, "add_to_dvc", lambda paths, dataset: None)
     return new_project(tmp_path / "project")
 
 
@@ -122,10 +124,10 @@ def linked_into_cache(paths: Paths, batch: str) -> None:
         path.symlink_to(kept)
 
 
-def take(paths: Paths) -> dict[str, Taken]:
+def take(paths: Paths) -> dict[str, IntakeOutcome]:
     """Take in the inbox; by the batches' names."""
     said: list[str] = []
-    taken = take_in_inbox(paths, said.append)
+    taken = intake_inbox(paths, said.append)
     assert all("\n" not in line for line in said)
     assert {str(one) for one in taken if "was killed" not in one.detail} <= set(said)
     return {one.batch: one for one in taken}

@@ -4,7 +4,7 @@ import hashlib
 
 import pandas as pd
 
-from tasks.check.params import Params
+from tasks.check.settings import Params
 from tasks.core.tables import MANIFEST_SCHEMA
 
 BANDS = {"adult": 30.0, "child": 6.0}

@@ -20,7 +20,8 @@ import yaml
 from batches import break_files, draw_batch, mark_ready, swap_labels
 from whole_way import RUN, environment, fresh_clone
 
-from tasks.core.ledger import Ledger
+from flows.ledger.ledger import Ledger
+from flows.presets import preset_text
 from tasks.core.paths import Paths
 
 EMOTIONS = ("anger", "disgust", "happiness")
@@ -33,7 +34,7 @@ MADE_MODEL = '''
 """In place of training: weights drawn from the split table."""
 import hashlib, json, shutil, time
 from pathlib import Path
-from tasks.core.process import die_with_parent
+from tasks.core.parallel.process import die_with_parent
 die_with_parent()
 import pandas as pd
 import torch
@@ -65,7 +66,7 @@ print("train: a model was made (0 s)")
 
 def small_params(clone: Path, **draw: Any) -> dict[str, Any]:
     """The quick preset made smaller; three emotions, all shown clearly."""
-    params = yaml.safe_load((clone / "presets" / "quick.yaml").read_text(encoding="utf-8"))
+    params = yaml.safe_load(preset_text(clone, clone / "presets" / "quick.yaml"))
     clear = {"intensity_mean": 0.95, "intensity_sd": 0.05, "unit_mixing": 0.0}
     params["draw"] |= {"size_px": SIZE_PX, "emotions": list(EMOTIONS), **draw}
     params["draw"]["expression"] = {name: clear for name in params["draw"]["expression"]}
@@ -190,11 +191,11 @@ class Outcome:
 
 
 def outcome(paths: Paths) -> Outcome:
-    from tasks.core import tracking
-    from tasks.register.records import read_records
+    from tasks.core.tracking import mlflow_runs
+    from tasks.register.promotion_log import read_records
     from tasks.register.registry import champion, versions
 
-    client, experiment = tracking.open_store(paths)
+    client, experiment = mlflow_runs.open_store(paths)
     assert not client.search_runs([experiment], "attributes.status = 'RUNNING'")
     ledger = Ledger(paths.ledger)
     assert not ledger.under_way() and ledger.untracked().empty

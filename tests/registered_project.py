@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from flows.presets import preset_text
 from tasks.core.files import write_text
 from tasks.core.models.backbones import build_module
 from tasks.core.models.checkpoint import save_model
@@ -19,10 +20,9 @@ from tasks.core.models.spec import ModelSpec
 from tasks.core.paths import Paths
 from tasks.core.tables import write_csv, write_table
 from tasks.crop.settings import CropSettings
-from tasks.draw.cohort import COHORTS, Sitting
-from tasks.draw.facs import Style
-from tasks.draw.names import PictureName
-from tasks.draw.picture import Order, draw_picture
+from tasks.draw.action_units import Style
+from tasks.draw.plan import COHORTS, ImageName, RenderSpec
+from tasks.draw.render import RenderJob, draw_image
 
 LABELS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 CROP = CropSettings(96, 0.25, "bilinear", 320, 2, 0.0)
@@ -87,7 +87,7 @@ def make_project(root: Path) -> Paths:
     """The files that registering reads; the model's weights are random."""
     paths = Paths(root)
     paths.params.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(PRESET, paths.params)
+    paths.params.write_text(preset_text(PRESET.parents[1], PRESET), encoding="utf-8")
     write_table(split_table(), paths.split)
     for table in TABLES.glob("*.csv"):
         write_csv(pd.read_csv(table), paths.tables / table.name)
@@ -100,8 +100,8 @@ def draw_faces(n: int, size_px: int = 256) -> list[bytes]:
     pictures = []
     for number in range(n):
         subject = COHORTS["adult"][1] + number
-        name = PictureName(f"D{subject:04d}", 30, ("female", "male")[number % 2], "neutral", 1)
+        name = ImageName(f"D{subject:04d}", 30, ("female", "male")[number % 2], "neutral", 1)
         style = Style(intensity_mean=0.8, intensity_sd=0.1, unit_mixing=0.0)
-        order = Order(Sitting(name, "adult", subject), style, 20261121, size_px)
-        pictures.append(draw_picture(order).jpeg)
+        order = RenderJob(RenderSpec(name, "adult", subject), style, 20261121, size_px)
+        pictures.append(draw_image(order).jpeg)
     return pictures

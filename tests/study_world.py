@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from tasks.core.tables import write_csv, write_table
-from tasks.study.arms import Run
+from tasks.study.candidates import Run
 from tasks.study.results import HISTORY, RESULT, VALIDATION, Result
 from tasks.study.settings import Params
 
@@ -180,8 +180,8 @@ def make_project(root: Path, params: Params, world: World) -> dict[str, Result]:
 
 def made_up_test(params: Params, seeds: int, look: int = 1) -> pd.DataFrame:
     """Return study/test.csv of a winner that reads adults better."""
-    from tasks.study.scores import PEOPLE_ALONE
-    from tasks.study.test_looks import level_of
+    from tasks.study.results import PEOPLE_ALONE
+    from tasks.study.test_evaluation import level_of
 
     rows = []
     groups = [("all", "all", 180, 30), ("age_band", "adult", 90, 15), ("age_band", "child", 84, 14)]

@@ -1,38 +1,40 @@
-"""The rules of the house, kept by reading the project itself."""
+"""The rules of the layout, checked by reading the project itself."""
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import grimp
+import networkx
 import pytest
 import yaml
 
-from tasks.core.params import load_yaml
+from flows.presets import preset_names, preset_text
+from tasks.core.params import DEVICE, load_yaml
 from tasks.core.paths import STAGE_OUTS, STUDY_OUTS, STUDY_RUN
 from tasks.core.stages import MODULES, section_of
 
 ROOT = Path(__file__).resolve().parent.parent
-HOMES = {  # library: modules (or rooms) that may import it
+HOMES = {  # library: modules (or packages) that may import it
     "prefect": ("flows",),
     "great_expectations": ("tasks.check",),
-    "distributed": ("tasks.core.cluster",),
+    "distributed": ("tasks.core.parallel.dask_executor",),
     "dlib": ("tasks.crop",),
     "lime": ("tasks.explain",),
-    "h5py": ("tasks.core.models.hdf5_arrays",),
-    "openpyxl": ("tasks.core.workbook",),
+    "h5py": ("tasks.train.pretrained.hdf5_arrays",),
+    "openpyxl": ("tasks.core.spreadsheets.encodings",),
     "onnx": ("tasks.core.models.onnx_session",),
     "onnxruntime": ("tasks.core.models.onnx_session",),
-    "timm": ("tasks.core.models.timm_network",),
-    "mlflow": ("tasks.core.tracking", "tasks.register", "flows.ui"),
-    "optuna": ("tasks.study.halving",),
-    "pytorch_optimizer": ("tasks.train.optimisers",),
+    "timm": ("tasks.core.models.timm_model",),
+    "mlflow": ("tasks.core.tracking.mlflow_runs", "tasks.register", "flows.ui"),
+    "pytorch_optimizer": ("tasks.core.training.optimizers",),
 }
-COMMAND_LINES = ("tasks.__main__", "tasks.core.limited", "flows.cli")
+COMMAND_LINES = ("tasks.__main__", "tasks.core.parallel.limited_process", "flows.cli")
 OTHER_SECTIONS = {  # of params.yaml, beside those of stages: where their classes are
-    "intake": "tasks.ingest.inbox.settings",
+    "intake": "flows.intake.settings",
     "drift": "tasks.drift.settings",
-    "retrain": "flows.policy",
+    "retrain": "flows.retraining.trigger_policy",
     "promote": "tasks.gate.settings",
 }
 DVC_YAML = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
@@ -73,19 +75,34 @@ def test_each_library_has_one_home(graph, library):
     importers = {m for m in graph.find_modules_that_directly_import(library)}
     homeless = {m for m in importers if not m.startswith(HOMES[library])}
     assert not homeless, f"{library} is imported outside {HOMES[library]}: {homeless}"
-    assert importers or library == "mlflow", f"{library} is a dependency that nothing imports"
+    assert importers, f"{library} is a dependency that nothing imports"
 
 
-def test_rooms_import_core_only(graph):
-    rooms = {m.split(".")[1] for m in graph.modules if m.startswith("tasks.")} - {"__main__"}
-    for room in rooms:
+def test_stages_import_core_only(graph):
+    packages = {m.split(".")[1] for m in graph.modules if m.startswith("tasks.")} - {"__main__"}
+    for package in packages:
         inside = {
-            m for m in graph.modules if m == f"tasks.{room}" or m.startswith(f"tasks.{room}.")
+            m for m in graph.modules if m == f"tasks.{package}" or m.startswith(f"tasks.{package}.")
         }
         imported = set().union(*(graph.find_modules_directly_imported_by(m) for m in inside))
         own = {m for m in imported if m.startswith(("tasks.", "flows."))}
-        allowed = ("tasks.core", f"tasks.{room}")
-        assert not {m for m in own if not m.startswith(allowed)}, room
+        allowed = ("tasks.core", f"tasks.{package}")
+        assert not {m for m in own if not m.startswith(allowed)}, package
+
+
+def test_no_modules_import_each_other_in_a_circle(graph):
+    imports = networkx.DiGraph(
+        (module, imported)
+        for module in graph.modules
+        if module.startswith(("tasks", "flows"))
+        for imported in graph.find_modules_directly_imported_by(module)
+    )
+    assert [c for c in networkx.strongly_connected_components(imports) if len(c) > 1] == []
+
+
+def test_no_folder_holds_more_than_16_modules():
+    modules = Counter(path.parent for path in sources() if path.name != "__init__.py")
+    assert not {str(folder): n for folder, n in modules.items() if n > 16}
 
 
 @pytest.mark.parametrize("stage", stages())
@@ -129,22 +146,23 @@ def test_no_stage_reads_what_none_writes():
         assert data <= written, f"{stage} reads {data - written}"
 
 
-def params_files() -> list[Path]:
-    return [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]
-
-
-@pytest.mark.parametrize("path", params_files(), ids=lambda path: path.name)
-def test_every_preset_fits_every_stage(path):
+@pytest.mark.parametrize("preset", ["default", *preset_names(ROOT)])
+def test_every_preset_fits_every_stage(preset, tmp_path):
     import importlib
 
     from tasks.core.params import parse_section
 
+    path = tmp_path / "params.yaml"
+    path.write_text(preset_text(ROOT, ROOT / "presets" / f"{preset}.yaml"), encoding="utf-8")
     content = load_yaml(path)
+    assert content.pop(DEVICE) == "auto"
     names = {stage.split("@")[0] for stage in (*STAGE_OUTS, *STUDY_OUTS)}
     homes = {section_of(name): module_of(name) for name in names} | OTHER_SECTIONS
     assert set(content) == set(homes)
     for section, module in homes.items():
-        parse_section(section, content, importlib.import_module(module).Params, path)
+        values = content | {DEVICE: "cpu"}
+        parsed = parse_section(section, values, importlib.import_module(module).Params, path)
+        assert getattr(parsed, DEVICE, "cpu") == "cpu"
 
 
 def test_params_have_no_defaults_in_code():
@@ -167,26 +185,25 @@ def test_params_have_no_defaults_in_code():
             assert not optional, f"{section.__module__}.{section.__name__}: {optional}"
 
 
-@pytest.mark.parametrize("path", params_files(), ids=lambda path: path.name)
-def test_every_key_is_explained_where_it_stands_or_by_its_parent(path):
+def test_every_key_of_the_default_preset_is_explained_or_its_parent_is():
     parents, silent = {}, []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in (ROOT / "presets" / "default.yaml").read_text(encoding="utf-8").splitlines():
         key = re.match(r"( *)([a-z_]+):", line)
         if not key:
             continue
         depth = len(key[1])
-        parents = {level: told for level, told in parents.items() if level < depth}
-        told = "#" in line or any(told for level, told in parents.items() if level > 0)
+        parents = {level: explained for level, explained in parents.items() if level < depth}
+        explained = "#" in line or any(above for level, above in parents.items() if level > 0)
         has_children = not line.split(":", 1)[1].strip()
-        if not (told or depth == 0 or has_children):
+        if not (explained or depth == 0 or has_children):
             silent.append(line.strip())
-        parents[depth] = told
+        parents[depth] = explained
     assert not silent
 
 
-def test_the_drawn_preset_is_the_default():
-    drawn = (ROOT / "presets" / "drawn.yaml").read_bytes()
-    assert drawn == (ROOT / "params.yaml").read_bytes()
+def test_params_are_the_drawn_preset():
+    drawn = preset_text(ROOT, ROOT / "presets" / "drawn.yaml")
+    assert drawn == (ROOT / "params.yaml").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", sources(), ids=dotted)

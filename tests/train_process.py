@@ -11,22 +11,23 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from tasks.core.parallel.process import PartDone
 from tasks.core.paths import Paths
-from tasks.core.ranks import PartDone
-from tasks.train import loop, stage
+from tasks.core.training import fit
+from tasks.train import initial_model, stage
 
 
 def main(root: Path, params: dict, kill_after: int) -> None:
-    save = loop.save_progress
+    save = fit.save_progress
 
     def save_and_die(folder, progress, fingerprint):
         save(folder, progress, fingerprint)
         if progress.epoch == kill_after:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    loop.save_progress = save_and_die
+    fit.save_progress = save_and_die
     with suppress(PartDone):
-        stage.run(stage.Params.model_validate(params), Paths(root))
+        stage.run(initial_model.TrainParams.model_validate(params), Paths(root))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tasks.ingest import archives
+from flows.intake import archives
 
 LIMITS = archives.Limits(files=50_000, file_bytes=1 << 26, all_bytes=1 << 34, ratio=100.0)
 

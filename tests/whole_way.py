@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from flows.presets import use_preset
+
 REPOSITORY = Path(__file__).parents[1]
 RUN = [sys.executable, "-c", "from flows.cli import main; main()"]
 
@@ -19,7 +21,7 @@ def fresh_clone(folder: Path, preset: str) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(REPOSITORY / name, folder / name)
     (folder / ".venv").symlink_to(REPOSITORY / ".venv")
-    shutil.copy(folder / "presets" / f"{preset}.yaml", folder / "params.yaml")
+    use_preset(folder, preset)
     subprocess.run(["git", "init", "-q", "."], cwd=folder, check=True)
     return folder
 

@@ -1,4 +1,4 @@
-"""Settings of an audit for tests; few resamples, since most of them are about something else."""
+"""Settings of an audit for tests, with few resamples for speed."""
 
 import pytest
 

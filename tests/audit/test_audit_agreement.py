@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.audit.by_group import audit_predictions
-from tasks.core.headline import could_be_shown, points
+from tasks.audit.audit import audit_predictions
+from tasks.core.gap_sentences import could_be_shown, points
 
 EMOTIONS = ("anger", "fear", "happiness")
 # Table to its estimates: value, limits, and the p-value that belongs to them (or none).

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.audit.calibration import calibration_table, why_not_calibrated
-from tasks.audit.figures_calibration import calibration_figure
+from tasks.audit.figures.calibration import calibration_figure
+from tasks.audit.measures.calibration import calibration_table, reasons_uncalibrated
 
 
 def pictures(seed=0, people=60, per_person=10, child=0.0, adult=0.0):
@@ -37,7 +37,7 @@ def calibration(settings_of):
     return measure
 
 
-def whole(table, group="all"):
+def summary_row(table, group="all"):
     return table[(table["group"] == group) & (table["bin"] == "all")].iloc[0]
 
 
@@ -46,9 +46,9 @@ def test_the_error_is_the_mean_distance_over_bins_of_equally_many_pictures(calib
     bins = pd.qcut(frame["p_fear"], 5, labels=False)  # of all pictures: groups share the limits
     table = calibration(frame)
     for group in ("child", "adult"):
-        own = frame[frame["age_band"] == group].groupby(bins)
-        sizes, sure, right = own.size(), own["p_fear"].mean(), own["correct"].mean()
-        row = whole(table, group)
+        binned = frame[frame["age_band"] == group].groupby(bins)
+        sizes, sure, right = binned.size(), binned["p_fear"].mean(), binned["correct"].mean()
+        row = summary_row(table, group)
         assert row["ece_plain_loss"] == pytest.approx(sizes @ abs(sure - right) / sizes.sum())
         assert row["ece_loss"] < row["ece_plain_loss"]
         assert row["n"] == 250 and row["subjects"] == 25
@@ -58,9 +58,9 @@ def test_the_error_is_the_mean_distance_over_bins_of_equally_many_pictures(calib
         assert rows["overconfidence"].to_numpy() == pytest.approx((sure - right).to_numpy())
 
 
-def test_who_is_read_with_too_much_confidence_is_found(calibration):
+def test_overconfidence_in_a_group_is_detected(calibration):
     table = calibration(pictures(people=200, child=0.2))
-    child, adult = whole(table, "child"), whole(table, "adult")
+    child, adult = summary_row(table, "child"), summary_row(table, "adult")
     assert child["overconfidence"] == pytest.approx(0.2, abs=0.04)
     assert child["overconfidence_ci_low"] > 0.1
     assert adult["overconfidence_ci_low"] < 0 < adult["overconfidence_ci_high"]
@@ -68,13 +68,15 @@ def test_who_is_read_with_too_much_confidence_is_found(calibration):
     assert child["ci_low"] < child["ece_loss"] < child["ci_high"]
 
 
-def test_too_little_confidence_is_an_error_too(calibration):
-    row = whole(calibration(pictures(people=200, child=-0.2, adult=-0.2)))
+def test_underconfidence_is_an_error_too(calibration):
+    row = summary_row(calibration(pictures(people=200, child=-0.2, adult=-0.2)))
     assert row["overconfidence_ci_high"] < 0 and row["ece_loss"] > 0.1
 
 
 def test_a_calibrated_model_shows_the_error_that_chance_gives(calibration):
-    rows = [whole(calibration(pictures(seed, people=20), resamples=100)) for seed in range(40)]
+    rows = [
+        summary_row(calibration(pictures(seed, people=20), resamples=100)) for seed in range(40)
+    ]
     names = ("ece_plain_loss", "ece_by_chance", "ece_loss")
     plain, expected, error = (np.mean([row[n] for row in rows]) for n in names)
     assert plain == pytest.approx(expected, rel=0.15)
@@ -84,30 +86,30 @@ def test_a_calibrated_model_shows_the_error_that_chance_gives(calibration):
 def test_the_error_of_a_calibrated_model_does_not_grow_as_pictures_get_fewer(calibration):
     for people, per_person in ((11, 2), (100, 5)):
         frames = [pictures(seed, people, per_person) for seed in range(60)]
-        rows = pd.DataFrame([whole(calibration(one, by=[], resamples=100)) for one in frames])
+        rows = pd.DataFrame([summary_row(calibration(one, by=[], resamples=100)) for one in frames])
         spread = rows["ece_loss"].std() / np.sqrt(len(rows))
         assert abs(rows["ece_loss"].mean()) < 4 * spread
         assert ((rows["ci_low"] <= 0) & (rows["ci_high"] >= 0)).mean() > 0.9
 
 
-def test_a_figure_that_is_shown_is_one_whose_interval_excludes_0(calibration):
-    rows = [whole(calibration(pictures(n, 30, 4, 0.1, 0.1), by=[])) for n in range(30)]
-    shown = [row["p_value"] < 0.05 for row in rows]
-    assert shown == [row["ci_low"] > 0 or row["ci_high"] < 0 for row in rows]
-    assert 0 < sum(shown) < len(rows)
+def test_errors_are_significant_exactly_where_the_interval_excludes_0(calibration):
+    rows = [summary_row(calibration(pictures(n, 30, 4, 0.1, 0.1), by=[])) for n in range(30)]
+    significant = [row["p_value"] < 0.05 for row in rows]
+    assert significant == [row["ci_low"] > 0 or row["ci_high"] < 0 for row in rows]
+    assert 0 < sum(significant) < len(rows)
 
 
 def test_a_group_is_tested_against_the_others(calibration):
     table = calibration(pictures(people=200, child=0.2))
-    child = whole(table, "child")
+    child = summary_row(table, "child")
     assert child["ece_from_others"] == pytest.approx(0.2, abs=0.05)
     assert child["from_others_ci_low"] > 0 and child["from_others_p_adjusted"] < 0.01
-    even = whole(calibration(pictures(people=200)), "child")
+    even = summary_row(calibration(pictures(people=200)), "child")
     assert even["from_others_ci_low"] < 0 < even["from_others_ci_high"]
-    assert pd.isna(whole(table)["from_others_p_value"])  # all pictures have no others
+    assert pd.isna(summary_row(table)["from_others_p_value"])  # all pictures have no others
 
 
-def test_equal_confidences_are_never_parted(calibration):
+def test_equal_confidences_share_a_bin(calibration):
     frame = pictures()
     frame["p_fear"] = np.where(frame.index % 4 == 0, 0.5, 1.0)
     table = calibration(frame.assign(p_neutral=1 - frame["p_fear"]))
@@ -115,12 +117,12 @@ def test_equal_confidences_are_never_parted(calibration):
     assert bins["confidence_mean"].tolist() == [0.5, 1.0]
 
 
-def test_answers_that_are_all_right_do_not_pretend_to_be_sure(calibration):
-    row = whole(calibration(pictures(people=12).assign(correct=True)))
+def test_all_right_answers_keep_a_wide_interval(calibration):
+    row = summary_row(calibration(pictures(people=12).assign(correct=True)))
     assert row["overconfidence_ci_high"] > row["overconfidence"] + 0.1
     assert row["ci_low"] < row["ece_loss"] < row["ci_high"]
     sure = pictures(people=12).assign(correct=True, p_fear=1.0, p_neutral=0.0)
-    row = whole(calibration(sure))
+    row = summary_row(calibration(sure))
     assert row["ece_loss"] == 0 and row["ci_high"] > 0.05
 
 
@@ -130,7 +132,7 @@ def test_unknown_people_count_in_all_only(calibration):
     frame.loc[:99, "age_band"] = "unknown"
     table = calibration(frame)
     assert set(table["group"]) == {"all", "child", "adult"}
-    assert whole(table)["n"] == 600
+    assert summary_row(table)["n"] == 600
 
 
 @pytest.mark.parametrize(
@@ -145,7 +147,7 @@ def test_unknown_people_count_in_all_only(calibration):
 )
 def test_models_without_probabilities_have_no_row_and_a_reason(calibration, change, says):
     bad = pictures().assign(model="other", **change)
-    assert says in why_not_calibrated(bad)["other"]
+    assert says in reasons_uncalibrated(bad)["other"]
     table = calibration(pd.concat([pictures(), bad], ignore_index=True))
     assert set(table["model"]) == {"base"}
     empty = calibration(bad)
@@ -155,11 +157,11 @@ def test_models_without_probabilities_have_no_row_and_a_reason(calibration, chan
 def test_no_column_at_all_and_some_pictures_without(calibration):
     frame = pictures()
     bare = frame.drop(columns=["p_fear", "p_neutral"])
-    assert why_not_calibrated(bare) == {"base": "the predictions hold no probabilities"}
+    assert reasons_uncalibrated(bare) == {"base": "the predictions hold no probabilities"}
     assert calibration(bare).empty
     frame.loc[3, ["p_fear", "p_neutral"]] = np.nan
-    assert why_not_calibrated(frame) == {"base": "some pictures have no probabilities"}
-    assert why_not_calibrated(pictures()) == {}
+    assert reasons_uncalibrated(frame) == {"base": "some pictures have no probabilities"}
+    assert reasons_uncalibrated(pictures()) == {}
 
 
 def test_one_answer_that_is_not_the_most_probable_is_enough(calibration):
@@ -167,16 +169,16 @@ def test_one_answer_that_is_not_the_most_probable_is_enough(calibration):
     frame.loc[7, "y_pred"] = "neutral"
     twice = pd.concat([frame, frame.assign(protocol="held_out")])  # as the tables have it
     words = "for 1 picture the answer is not the most probable label"
-    assert why_not_calibrated(frame)["base"] == why_not_calibrated(twice)["base"] == words
+    assert reasons_uncalibrated(frame)["base"] == reasons_uncalibrated(twice)["base"] == words
     frame.loc[7, ["p_fear", "p_neutral"]] = 0.5  # both are the most probable
-    assert why_not_calibrated(frame) == {}
+    assert reasons_uncalibrated(frame) == {}
 
 
-def test_chance_is_said_to_be_that_of_independent_pictures(calibration):
+def test_the_method_states_that_chance_assumes_independent_images(calibration):
     assert calibration(pictures())["method"].str.contains("if pictures were independent").all()
 
 
-def test_rounded_probabilities_are_taken(calibration):
+def test_rounded_probabilities_are_accepted(calibration):
     frame = pictures()
     frame[["p_fear", "p_neutral"]] = frame[["p_fear", "p_neutral"]].round(2) + 0.004
     assert not calibration(frame).empty
@@ -196,6 +198,6 @@ def test_the_interval_holds_the_overconfidence_in_95_of_100_cohorts(calibration)
     held = 0
     for seed in range(1000):
         frame = pictures(seed, people=40, per_person=5, child=0.1, adult=0.1)
-        row = whole(calibration(frame, by=[], resamples=300))
+        row = summary_row(calibration(frame, by=[], resamples=300))
         held += row["overconfidence_ci_low"] <= 0.1 <= row["overconfidence_ci_high"]
     assert 930 <= held <= 970

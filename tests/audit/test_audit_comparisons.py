@@ -8,14 +8,10 @@ from scipy import sparse, stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower
 
-from tasks.core.intervals import wilson
-from tasks.core.statistics.comparisons import (
-    added,
-    corrected,
-    smallest_shown,
-)
-from tasks.core.statistics.difference import Sides, differences
-from tasks.core.statistics.resample import Resampled, share_interval
+from tasks.core.statistics.cluster_bootstrap import Resampled, share_interval
+from tasks.core.statistics.differences import Sides, differences
+from tasks.core.statistics.hypothesis_tests import added, corrected, smallest_shown
+from tasks.core.statistics.recalls import wilson
 
 
 def wilson_by_hand(count, n, confidence=0.95):
@@ -44,7 +40,7 @@ def of_groups(subject, correct, in_a):
 
 @pytest.mark.parametrize(("count", "n"), [(0, 7), (7, 7), (3, 10), (481, 1000)])
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
-def test_wilson_is_the_formula(count, n, confidence):
+def test_wilson_interval_matches_the_formula(count, n, confidence):
     low, high = wilson(np.array([count]), np.array([n]), confidence)
     assert (low[0], high[0]) == pytest.approx(wilson_by_hand(count, n, confidence), abs=1e-12)
 
@@ -86,7 +82,7 @@ def test_the_same_people_are_compared_as_statsmodels_does():
     assert row["df"] == pytest.approx(23)
 
 
-def test_with_one_picture_a_person_the_error_is_welch_s():
+def test_with_one_image_per_person_the_error_is_welch_s():
     rng = np.random.default_rng(2)
     correct, in_a = rng.random(60) < 0.6, np.arange(60) < 22
     row = of_groups(np.arange(60), correct, in_a)
@@ -95,7 +91,7 @@ def test_with_one_picture_a_person_the_error_is_welch_s():
     assert row["df"] == pytest.approx(welch.df)
 
 
-def test_a_change_with_one_picture_a_person_has_the_error_of_the_paired_t_test():
+def test_a_change_with_one_image_per_person_has_the_error_of_the_paired_t_test():
     rng = np.random.default_rng(3)
     before, after, every = rng.random(40) < 0.5, rng.random(40) < 0.7, np.ones(40, dtype=bool)
     row = compare(np.arange(40), after, every, before, every, "models")
@@ -109,8 +105,8 @@ def test_a_side_that_is_all_right_is_tested_like_others():
     row = of_groups(subject, correct, subject < 12)
     assert row["ci_low"] < row["gap"] < row["ci_high"]  # not a side without width
     # Each person of b has errors: no allocation separates the groups more.
-    own = correct.reshape(24, 5).mean(axis=1)
-    assert row["p_value"] < 0.001 if (own[12:] < 1).all() else row["p_value"] < 0.05
+    means = correct.reshape(24, 5).mean(axis=1)
+    assert row["p_value"] < 0.001 if (means[12:] < 1).all() else row["p_value"] < 0.05
 
 
 def test_no_change_at_all_still_has_an_interval():
@@ -121,7 +117,7 @@ def test_no_change_at_all_still_has_an_interval():
     assert row["p_value"] == 1.0
 
 
-def test_one_person_alone_is_not_tested():
+def test_a_single_person_is_not_tested():
     subject, correct = cohort(6)
     row = of_groups(subject, correct, subject == 0)
     assert np.isnan(row["p_value"])
@@ -139,7 +135,7 @@ def test_people_who_are_all_alike_have_wilson_s_interval_by_person():
 
 
 @pytest.mark.parametrize(("name", "theirs"), [("holm", "holm"), ("benjamini_hochberg", "fdr_bh")])
-def test_the_tested_ones_alone_are_corrected(name, theirs):
+def test_only_tested_p_values_are_corrected(name, theirs):
     p_values = pd.Series([0.01, 0.04, 0.0001, 0.03])
     tested = pd.Series([True, True, False, True])
     adjusted = corrected(p_values, tested, name)

@@ -1,10 +1,10 @@
-"""Confusions that one group has: hand counts, a planted one, and what always has a row."""
+"""Confusion gaps: hand counts, a planted one, and cells that always have a row."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.audit.confusion_gaps import confusion_gaps_table
+from tasks.audit.measures.confusion_gaps import confusion_gaps_table
 
 NAMES = ["anger", "disgust", "neutral"]
 
@@ -47,9 +47,9 @@ def test_shares_are_the_counts_divided(confusions):
     for (emotion, answer), row in table.iterrows():
         for side in "ab":
             group = frame["age_band"] == row[f"group_{side}"]
-            own = frame[group & (frame["emotion"] == emotion)]
-            assert row[f"n_{side}"] == len(own)
-            assert row[f"share_{side}"] == pytest.approx((own["y_pred"] == answer).mean())
+            rows = frame[group & (frame["emotion"] == emotion)]
+            assert row[f"n_{side}"] == len(rows)
+            assert row[f"share_{side}"] == pytest.approx((rows["y_pred"] == answer).mean())
         assert row["gap"] == pytest.approx(row["share_a"] - row["share_b"])
         assert row["ci_low"] <= row["gap"] <= row["ci_high"]
 
@@ -61,8 +61,8 @@ def test_few_people_are_not_tested_however_many_pictures_they_have(confusions):
     few = confusions(frame, min_subjects=11)
     assert set(few.index) == {("disgust", "anger"), ("anger", "disgust")}  # these always show
     assert few["p_adjusted"].isna().all()
-    said = confusions(frame, min_n=10, min_subjects=8)["method"]
-    assert said.str.contains("at least 10 pictures and 8 people of the emotion").all()
+    methods = confusions(frame, min_n=10, min_subjects=8)["method"]
+    assert methods.str.contains("at least 10 pictures and 8 people of the emotion").all()
 
 
 def test_a_planted_confusion_is_found_and_no_other(confusions):
@@ -84,7 +84,7 @@ def test_disgust_and_anger_always_have_a_row(confusions):
     assert set(small.index) == set(table.index) and small["p_adjusted"].isna().all()
 
 
-def test_a_side_without_the_emotion_is_said_and_not_compared(confusions):
+def test_a_side_without_the_emotion_is_reported_and_not_compared(confusions):
     frame = pictures()
     frame = frame[(frame["age_band"] == "adult") | (frame["emotion"] != "disgust")]
     row = confusions(frame).loc[("disgust", "anger")]
@@ -101,10 +101,10 @@ def test_models_that_cannot_answer_an_emotion_do_not_stop_the_others(confusions)
 def test_correction_is_within_a_dimension(confusions):
     frame = pictures(people=80)
     frame["gender"] = np.where(frame["subject_id"].str[-1].isin(list("01234")), "female", "male")
-    alone = confusions(frame, by=["age_band"])
+    single = confusions(frame, by=["age_band"])
     table = confusions(frame, by=["age_band", "gender"])
     both = table[table["dimension"] == "age_band"]
-    assert both["p_adjusted"].tolist() == alone["p_adjusted"].tolist()
+    assert both["p_adjusted"].tolist() == single["p_adjusted"].tolist()
     assert (both["p_adjusted"] >= both["p_value"]).all()
 
 

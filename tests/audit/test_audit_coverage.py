@@ -1,4 +1,4 @@
-"""Intervals and p-values tried on cohorts whose truth is known, with alike pictures of a child.
+"""Intervals and p-values on cohorts whose truth is known, with correlated images of a subject.
 
 A person's skill is drawn from a beta distribution whose intra-class correlation is .3: pictures of
 one person are alike as much as that. What holds on paper has to hold for the numbers of people that
@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from tasks.core.statistics.comparisons import smallest_shown
-from tasks.core.statistics.difference import Sides, differences
+from tasks.core.statistics.cluster_bootstrap import Resampled
+from tasks.core.statistics.differences import Sides, differences
+from tasks.core.statistics.hypothesis_tests import smallest_shown
 from tasks.core.statistics.recalls import recalls
-from tasks.core.statistics.resample import Resampled
 
 ALIKE = 0.3
 COHORTS = 1000
@@ -83,8 +83,10 @@ def compared_at_once(cohorts, kind):
     parts, at_once = [], 50
     for start in range(0, len(cohorts), at_once):
         subjects, right_a, right_b, a, b = zip(*cohorts[start : start + at_once], strict=True)
-        own = [f"{number}/" + subject.astype(str) for number, subject in enumerate(subjects)]
-        sampled = Resampled(pd.Series(np.concatenate(own)), 500, 0)
+        unique_subjects = [
+            f"{number}/" + subject.astype(str) for number, subject in enumerate(subjects)
+        ]
+        sampled = Resampled(pd.Series(np.concatenate(unique_subjects)), 500, 0)
         sides = [
             Sides.of(sparse.csr_array(sparse.block_diag(members)), np.concatenate(right))
             for members, right in ((a, right_a), (b, right_b))
@@ -132,13 +134,13 @@ def test_the_interval_of_a_recall_covers_it():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cohort", [between_people, within_people])
-def test_no_gap_is_called_one_as_often_as_promised(cohort):
+def test_false_alarms_of_gaps_are_at_the_nominal_rate(cohort):
     rows = gaps_of(cohort, COHORTS, np.random.default_rng(14), 0.7, 0.7)
     assert 0.03 <= (rows["p_value"] < 0.05).mean() <= 0.07
 
 
 @pytest.mark.slow
-def test_no_change_is_called_one_as_often_as_promised():
+def test_false_alarms_of_changes_are_at_the_nominal_rate():
     rng, cohorts = np.random.default_rng(15), []
     for _ in range(COHORTS):
         subject, first, second = changed(rng, lost=0.2, gained=0.3)  # .6 before and after
@@ -148,7 +150,7 @@ def test_no_change_is_called_one_as_often_as_promised():
 
 
 @pytest.mark.slow
-def test_few_people_on_one_side_are_called_a_gap_no_more_often():
+def test_few_people_on_one_side_do_not_raise_more_false_alarms():
     """With 8 people against 100 a t test of influences was wrong in .081."""
     rows = gaps_of(few_on_one_side, COHORTS, np.random.default_rng(14), 0.7, 0.7)
     assert 0.03 <= (rows["p_value"] < 0.05).mean() <= 0.07

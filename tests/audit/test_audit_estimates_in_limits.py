@@ -1,12 +1,12 @@
-"""Every estimate lies within its limits, these in the possible range, in tables of any ugliness."""
+"""Every estimate lies within its limits, these in the possible range, also in irregular tables."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.audit.calibration import calibration_table
-from tasks.audit.fairness import fairness_table
-from tasks.audit.standardised import standardised_table
+from tasks.audit.measures.calibration import calibration_table
+from tasks.audit.measures.fairness_metrics import fairness_table
+from tasks.audit.measures.standardized_gaps import standardised_table
 
 LIMITS = {
     calibration_table: {

@@ -1,4 +1,4 @@
-"""Whatever counts go in come out: random files, counted again without the audit."""
+"""Counts of random files match a count without the audit."""
 
 import itertools
 from collections import Counter
@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.audit import from_csv
-from tasks.audit.from_csv import audit_csv
+from tasks.audit.csv_audit import audit_csv as audit_csv_module
+from tasks.audit.csv_audit.audit_csv import audit_csv
 from tasks.core.labels import EMOTIONS
 
 BANDS = {"young": (0, 12), "old": (12, 120)}
@@ -56,7 +56,7 @@ def counted(frame, dimensions):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_any_counts_come_back_exactly(tmp_path, settings_of, monkeypatch, seed):
-    monkeypatch.setattr(from_csv, "write_figures", lambda *_: [])  # they take the most time
+    monkeypatch.setattr(audit_csv_module, "write_figures", lambda *_: [])  # they take the most time
     frame, dimensions = random_file(np.random.default_rng(seed))
     frame.to_csv(tmp_path / "any.csv", index=False)
     every = {"depth": max(2, len(dimensions)), "resamples": 100}

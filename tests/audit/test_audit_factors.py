@@ -10,9 +10,9 @@ import statsmodels.formula.api as smf
 from matplotlib.image import imread
 from scipy.stats import t
 
-from tasks.audit.clustered_logistic import fit_clustered
-from tasks.audit.factors import factors_table
-from tasks.audit.figures_factors import factors_figure
+from tasks.audit.figures.odds_ratios import factors_figure
+from tasks.audit.measures.clustered_logistic import fit_clustered
+from tasks.audit.measures.factor_model import factors_table
 
 
 def pictures(seed=0, people=80, per_person=8, age=-1.0, gender=0.0, size=0.5, alike=0.2):
@@ -68,7 +68,7 @@ def test_known_odds_ratios_are_found_with_the_others_held_equal(table_of):
     assert row_of(crude, "age_band")["odds_ratio"] < 0.8 * age["odds_ratio"]
 
 
-def test_one_picture_a_person_is_logistic_regression_with_robust_errors(table_of):
+def test_one_image_per_person_is_logistic_regression_with_robust_errors(table_of):
     frame = pictures(people=300, per_person=1).assign(
         right=lambda rows: rows["correct"].astype(int)
     )
@@ -143,7 +143,7 @@ def test_images_of_unknown_subjects_are_left_out_of_the_model(table_of):
     assert list(table["factor"]) == ["(no model)"]
 
 
-def test_what_cannot_be_told_has_a_row_with_the_reason(table_of):
+def test_factors_without_an_estimate_have_a_row_with_the_reason(table_of):
     frame = pictures().assign(ethnicity=None, gaze="away", pose="frontal")
     frame["set"] = np.where(frame["age_band"] == "child", "kids", "grown")
     frame.loc[frame.index % 3 != 0, "gaze"] = "unknown"
@@ -171,8 +171,8 @@ def test_a_level_that_is_always_right_is_named_and_changes_no_other(table_of):
     row = row_of(table, "emotion", "happiness")
     assert row["note"].startswith("all 40 pictures are read right")
     assert np.isnan(row["odds_ratio"]) and np.isnan(row["p_adjusted"])
-    alone = row_of(table_of(frame), "age_band")
-    assert row_of(table, "age_band")["odds_ratio"] == pytest.approx(alone["odds_ratio"])
+    single = row_of(table_of(frame), "age_band")
+    assert row_of(table, "age_band")["odds_ratio"] == pytest.approx(single["odds_ratio"])
 
 
 def test_pictures_of_unknown_value_are_left_out_and_counted(table_of):
@@ -204,7 +204,7 @@ def test_sharpness_enters_by_its_logarithm(table_of):
         (pictures().assign(correct=lambda rows: rows["emotion"] == "fear"), "no picture is left"),
     ],
 )
-def test_no_model_is_said_in_one_row(table_of, frame, says):
+def test_a_missing_model_is_explained_in_one_row(table_of, frame, says):
     table = table_of(frame)
     row = row_of(table, "(no model)")
     assert says in row["note"] and table["odds_ratio"].isna().all()

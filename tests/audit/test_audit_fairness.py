@@ -6,8 +6,8 @@ import pytest
 from fairlearn.metrics import demographic_parity_difference, equalized_odds_difference
 from scipy.stats import norm
 
-from tasks.audit.fairness import fairness_table
-from tasks.audit.gaps import gaps_table
+from tasks.audit.measures.fairness_metrics import fairness_table
+from tasks.audit.measures.gaps import gaps_table
 
 
 def pictures(rows):
@@ -79,7 +79,7 @@ def test_small_groups_are_left_out_and_named(fairness):
     assert table.loc[("recall", "all"), "overall"] == 29 / 40
 
 
-def test_an_emotion_that_a_group_lacks_is_no_rate_of_nought(fairness):
+def test_an_emotion_that_a_group_lacks_is_not_a_rate_of_zero(fairness):
     lacking = [row for row in COUNTED if row[:2] != ("male", "surprise")]
     table = fairness(pictures([*lacking, ("male", "neutral", "neutral", 10)]))
     row = table.loc[("true_positive_rate", "surprise")]
@@ -89,14 +89,14 @@ def test_an_emotion_that_a_group_lacks_is_no_rate_of_nought(fairness):
     assert table.loc[("true_positive_rate", "fear"), "difference"] == pytest.approx(0.35)
 
 
-def test_a_rate_that_is_nought_everywhere_has_no_ratio(fairness):
+def test_a_rate_that_is_zero_everywhere_has_no_ratio(fairness):
     right = [("female", "fear", "fear", 9), ("female", "surprise", "surprise", 9)]
     right += [("male", *row[1:]) for row in right]
     row = fairness(pictures(right)).loc[("false_positive_rate", "fear")]
     assert row["difference"] == 0 and np.isnan(row["ratio"])
 
 
-def test_one_group_alone_is_compared_with_nobody(fairness):
+def test_a_single_group_is_not_compared(fairness):
     table = fairness(pictures(COUNTED[:4]))
     assert table["difference"].isna().all() and len(table) == 5
 
@@ -155,10 +155,10 @@ def test_p_and_the_interval_of_the_range_never_contradict(fairness):
         fairness(many_groups(seed, np.linspace(0.6, 0.85, 4)), resamples=150) for seed in range(12)
     ]
     rows = pd.concat(tables).dropna(subset=["p_value"]).astype({"p_value": float})
-    shown = rows["p_value"] < 0.05
-    assert (shown == (rows["difference_ci_low"] > 0)).all()
-    assert (shown <= (rows["ratio_ci_high"] < 1)).all()
-    assert 0 < shown.sum() < len(rows)
+    significant = rows["p_value"] < 0.05
+    assert (significant == (rows["difference_ci_low"] > 0)).all()
+    assert (significant <= (rows["ratio_ci_high"] < 1)).all()
+    assert 0 < significant.sum() < len(rows)
 
 
 def test_false_answers_are_worst_where_they_are_most_and_have_an_interval(fairness):

@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 
 from flows import cli
-from tasks.audit import figures_calibration, from_csv, outputs
-from tasks.audit.from_csv import audit_csv
+from tasks.audit import write_outputs
+from tasks.audit.csv_audit import audit_csv as audit_csv_module
+from tasks.audit.csv_audit.audit_csv import audit_csv
+from tasks.audit.figures import calibration
 from tasks.core.errors import DataError, UserError
 
 BANDS = {"child": (0, 10), "adolescent": (10, 18), "adult": (18, 130)}
@@ -49,7 +51,7 @@ def run(tmp_path, audit, monkeypatch):
 
     def go(frame, name="system.csv", figures=False, **further):
         if not figures:
-            monkeypatch.setattr(from_csv, "write_figures", lambda *_: [])
+            monkeypatch.setattr(audit_csv_module, "write_figures", lambda *_: [])
         frame.to_csv(tmp_path / name, index=False)
         return audit(tmp_path / name, **further)
 
@@ -76,7 +78,7 @@ def test_counts_come_back_exactly(tmp_path, run):
     assert {path.name for path in written.paths} >= {"audit.md", "recall.png", "confusion.png"}
 
 
-def test_the_summary_names_the_gap_and_what_cannot_be_told(tmp_path, run):
+def test_the_summary_names_the_gap_and_what_is_missing(tmp_path, run):
     run(rows())
     text = (tmp_path / "out" / "audit.md").read_text(encoding="utf-8")
     assert "pictures of children correctly (9 of 40)" in text
@@ -115,7 +117,7 @@ def test_an_emotion_that_was_answered_is_known_without_its_probability(tmp_path,
     assert table(tmp_path)["n"].max() == len(frame)
 
 
-def test_without_subjects_nothing_is_tested_and_it_stands_at_the_top(tmp_path, run):
+def test_without_subjects_nothing_is_tested_and_the_summary_starts_with_that(tmp_path, run):
     run(rows(), independent_images=False)
     before, after = summary(tmp_path).split("| age band |")
     assert "Who is in the images is not known (female 40 of 40, male 40 of 40" in before
@@ -136,7 +138,7 @@ def test_some_missing_subjects_are_counted_by_group(tmp_path, run):
     assert table(tmp_path, "gaps")["n_unknown_a"].max() == 8
 
 
-def test_who_says_that_images_are_independent_finds_it_said_everywhere(tmp_path, run):
+def test_independence_declared_by_the_user_is_stated_everywhere(tmp_path, run):
     run(rows())
     words = "at the user's word"
     assert f"independent of all others, {words}" in summary(tmp_path)
@@ -159,7 +161,7 @@ def test_columns_that_are_not_used_are_named(tmp_path, run):
 
 
 def test_semicolons_separate_cells_too(tmp_path, audit, monkeypatch):
-    monkeypatch.setattr(from_csv, "write_figures", lambda *_: [])
+    monkeypatch.setattr(audit_csv_module, "write_figures", lambda *_: [])
     rows().to_csv(tmp_path / "a.csv", index=False, sep=";")
     audit(tmp_path / "a.csv")
     assert table(tmp_path)["n"].max() == 80
@@ -203,17 +205,17 @@ def test_any_column_can_be_compared(tmp_path, run):
             run(frame, by=[name])
 
 
-def test_subjects_that_are_named_are_believed(tmp_path, run):
+def test_given_subject_ids_are_used(tmp_path, run):
     frame = rows().assign(subject_id=[f"p{index // 4}" for index in range(80)])
     run(frame)
-    alone = table(tmp_path).iloc[0]
-    assert alone["subjects"] == 20 and "not known" not in alone["method"]
+    row = table(tmp_path).iloc[0]
+    assert row["subjects"] == 20 and "not known" not in row["method"]
     run(frame.drop(columns="subject_id"), independent_images=False)
-    alone = table(tmp_path).iloc[0]
-    assert alone["subjects"] == 0 and "not known" in alone["method"]
+    row = table(tmp_path).iloc[0]
+    assert row["subjects"] == 0 and "not known" in row["method"]
 
 
-def test_what_was_there_before_is_kept(tmp_path, run):
+def test_earlier_files_are_backed_up(tmp_path, run):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "groups.csv").write_text("my own notes")
     first = run(rows())
@@ -281,7 +283,7 @@ def test_the_summary_says_what_becomes_of_a_gap_with_the_same_mix(tmp_path, run)
     assert "no calibration, since a picture's probabilities add up to 1.3" in text
 
 
-def test_people_of_two_data_sets_are_told_apart(tmp_path, run):
+def test_subject_ids_of_two_data_sets_are_distinct(tmp_path, run):
     frame = rows().assign(subject_id=[f"s{index % 40}" for index in range(80)])
     run(frame.assign(dataset=["setA"] * 40 + ["setB"] * 40))
     groups = table(tmp_path)
@@ -332,26 +334,34 @@ def test_of_three_models_two_have_to_be_named(tmp_path, run):
 def test_why_two_models_are_not_compared_is_the_true_reason(
     tmp_path, run, monkeypatch, change, reason
 ):
-    said = []
-    monkeypatch.setattr(outputs, "empty_figure", lambda _path, text, _credit: said.append(text))
+    messages = []
+    monkeypatch.setattr(
+        write_outputs, "empty_figure", lambda _path, text, _credit: messages.append(text)
+    )
     for name in ("recall_figure", "confusion_figure", "factors_figure", "calibration_figure"):
-        monkeypatch.setattr(outputs, name, lambda *_: None)
+        monkeypatch.setattr(write_outputs, name, lambda *_: None)
     first = rows().assign(model="a", y_pred=["sad", ""] * 40)
     frame = pd.concat([first, rows().assign(model="b", **change)])
-    monkeypatch.setattr(from_csv, "_moved", lambda *_: None)  # figures are not drawn
+    monkeypatch.setattr(audit_csv_module, "_moved", lambda *_: None)  # figures are not drawn
     run(frame, figures=True)
-    assert len(said) == 1 and said[0].startswith("No change to show: ") and reason in said[0]
+    assert (
+        len(messages) == 1
+        and messages[0].startswith("No change to show: ")
+        and reason in messages[0]
+    )
 
 
 def test_the_figure_says_why_there_is_no_calibration(tmp_path, run, monkeypatch):
-    said = []
+    messages = []
     monkeypatch.setattr(
-        figures_calibration, "empty_figure", lambda path, text, _: (said.append(text), path.touch())
+        calibration,
+        "empty_figure",
+        lambda path, text, _: (messages.append(text), path.touch()),
     )
     run(rows().assign(p_happiness=0.9, p_neutral=0.4), figures=True)
     run(rows(), figures=True)
-    assert "add up to 1.3, not to 1" in said[0]
-    assert "hold no probabilities" in said[1]
+    assert "add up to 1.3, not to 1" in messages[0]
+    assert "hold no probabilities" in messages[1]
 
 
 def test_answers_that_are_not_the_most_probable_have_no_calibration(tmp_path, run):
@@ -378,11 +388,11 @@ def test_rows_that_are_rejected_are_written_and_counted(tmp_path, run):
     assert table(tmp_path, "rejects").empty and "80 audited, 0 rejected" in summary(tmp_path)
     frame = rows()
     frame.loc[[3, 7], "y_pred"] = ["", "NA"]
-    told = "80 rows: 78 audited, 0 rejected, 2 without an answer of the model"
-    assert run(frame).notes[0].startswith(told)
+    note = "80 rows: 78 audited, 0 rejected, 2 without an answer of the model"
+    assert run(frame).notes[0].startswith(note)
 
 
-def test_dates_that_excel_made_of_a_users_groups_stop_the_audit(run):
+def test_groups_that_excel_turned_into_dates_stop_the_audit(run):
     frame = rows().assign(band="10-18")
     frame.loc[2, "band"] = "3-Sep"
     with pytest.raises(DataError, match="column band has 1 cell that a spreadsheet changed"):
@@ -400,7 +410,7 @@ def test_one_picture_name_in_two_data_sets_is_two_pictures(tmp_path, run):
         run(frame.drop(columns="dataset"))
 
 
-def test_names_in_the_file_cannot_meet_the_names_of_rows_without_one(tmp_path, run):
+def test_ids_in_the_file_never_collide_with_generated_ids(tmp_path, run):
     frame = rows().assign(subject_id="")
     frame.loc[0, "subject_id"] = "line 3"  # what the row below could be called
     run(frame, independent_images=False)
@@ -409,7 +419,7 @@ def test_names_in_the_file_cannot_meet_the_names_of_rows_without_one(tmp_path, r
     assert table(tmp_path)["subjects"].iloc[0] == 80
 
 
-def test_a_model_that_has_seen_everything_stands_beside_one_that_has_not(tmp_path, run):
+def test_a_model_trained_on_everything_is_reported_beside_one_that_was_not(tmp_path, run):
     first = rows().assign(model="a", seen_in_training=True)
     run(pd.concat([first, first.assign(model="b", seen_in_training=False)]), figures=True)
     of_a, of_b = (summary(tmp_path).split(f"## {name}\n")[1].split("\n## ")[0] for name in "ab")
@@ -462,7 +472,7 @@ def test_pictures_without_an_answer_are_counted_by_group(tmp_path, run):
     assert "lacks their label" not in summary(tmp_path)
 
 
-def test_not_knowing_what_was_trained_on_is_not_held_out(tmp_path, run):
+def test_images_of_unknown_training_are_not_held_out(tmp_path, run):
     run(rows().assign(seen_in_training=["false", "", "no", "true"] * 20))
     groups = table(tmp_path)
     assert groups[groups["protocol"] == "held_out"]["n"].max() == 40
@@ -485,6 +495,43 @@ def test_a_dimension_without_a_shown_gap_says_what_could_have_been_shown(tmp_pat
     mde = 100 * gaps["mde"].iloc[0]  # of both: there is one emotion
     assert f"could have been shown is {mde:.1f} percentage points" in text
     assert "by age band" not in text
+
+
+def test_what_an_audit_of_many_columns_leaves_out_is_said(tmp_path, run):
+    names = [f"c{number}" for number in range(5)]
+    frame = rows().assign(**dict.fromkeys(names, "x"), pose=["a", "b"] * 40)
+    run(frame, by=names[:4], depth=1)
+    assert "are compared, more than" not in summary(tmp_path)
+    run(frame, by=names, depth=1)
+    text = summary(tmp_path)
+    assert "- 7 columns are compared, more than 6: gaps are standardized only over all" in text
+    assert "`recall.png` shows" not in text
+
+
+def test_a_figure_of_many_groups_has_one_panel_and_the_summary_says_so(tmp_path, run):
+    few, many = (rows().assign(site=[f"s{row % count}" for row in range(80)]) for count in (9, 40))
+    run(few, by=["site"], depth=1, min_n=1)
+    assert "`recall.png` shows" not in summary(tmp_path)
+    run(many, by=["site"], depth=1, min_n=1)
+    groups = len(RIGHT)  # that many groups of age and gender beside 40 sites and all images
+    assert f"`recall.png` shows {groups + 41} groups, more than 40" in summary(tmp_path)
+
+
+def test_a_summary_says_where_an_interval_excludes_0_and_no_gap_is_shown(tmp_path, run):
+    right = [index < count for count in (11, 14, 16, 18) for index in range(20)]
+    frame = rows().assign(
+        emotion="happiness",
+        y_pred=["happiness" if answer else "neutral" for answer in right],
+        site=[site for site in "abcd" for _ in range(20)],
+        age_band="child",
+        gender="female",
+    )
+    run(frame, by=["site"])
+    gaps = table(tmp_path, "gaps").query("dimension == 'site'")
+    assert ((gaps["ci_low"] > 0) | (gaps["ci_high"] < 0)).any() and (
+        gaps["p_adjusted"] > 0.05
+    ).all()
+    assert "not shown after correction for all comparisons" in summary(tmp_path)
 
 
 def forbidden():

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.audit import from_csv
-from tasks.audit.from_csv import audit_csv
-from tasks.audit.group_sizes import binned, check_group_counts, parse_bins
+from tasks.audit.csv_audit import audit_csv as audit_csv_module
+from tasks.audit.csv_audit.audit_csv import audit_csv
+from tasks.audit.measures.group_columns import binned, check_group_counts, parse_bins
 from tasks.core.errors import DataError, UserError
 
 BANDS = {"child": (0, 10), "adult": (18, 130)}
@@ -64,7 +64,7 @@ def rows(n=60):
 
 
 def test_bins_are_compared_in_their_order(tmp_path, settings_of, monkeypatch):
-    monkeypatch.setattr(from_csv, "write_figures", lambda *_: [])
+    monkeypatch.setattr(audit_csv_module, "write_figures", lambda *_: [])
     rows().to_csv(tmp_path / "a.csv", index=False, sep=";", decimal=",")
     settings = settings_of(by=[], resamples=100, factors=[], standardise_to=[])
     bins = {"score": [5, 10]}

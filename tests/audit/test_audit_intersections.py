@@ -1,4 +1,4 @@
-"""Intersections: what is planted is found, what is not stays unsaid, and limits agree with p."""
+"""Intersections: planted effects are found, false alarms are rare, and limits agree with p."""
 
 import importlib
 import sys
@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.audit.intersections import intersections_table
-from tasks.core.headline import intersection_sentence, intersection_words, worst_intersection
+from tasks.audit.measures.intersections import intersections_table
+from tasks.core.gap_sentences import intersection_sentence, intersection_words, worst_intersection
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 BANDS, GENDERS = ("child", "adult"), ("female", "male")
@@ -54,7 +54,7 @@ def test_a_planted_intersection_is_found_and_put_into_words(settings_of):
     assert "pictures of children recorded as male correctly" in intersection_sentence(row, "it")
 
 
-def test_nothing_is_said_where_nobody_differs(settings_of):
+def test_no_sentence_where_no_group_differs(settings_of):
     assert worst_intersection(table_of(images(gap=0.0, seed=5), settings_of), "base") is None
 
 
@@ -68,7 +68,7 @@ def test_limits_exclude_zero_where_the_adjusted_p_value_is_small_and_only_there(
     assert (table["p_value"] <= table["p_adjusted"]).all()
 
 
-def test_small_groups_are_shrunken_towards_what_their_columns_let_expect(settings_of):
+def test_small_groups_are_shrunken_towards_the_additive_expectation(settings_of):
     table = table_of(images(), settings_of)
     between = table[["recall", "expected"]]
     low, high = between.min(axis=1), between.max(axis=1)
@@ -108,7 +108,7 @@ def test_triples_are_tested_on_request_only(settings_of):
     assert len(table_of(frame, settings_of, by=by, depth=3)) == 20
 
 
-def test_names_of_other_columns_stay_what_they_are():
+def test_names_of_other_columns_do_not_change():
     times = "\N{MULTIPLICATION SIGN}"
     assert intersection_words(f"age_band {times} gender", f"child {times} male") == (
         "children recorded as male"
@@ -126,7 +126,7 @@ def rates(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("sizes", ["equal", "log-normal", "dominant"])
 @pytest.mark.parametrize("subjects", ["8+8", "8+60"])
-def test_family_wise_false_alarms_are_as_promised(rates, sizes, subjects):
+def test_family_wise_false_alarms_are_at_the_nominal_rate(rates, sizes, subjects):
     cell = {"sizes": sizes, "subjects": subjects, "icc": 0.3, "recall": 0.9}
     found = rates.called_different(600, 3, **cell).mean()
     assert 0.015 <= found <= 0.085  # .03 to .07 in the long run; the error is .009

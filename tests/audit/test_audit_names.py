@@ -1,12 +1,12 @@
-"""Names of groups, columns and models that a spreadsheet or a page would act upon."""
+"""Names of groups, columns and models that a spreadsheet or Markdown would interpret."""
 
 import os
 
 import pandas as pd
 from nasty_names import cells, has_controls
 
-from tasks.audit import from_csv
-from tasks.audit.from_csv import audit_csv
+from tasks.audit.csv_audit import audit_csv as audit_csv_module
+from tasks.audit.csv_audit.audit_csv import audit_csv
 from tasks.core.tables import read_csv
 
 FILE = os.fsdecode(b"a|b\xff.csv")
@@ -43,7 +43,7 @@ def audited(tmp_path, settings):
 
 
 def test_names_are_text_in_every_table_and_in_the_summary(tmp_path, settings_of, monkeypatch):
-    monkeypatch.setattr(from_csv, "write_figures", lambda *_: [])
+    monkeypatch.setattr(audit_csv_module, "write_figures", lambda *_: [])
     out = audited(tmp_path, settings_of(resamples=200))
     text = (out / "audit.md").read_text(encoding="utf-8")
     assert not has_controls(text)

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from tasks import audit as package
-from tasks.audit import from_csv
-from tasks.audit.from_csv import audit_csv
-from tasks.audit.own_columns import hidden, is_hidden, shown_names, with_shown_names
-from tasks.audit.predictions_table import read_predictions
+from tasks.audit.csv_audit import audit_csv as audit_csv_module
+from tasks.audit.csv_audit.audit_csv import audit_csv
+from tasks.audit.csv_audit.read_predictions import read_predictions
+from tasks.audit.measures.group_columns import hidden, is_hidden, shown_names, with_shown_names
 
 BANDS = {"child": (0, 10), "adult": (18, 130)}
 USUAL = ["correct", "recall", "method", "named", "protocol", "index", "level_0", "all"]
@@ -65,17 +65,17 @@ def named(table, name):
 @pytest.fixture
 def compare(tmp_path, settings_of, monkeypatch):
     """Compare the tables by columns of some names with those by `a_group`."""
-    monkeypatch.setattr(from_csv, "write_figures", lambda *_: [])
+    monkeypatch.setattr(audit_csv_module, "write_figures", lambda *_: [])
 
     def go(names):
         expected, _ = tables(tmp_path, settings_of, "a_group")
         assert all(len(expected[name]) for name in ("groups", "gaps", "before_after", "factors"))
         for name in names:
-            found, shown = tables(tmp_path, settings_of, name)
+            found, displayed = tables(tmp_path, settings_of, name)
             assert found.keys() == expected.keys()
             for key, table in expected.items():
-                own = found[key][sorted(found[key].columns)]
-                pd.testing.assert_frame_equal(own, named(table, shown))
+                sorted_table = found[key][sorted(found[key].columns)]
+                pd.testing.assert_frame_equal(sorted_table, named(table, displayed))
 
     return go
 
@@ -101,7 +101,7 @@ def words_of_the_code():
     nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text()))]
     texts = {node.value for node in nodes if isinstance(node, ast.Constant)}
     words = {text for text in texts if isinstance(text, str) and text.isidentifier()}
-    return {word for word in words if word == word.lower()} - from_csv._DOCUMENTED
+    return {word for word in words if word == word.lower()} - audit_csv_module._DOCUMENTED
 
 
 def test_the_name_in_the_tables_is_free():
@@ -111,9 +111,9 @@ def test_the_name_in_the_tables_is_free():
     )
     names = shown_names({"groups": table}, ["n", "by_n", "lamp"])
     assert names == {"n": "by_n", "by_n": "by_by_n", "lamp": "lamp"}
-    shown = with_shown_names({"groups": table}, names)["groups"]
-    assert list(shown.columns) == ["n", "by_n", "by_by_n", "lamp", "dimension", "family"]
-    assert shown.iloc[0, -2:].tolist() == ["by_n", "by_n and by_by_n"]
+    displayed = with_shown_names({"groups": table}, names)["groups"]
+    assert list(displayed.columns) == ["n", "by_n", "by_by_n", "lamp", "dimension", "family"]
+    assert displayed.iloc[0, -2:].tolist() == ["by_n", "by_n and by_by_n"]
 
 
 def test_no_header_can_hold_the_mark_of_these_names(tmp_path):

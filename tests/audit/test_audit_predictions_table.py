@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.audit.predictions_table import read_predictions
+from tasks.audit.csv_audit.read_predictions import read_predictions
 from tasks.core.errors import DataError
 from tasks.core.text import MISSING_WORDS
 
@@ -91,7 +91,7 @@ def test_whether_a_picture_was_seen_is_read_in_many_words(read, words):
 
 
 @pytest.mark.parametrize("form", ["{:.4g}", "{:.4g}%", "{:.4g} %"])
-def test_percentages_become_shares_and_it_is_said(read, form):
+def test_percentages_become_shares_with_a_note(read, form):
     table = probabilities(100)
     columns = [f"p_{name}" for name in ANSWERS]
     table[columns] = table[columns].map(form.format)
@@ -129,7 +129,7 @@ def test_probabilities_that_do_not_add_up_are_named(read):
 
 
 @pytest.mark.parametrize("word", ["inf", "1_0", "six", "0,5"])
-def test_what_is_no_number_stops_the_audit_with_its_line(read, word):
+def test_a_cell_that_is_not_a_number_stops_the_audit_with_its_line(read, word):
     table = frame().assign(age_years="7")
     table.loc[1, "age_years"] = word
     table.loc[2, "age_years"] = "7.5"

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.audit.predictive_values import predictive_values_table
+from tasks.audit.measures.predictive_values import predictive_values_table
 
 
 def judged(counts):

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from tasks.audit.pretraining import COLUMNS, pretraining_table
+from tasks.audit.references.pretraining_data import COLUMNS, pretraining_table
 from tasks.audit.settings import Settings
 from tasks.core.errors import DataError, ParamsError
 
@@ -46,7 +46,7 @@ def test_shares_that_do_not_add_up_are_shown_as_printed_with_a_note():
 
 
 @pytest.mark.parametrize("name", ["vggface2_affectnet", "fer2013"])
-def test_what_is_not_published_is_said(name):
+def test_sets_without_published_figures_have_a_note(name):
     table = pretraining_table(UNSEEN, settings(name))
     silent = table[table["share"].isna()]
     assert len(silent) == 1
@@ -65,7 +65,7 @@ def test_the_pictures_of_a_model_trained_here_are_counted():
 
 
 @pytest.mark.parametrize("seen", [[False] * 6, [True] * 6])
-def test_nothing_is_counted_where_nothing_was_trained_or_nobody_said(seen):
+def test_nothing_is_counted_where_training_is_absent_or_unknown(seen):
     table = pretraining_table(predictions(seen), settings(None))
     assert table.empty and list(table.columns) == COLUMNS
 
@@ -80,7 +80,7 @@ def test_a_csv_of_counts_is_read_by_its_path(tmp_path):
     assert "add up to 90.0 %" in pretraining_table(UNSEEN, settings(str(path)))["note"].iloc[0]
 
 
-def test_what_cannot_be_read_is_one_line(tmp_path):
+def test_unreadable_input_is_one_line(tmp_path):
     with pytest.raises(ParamsError, match=r"no published table .*vggface2_affectnet.* and no file"):
         pretraining_table(UNSEEN, settings("nowhere"))
     path = tmp_path / "faces.csv"

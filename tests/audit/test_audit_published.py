@@ -3,11 +3,11 @@
 import pandas as pd
 import pytest
 
-from tasks.audit import published
-from tasks.audit.published import published_table, read_study
+from tasks.audit.references import published_results
+from tasks.audit.references.published_results import published_table, read_study
 from tasks.core.errors import DataError, ParamsError
 
-HEADER = ",".join(published.GIVEN)
+HEADER = ",".join(published_results.GIVEN)
 STUDY = "noh_lim_2023"
 
 
@@ -72,7 +72,7 @@ def naive():
 @pytest.fixture
 def made_up(tmp_path, monkeypatch):
     """Write a made-up study from lines below the header, under the name `study`."""
-    monkeypatch.setattr(published, "FOLDER", tmp_path)
+    monkeypatch.setattr(published_results, "FOLDER", tmp_path)
 
     def write(*lines):
         text = "\n".join(["# how to add rows", HEADER, *lines])
@@ -84,7 +84,7 @@ def made_up(tmp_path, monkeypatch):
 
 def test_no_study_gives_an_empty_table_with_its_columns(settings_of):
     table = published_table(groups(), naive(), settings_of(published=None))
-    assert table.empty and list(table.columns) == published.COLUMNS
+    assert table.empty and list(table.columns) == published_results.COLUMNS
 
 
 def test_the_papers_base_figures_stand_beside_our_base_model_under_both_protocols(settings_of):
@@ -110,8 +110,8 @@ def test_beside_the_papers_fine_tuned_model_stands_naive_not_the_chosen_one(sett
     anger = tuned[tuned["emotion"] == "anger"]
     assert anger["published_rate"].tolist() == [0.21, 0.21]
     assert anger[["n", "correct"]].to_numpy().tolist() == [[2, 0], [2, 0]]
-    said = "ours is naive, trained on the training split: 2 of the 4 people of cafe"
-    assert tuned["note"].str.endswith(said).all()
+    message = "ours is naive, trained on the training split: 2 of the 4 people of cafe"
+    assert tuned["note"].str.endswith(message).all()
     assert not table["note"][table["model"] != "finetuned"].str.contains("naive").any()
 
 
@@ -124,7 +124,7 @@ def test_without_naive_its_place_is_empty_with_a_note(settings_of):
     assert (table["our_model"][table["model"] == "base"] == "base").all()
 
 
-def test_what_is_not_transcribed_is_said_and_nothing_is_found_wrong_with_it():
+def test_untranscribed_figures_have_a_note_and_no_contradiction():
     table = read_study(STUDY)
     unplaced = table[(table["table"] == "") | (table["page"] == "")]
     assert unplaced["note"].str.contains("not transcribed").all()
@@ -133,7 +133,7 @@ def test_what_is_not_transcribed_is_said_and_nothing_is_found_wrong_with_it():
     assert "fine-tuned on" in trained_on["note"].iloc[0]
 
 
-def test_a_rate_that_disagrees_with_its_counts_is_told(made_up):
+def test_a_rate_that_disagrees_with_its_counts_has_a_note(made_up):
     table = made_up(
         "S,3,9,base,a,child,all,all,200,172,0.86,",  # 86.0 %
         "S,3,9,base,b,child,all,all,200,172,0.859,",  # 86.0 %, printed 85.9 %
@@ -174,7 +174,7 @@ def _parts(first, second):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("S,1,2,base,a,child,all,angry,1,,,", "emotion is 'angry'"),
         ("S,1,2,base,a,child,girl,all,1,,,", "gender is 'girl'"),
@@ -184,10 +184,10 @@ def _parts(first, second):
         ("S,1,2,base,,child,all,all,1,,,", "dataset or age_band is empty"),
     ],
 )
-def test_a_row_that_cannot_be_read_is_named(made_up, line, said):
+def test_a_row_that_cannot_be_read_is_named(made_up, line, message):
     with pytest.raises(DataError, match=r"study\.csv: row 2 below the header") as error:
         made_up("S,1,2,base,a,child,all,all,1,,,", line)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_an_unknown_study_names_the_known_ones(settings_of):

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.audit.gaps import gaps_table
-from tasks.audit.sensitivity import sensitivity_table
+from tasks.audit.measures.gaps import gaps_table
+from tasks.audit.measures.sensitivity import sensitivity_table
 
 
 def cohort(wrong_children=7, subjects=12, images=8):
@@ -44,18 +44,18 @@ def undone(settings_of):
     return go
 
 
-def test_a_gap_is_undone_by_the_number_of_labels_that_is_told_and_not_by_one_fewer(undone):
+def test_a_gap_is_undone_by_the_stated_number_of_labels_and_not_by_one_fewer(undone):
     frame = cohort()
     _, table, settings = undone(frame)
     number = int(table["undone_by_labels"][table["emotion"] == "all"].iloc[0])
     assert number >= 2
     # By hand: wrong images of children turn right, those of the best-read children last.
     wrong = frame.index[(frame["age_band"] == "child") & ~frame["correct"]][::-1]
-    for corrected, shown in ((number, False), (number - 1, True)):
+    for corrected, significant in ((number, False), (number - 1, True)):
         mended = frame.copy()
         mended.loc[wrong[:corrected], "correct"] = True
         row = gaps_table(mended, settings).iloc[0]
-        assert ((row["ci_low"] > 0) | (row["ci_high"] < 0)) == shown
+        assert ((row["ci_low"] > 0) | (row["ci_high"] < 0)) == significant
 
 
 def test_a_larger_gap_withstands_more_errors(undone):
@@ -71,7 +71,7 @@ def test_a_gap_that_is_not_shown_has_no_row(undone):
 
 def test_every_shown_gap_has_a_row_with_its_own_figures(undone):
     gaps, table, _ = undone(cohort(10))
-    shown = gaps[gaps["enough_n"] & (gaps["p_adjusted"] < 0.05)]
-    assert len(table) == len(shown) > 1
-    assert (table["gap"].to_numpy() == shown["gap"].to_numpy()).all()
+    significant = gaps[gaps["enough_n"] & (gaps["p_adjusted"] < 0.05)]
+    assert len(table) == len(significant) > 1
+    assert (table["gap"].to_numpy() == significant["gap"].to_numpy()).all()
     assert table["undone_by_labels"].dropna().le(table["tried_labels"].iloc[0]).all()

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
 
-from tasks.audit.gaps import gaps_table
-from tasks.audit.standardised import standardised_table
+from tasks.audit.measures.gaps import gaps_table
+from tasks.audit.measures.standardized_gaps import standardised_table
 from tasks.core.tables import RAW
 
 
@@ -18,8 +18,8 @@ def cohort(seed, gap=0.0, people=40, per_person=10, alike=0.2):
         person = np.repeat(np.arange(people), per_person)
         fear = rng.random(len(person)) < fear_share
         chance = np.where(fear, 0.4, 0.8) - (gap if band == "child" else 0)
-        own, of_person = rng.random(len(person)), rng.random(people)[person]
-        draw = np.where(rng.random(len(person)) < np.sqrt(alike), of_person, own)
+        of_image, of_person = rng.random(len(person)), rng.random(people)[person]
+        draw = np.where(rng.random(len(person)) < np.sqrt(alike), of_person, of_image)
         parts.append(
             pd.DataFrame(
                 {
@@ -48,7 +48,7 @@ def gaps(settings_of):
     return compare
 
 
-def test_a_gap_that_is_all_mix_goes_and_the_raw_one_stays(gaps):
+def test_a_gap_due_to_the_mix_disappears_and_the_raw_gap_remains(gaps):
     table = gaps(cohort(0))
     assert table.loc[RAW, "ci_high"] < 0  # child minus adult
     assert table.loc["emotion", "ci_low"] < 0 < table.loc["emotion", "ci_high"]
@@ -103,7 +103,7 @@ def test_numbers_are_cut_into_thirds_of_all_pictures(gaps):
     assert "thirds: face_side_px" in row["method"]
 
 
-def test_strata_of_one_side_are_left_out_and_the_share_told(gaps):
+def test_strata_of_one_side_are_left_out_and_their_share_is_stated(gaps):
     frame = cohort(5)
     child = frame["age_band"] == "child"
     frame["ethnicity"] = np.where(child & (frame.index % 4 != 0), "x", "y")

@@ -1,12 +1,12 @@
-"""Strategies side by side: the same unseen pictures, both comparisons, and what stands apart."""
+"""Comparison of strategies: same unseen images, both comparisons, and edge cases."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from tasks.audit.figures_strategies import strategies_figure
-from tasks.audit.strategies import COLUMNS, fine_tuned_group, strategies_table
+from tasks.audit.figures.strategies import strategies_figure
+from tasks.audit.strategy_comparison import COLUMNS, fine_tuned_group, strategies_table
 from tasks.core.errors import DataError
 
 STRATEGIES = ("naive", "head", "replay", "distill", "interpolate")
@@ -86,15 +86,17 @@ def test_the_contract_is_kept_and_left_out_ones_have_no_row(table):
 
 
 def test_figures_are_of_pictures_that_no_model_has_seen(frames, table):
-    kept = {
+    unseen_by = {
         name: frame[~frame["seen_in_training"]].set_index("image_id")
         for name, frame in frames.items()
         if len(frame)
     }
-    unseen = set.intersection(*(set(frame.index) for frame in kept.values()))
-    assert all(kept["base"].loc[name, "split"] == "test" for name in unseen)
-    adults = [name for name in unseen if kept["base"].loc[name, "age_band"] == "adult"]
-    recall = {name: (frame.loc[adults, "y_pred"] == "fear").mean() for name, frame in kept.items()}
+    unseen = set.intersection(*(set(frame.index) for frame in unseen_by.values()))
+    assert all(unseen_by["base"].loc[name, "split"] == "test" for name in unseen)
+    adults = [name for name in unseen if unseen_by["base"].loc[name, "age_band"] == "adult"]
+    recall = {
+        name: (frame.loc[adults, "y_pred"] == "fear").mean() for name, frame in unseen_by.items()
+    }
     row = table.query("strategy == 'replay' and group == 'adult'").iloc[0]
     assert (row["n"], row["subjects"]) == (len(adults), len(adults) / 4)
     assert row["recall_base"] == pytest.approx(recall["base"])
@@ -102,11 +104,11 @@ def test_figures_are_of_pictures_that_no_model_has_seen(frames, table):
     assert row["change"] == pytest.approx(recall["replay"] - recall["base"])
     assert row["against_naive"] == pytest.approx(recall["replay"] - recall["naive"])
     assert row["ci_low"] <= row["change"] <= row["ci_high"]
-    people = kept["base"].loc[adults, "subject_id"]
-    own = pd.DataFrame({"a": kept["replay"].loc[adults, "y_pred"] == "fear"}).assign(
-        b=kept["base"].loc[adults, "y_pred"] == "fear"
+    people = unseen_by["base"].loc[adults, "subject_id"]
+    answers = pd.DataFrame({"a": unseen_by["replay"].loc[adults, "y_pred"] == "fear"}).assign(
+        b=unseen_by["base"].loc[adults, "y_pred"] == "fear"
     )
-    means = own.astype(float).groupby(people).mean()  # as many pictures of each person
+    means = answers.astype(float).groupby(people).mean()  # as many pictures of each person
     paired = stats.ttest_rel(means["a"], means["b"])
     assert row["p_value"] == pytest.approx(paired.pvalue, abs=0.1)  # subjects are permuted
 
@@ -149,12 +151,12 @@ def test_a_base_model_that_has_seen_nobody_makes_no_target_of_the_replayed(
 def test_no_group_is_marked_where_none_was_the_target(
     frames, choice, settings_of, tmp_path, by, everybody, why
 ):
-    own = {
+    answers = {
         name: frame.assign(fine_tuned_on=(frame["split"] == "train") & (name != "base"))
         for name, frame in frames.items()
     }
     settings = settings_of(by=by)
-    table = strategies_table(own if everybody else frames, STRATEGIES, choice, settings)
+    table = strategies_table(answers if everybody else frames, STRATEGIES, choice, settings)
     assert len(table) and not table["fine_tuned_on"].any()
     assert table["note"].str.contains(why).all()
     strategies_figure(table, "a notice", tmp_path / "none.png")
@@ -170,7 +172,7 @@ def test_everybody_is_no_target_though_nearly_all_are_of_one_group():
     assert fine_tuned_group(base[4:], adults, "age_band")[0] == ""
 
 
-def test_a_target_that_no_unseen_picture_shows_is_said(frames, choice, settings_of):
+def test_a_target_without_unseen_images_has_a_note(frames, choice, settings_of):
     seen = {
         name: frame.assign(
             seen_in_training=frame["seen_in_training"] | (frame["age_band"] == "child")
@@ -182,7 +184,7 @@ def test_a_target_that_no_unseen_picture_shows_is_said(frames, choice, settings_
     assert found["note"].str.contains("unseen is of the fine-tuned group, child").all()
 
 
-def test_predictions_that_do_not_tell_are_refused(frames, choice, settings_of):
+def test_predictions_without_the_training_column_are_rejected(frames, choice, settings_of):
     old = {name: frame.drop(columns="fine_tuned_on") for name, frame in frames.items()}
     with pytest.raises(DataError, match="lack the column fine_tuned_on"):
         strategies_table(old, STRATEGIES, choice, settings_of(by=["age_band"]))

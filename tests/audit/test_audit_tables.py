@@ -9,19 +9,13 @@ from scipy.special import expit, logit
 from scipy.stats import norm, t
 
 from tasks.audit import stage
-from tasks.audit.by_group import (
-    audit_predictions,
-    by_protocol,
-    counts_table,
-    groups_table,
-    prepare,
-)
-from tasks.audit.gaps import gaps_table
-from tasks.audit.paired import paired_table
+from tasks.audit.audit import audit_predictions, by_protocol, counts_table, groups_table, prepare
+from tasks.audit.measures.gaps import gaps_table
+from tasks.audit.measures.model_comparison import paired_table
 from tasks.core.errors import DataError, ParamsError
-from tasks.core.headline import largest_gap
-from tasks.core.intervals import wilson
+from tasks.core.gap_sentences import largest_gap
 from tasks.core.paths import EVALUATED, STAGE_OUTS, Paths
+from tasks.core.statistics.recalls import wilson
 from tasks.core.tables import write_csv, write_table
 
 LABELS = ["fear", "happiness", "neutral"]
@@ -134,7 +128,7 @@ def test_groups_is_the_full_cube_and_each_cell_is_right(usual):
         assert row.ci_low <= row.recall <= row.ci_high
 
 
-def test_unknown_people_get_the_interval_of_one_person_and_it_is_said(only):
+def test_unknown_people_get_the_interval_of_one_person_with_a_note(only):
     frame = predictions()
     frame["subject_known"] = frame["age_band"] != "child"
     frame.loc[~frame["subject_known"], "subject_id"] = "invented/" + frame["image_id"]
@@ -154,9 +148,15 @@ def test_unknown_people_get_the_interval_of_one_person_and_it_is_said(only):
 def drawn_people(frame, resamples, seed):
     """Draw people one by one and put the pictures of each on a pile, without any matrix."""
     rng = np.random.default_rng(seed)
-    own = [list(zip(p["age_band"], p["hit"], strict=True)) for _, p in frame.groupby("subject_id")]
+    selected = [
+        list(zip(p["age_band"], p["hit"], strict=True)) for _, p in frame.groupby("subject_id")
+    ]
     for _ in range(resamples):
-        pile = [picture for i in rng.integers(len(own), size=len(own)) for picture in own[i]]
+        pile = [
+            picture
+            for i in rng.integers(len(selected), size=len(selected))
+            for picture in selected[i]
+        ]
         yield {
             band: np.mean([hit for whose, hit in pile if whose == band])
             for band in ("adult", "child")
@@ -205,8 +205,8 @@ def test_a_group_that_is_named_all_is_not_taken_for_pooled(only):
     frame = predictions()
     frame["ethnicity"] = ["all" if value == "recorded" else "x" for value in frame["ethnicity"]]
     groups = only("groups", frame, by=["ethnicity"])
-    whole = groups[(groups["ethnicity"] == "all") & (groups["emotion"] == "all")]
-    assert set(whole.query("protocol == 'all'")["n"]) == {len(frame) // 2}
+    all_images = groups[(groups["ethnicity"] == "all") & (groups["emotion"] == "all")]
+    assert set(all_images.query("protocol == 'all'")["n"]) == {len(frame) // 2}
 
 
 def test_labels_that_a_model_lacks_are_left_out_and_counted(only):
@@ -293,7 +293,7 @@ def test_pictures_without_an_answer_are_left_out_and_counted(only):
     assert groups["n"].max() == len(frame) / 2 - silent.sum()
 
 
-def test_several_data_sets_are_compared_and_told_apart(only):
+def test_several_data_sets_are_compared_and_distinguished(only):
     frame = predictions()
     frame["dataset"] = np.where(frame["age_band"] == "child", "kids", "grown")
     gaps = only("gaps", frame)
@@ -308,8 +308,8 @@ def test_change_is_on_the_same_pictures_held_out_from_both(usual):
     wide = frame.assign(hit=frame["y_pred"] == frame["emotion"]).pivot(
         index="image_id", columns="model", values=["hit", "seen_in_training", "age_band"]
     )
-    kept = wide[~wide["seen_in_training"].astype(bool).any(axis=1)]
-    children = kept[kept[("age_band", "base")] == "child"]["hit"].astype(bool)
+    unseen = wide[~wide["seen_in_training"].astype(bool).any(axis=1)]
+    children = unseen[unseen[("age_band", "base")] == "child"]["hit"].astype(bool)
     row = table.query(
         "dataset == 'all' and age_band == 'child' and gender == 'all' and emotion == 'all'"
     ).iloc[0]
@@ -335,9 +335,9 @@ def test_confusion_adds_up(usual):
     assert sums.tolist() == pytest.approx([1] * len(sums))
     assert len(rows) == 2 * 2 * len(LABELS) ** 2  # answers that never came are listed with 0
     one = rows.query("model == 'base' and group == 'child' and emotion == 'fear'")
-    own = frame.query("model == 'base' and age_band == 'child' and emotion == 'fear'")
+    selected = frame.query("model == 'base' and age_band == 'child' and emotion == 'fear'")
     for row in one.itertuples():
-        assert row.n == (own["y_pred"] == row.y_pred).sum()
+        assert row.n == (selected["y_pred"] == row.y_pred).sum()
 
 
 def test_faults_are_one_clear_line(audit):

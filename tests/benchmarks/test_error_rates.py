@@ -1,4 +1,4 @@
-"""A part of the simulations behind docs/error-rates.md, and the command path beside their core."""
+"""A part of the simulations behind docs/error-rates.md, checked against the command."""
 
 import importlib
 import sys
@@ -23,7 +23,7 @@ def false_alarms(rows):
     return next(row for row in rows if row.figure == "false alarms")
 
 
-def test_the_core_says_what_the_command_path_says(rates):
+def test_the_core_and_the_command_agree(rates):
     """The simulations call the core with many cohorts at once; `audit_predictions` has one."""
     assert rates.same_as_the_command_path(2) == []
 
@@ -63,4 +63,4 @@ def test_a_figure_beyond_its_mark_is_missed(rates):
 def test_a_contradiction_is_seen(rates):
     row = {"gap": 0.2, "ci_low": -0.1, "ci_high": 0.4, "p_value": 0.01}
     rows = rates.agreement("p", "c", pd.DataFrame([row]), 0.0)
-    assert [own.met for own in rows if own.figure == "contradictions"] == [False]
+    assert [row.met for row in rows if row.figure == "contradictions"] == [False]

@@ -1,4 +1,4 @@
-"""Benchmarks measure work and not what is left of it: an impossible ratio is refused."""
+"""Benchmarks run without caches, and impossible ratios fail."""
 
 import importlib
 import sys

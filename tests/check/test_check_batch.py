@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from manifests import good_manifest, params_with
 
-from tasks.check.batch import BatchLimits, batch_faults, pipeline_faults
+from tasks.check.batch_checks import BatchLimits, batch_faults, pipeline_faults
 
 REQUIRED = ("age_band", "gender")
 WIDE = BatchLimits(1, 0.0, 0.0, 1.0, REQUIRED)

@@ -8,8 +8,8 @@ import pytest
 from manifests import SETTINGS, good_manifest, params_with
 
 from tasks.check import stage
-from tasks.check.judge import Judgement, judge
-from tasks.check.params import Params
+from tasks.check.run_suites import ValidationReport, run_suites
+from tasks.check.settings import Params
 from tasks.check.suites import set_suites
 from tasks.check.validate import checks_json, new_context
 from tasks.core.errors import DataError, ParamsError
@@ -21,11 +21,11 @@ from tasks.core.tables import MANIFEST_SCHEMA, read_table, write_table
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 
 
-def judged(manifest: pd.DataFrame, params: Params | None = None) -> Judgement:
-    return judge(manifest, params or params_with(), new_context())
+def judged(manifest: pd.DataFrame, params: Params | None = None) -> ValidationReport:
+    return run_suites(manifest, params or params_with(), new_context())
 
 
-def names_of(judgement: Judgement) -> list[str]:
+def names_of(judgement: ValidationReport) -> list[str]:
     return [finding.check.name for finding in judgement.faults]
 
 
@@ -59,7 +59,7 @@ ROW_FAULTS = [
 
 
 @pytest.fixture(scope="module")
-def faulty() -> tuple[pd.DataFrame, Judgement]:
+def faulty() -> tuple[pd.DataFrame, ValidationReport]:
     """A manifest with every fault of `ROW_FAULTS` in a row of its own, and three copies."""
     manifest = good_manifest(subjects_a_band=8)
     for row, (values, _, _) in enumerate(ROW_FAULTS):
@@ -84,7 +84,7 @@ def test_good_manifest_passes_whole() -> None:
 
 @pytest.mark.parametrize("row", range(len(ROW_FAULTS)), ids=lambda row: ROW_FAULTS[row][1])
 def test_row_fault_is_quarantined_with_reason_and_value(
-    faulty: tuple[pd.DataFrame, Judgement], row: int
+    faulty: tuple[pd.DataFrame, ValidationReport], row: int
 ) -> None:
     manifest, judgement = faulty
     _, reason, detail = ROW_FAULTS[row]
@@ -93,7 +93,7 @@ def test_row_fault_is_quarantined_with_reason_and_value(
 
 
 def test_copies_are_quarantined_and_conflicting_labels_named(
-    faulty: tuple[pd.DataFrame, Judgement],
+    faulty: tuple[pd.DataFrame, ValidationReport],
 ) -> None:
     manifest, judgement = faulty
     rejects = judgement.rejects.set_index("path")
@@ -120,7 +120,7 @@ def test_subject_of_two_data_sets_and_file_in_two_rows_are_caught() -> None:
     assert judgement.passed.groupby("subject_id")["dataset"].nunique().max() == 1
 
 
-def test_rows_in_are_rows_out_plus_rejects(faulty: tuple[pd.DataFrame, Judgement]) -> None:
+def test_rows_in_are_rows_out_plus_rejects(faulty: tuple[pd.DataFrame, ValidationReport]) -> None:
     manifest, judgement = faulty
     assert judgement.passed is not None
     assert len(judgement.rejects) == len(ROW_FAULTS) + 4
@@ -130,7 +130,7 @@ def test_rows_in_are_rows_out_plus_rejects(faulty: tuple[pd.DataFrame, Judgement
 
 
 def test_a_fault_in_one_row_does_not_warn_about_its_subject(
-    faulty: tuple[pd.DataFrame, Judgement],
+    faulty: tuple[pd.DataFrame, ValidationReport],
 ) -> None:
     _, judgement = faulty
     assert judgement.passed is not None

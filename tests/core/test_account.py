@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.account import name_account
+from tasks.core.parallel.process import name_account
 
 
 @pytest.fixture

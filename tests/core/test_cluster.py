@@ -16,24 +16,24 @@ import torch
 from distributed import Security
 from explain_world import params as explain_params
 
-from tasks.core import cluster
 from tasks.core.errors import UserError
-from tasks.core.execution import CLUSTER_VARIABLE, map_in_order, process_pool
 from tasks.core.models.backbones import build_module
-from tasks.core.models.checkpoint import no_pictures_seen, save_model
+from tasks.core.models.checkpoint import empty_seen_table, save_model
 from tasks.core.models.spec import ModelSpec
+from tasks.core.parallel import dask_executor
+from tasks.core.parallel.execution import CLUSTER_VARIABLE, map_in_order, process_pool
+from tasks.core.parallel.process import die_with_parent
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
-from tasks.core.process import die_with_parent
 from tasks.core.tables import MANIFEST_SCHEMA, read_table, write_table
-from tasks.crop import kept_cuts
+from tasks.crop import crop_cache
 from tasks.crop import stage as crop
-from tasks.draw.cohort import plan_sittings
-from tasks.draw.facs import Style
-from tasks.draw.picture import Order, draw_pictures
-from tasks.evaluate import in_batches
+from tasks.draw.action_units import Style
+from tasks.draw.plan import plan_images
+from tasks.draw.render import RenderJob, draw_images
+from tasks.evaluate import batch_prediction
 from tasks.evaluate import stage as evaluate
-from tasks.explain import in_workers
+from tasks.explain import parallel_explain
 from tasks.explain import stage as explain
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,9 +104,9 @@ def make_project(root: Path) -> Paths:
     paths = Paths(root)
     paths.drawn.mkdir(parents=True)
     style = Style(intensity_mean=0.8, intensity_sd=0.1, unit_mixing=0.0)
-    sittings = plan_sittings({"adult": 4}, LABELS, PICTURES // (4 * len(LABELS)))
+    sittings = plan_images({"adult": 4}, LABELS, PICTURES // (4 * len(LABELS)))
     rows = []
-    for drawn in draw_pictures([Order(sitting, style, 1, 160) for sitting in sittings]):
+    for drawn in draw_images([RenderJob(sitting, style, 1, 160) for sitting in sittings]):
         name = drawn.sitting.name
         (paths.drawn / name.file_name).write_bytes(drawn.jpeg)
         row = {"image_id": name.stem, "path": f"drawn/{name.file_name}", "dataset": "drawn"}
@@ -126,7 +126,7 @@ def make_project(root: Path) -> Paths:
         version="",
         source="test",
     )
-    save_model(paths.model("base"), build_module("compact", 3, 3), spec, no_pictures_seen())
+    save_model(paths.model("base"), build_module("compact", 3, 3), spec, empty_seen_table())
     return paths
 
 
@@ -169,9 +169,9 @@ def test_a_cluster_that_loses_workers_writes_the_same_bytes(running, tmp_path, m
                 killed.append(what)
             yield item
 
-    for module in (crop, in_batches, explain):
+    for module in (crop, batch_prediction, explain):
         monkeypatch.setattr(module, "track", kill_half_way)
-    for module in (kept_cuts, in_workers):
+    for module in (crop_cache, parallel_explain):
         monkeypatch.setattr(module, "_FEW", 0)
     monkeypatch.setenv(CLUSTER_VARIABLE, running.address)
     written = run_stages(there)
@@ -212,7 +212,7 @@ def test_code_that_the_cluster_cannot_find_is_one_line(running, monkeypatch):
 @pytest.mark.long
 def test_workers_with_other_code_are_refused(running, monkeypatch):
     monkeypatch.setenv(CLUSTER_VARIABLE, running.address)
-    monkeypatch.setattr(cluster, "digest_of_code", lambda: "of another commit")
+    monkeypatch.setattr(dask_executor, "digest_of_code", lambda: "of another commit")
     with process_pool(1) as pool, pytest.raises(UserError, match="other code") as caught:
         list(map_in_order(sorted, range(4), pool, 2))
     assert "\n" not in str(caught.value)
@@ -229,10 +229,10 @@ class EndsLate(Future[str]):
 
 
 def test_a_call_that_ends_as_the_waiting_does_is_not_lost(monkeypatch):
-    monkeypatch.setattr(cluster.Cluster, "__init__", lambda _: None)
-    monkeypatch.setattr(cluster.Cluster, "_require_workers", lambda _: None)
-    monkeypatch.setattr(cluster.Cluster, "_killed", OSError, raising=False)
-    waiting = cluster.Cluster()
+    monkeypatch.setattr(dask_executor.Cluster, "__init__", lambda _: None)
+    monkeypatch.setattr(dask_executor.Cluster, "_require_workers", lambda _: None)
+    monkeypatch.setattr(dask_executor.Cluster, "_killed", OSError, raising=False)
+    waiting = dask_executor.Cluster()
     assert waiting.wait_for(EndsLate()) == "done"
     own = Future[str]()
     own.set_exception(TimeoutError("the call's own"))
@@ -242,7 +242,7 @@ def test_a_call_that_ends_as_the_waiting_does_is_not_lost(monkeypatch):
 
 def test_no_scheduler_is_one_line(monkeypatch):
     monkeypatch.setenv(CLUSTER_VARIABLE, f"tcp://127.0.0.1:{free_port()}")
-    monkeypatch.setattr(cluster, "_ANSWER_S", 0.5)
+    monkeypatch.setattr(dask_executor, "_ANSWER_S", 0.5)
     with pytest.raises(UserError, match="no scheduler") as caught, process_pool(1):
         pass
     assert "\n" not in str(caught.value)
@@ -250,7 +250,7 @@ def test_no_scheduler_is_one_line(monkeypatch):
 
 def test_a_mistyped_address_is_one_line(monkeypatch):
     monkeypatch.setenv(CLUSTER_VARIABLE, "no address")
-    monkeypatch.setattr(cluster, "_ANSWER_S", 0.5)
+    monkeypatch.setattr(dask_executor, "_ANSWER_S", 0.5)
     with pytest.raises(UserError, match="AFFECTGAP_DASK"), process_pool(1):
         pass
 
@@ -258,23 +258,23 @@ def test_a_mistyped_address_is_one_line(monkeypatch):
 @pytest.mark.parametrize("address", ["tcp://10.1.2.3:8786", "gpu-1:8786", "tcp://[fe80::1]:8786"])
 def test_a_scheduler_elsewhere_is_not_spoken_to_in_plaintext(address, monkeypatch):
     """Whoever is between the machines could answer with a pickle of their own."""
-    monkeypatch.delenv(cluster.PLAINTEXT_VARIABLE, raising=False)
+    monkeypatch.delenv(dask_executor.PLAINTEXT_VARIABLE, raising=False)
     with pytest.raises(UserError, match=r"is another machine and not encrypted: .* use tls://"):
-        cluster.Cluster(address)
-    monkeypatch.setenv(cluster.PLAINTEXT_VARIABLE, "allowed")
-    cluster.require_encryption(address)
+        dask_executor.Cluster(address)
+    monkeypatch.setenv(dask_executor.PLAINTEXT_VARIABLE, "allowed")
+    dask_executor.require_encryption(address)
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "tcp://[::1]:9", "localhost:9"])
 def test_this_machine_and_tls_are_spoken_to(address, monkeypatch):
-    monkeypatch.delenv(cluster.PLAINTEXT_VARIABLE, raising=False)
-    cluster.require_encryption(address)
-    cluster.require_encryption("tls://10.1.2.3:8786")
+    monkeypatch.delenv(dask_executor.PLAINTEXT_VARIABLE, raising=False)
+    dask_executor.require_encryption(address)
+    dask_executor.require_encryption("tls://10.1.2.3:8786")
 
 
 def test_tls_without_certificates_names_the_settings():
     with pytest.raises(UserError, match="DASK_DISTRIBUTED__COMM__TLS__CA_FILE"):
-        cluster.Cluster("tls://127.0.0.1:9")
+        dask_executor.Cluster("tls://127.0.0.1:9")
 
 
 @pytest.mark.slow
@@ -294,7 +294,7 @@ def test_with_tls_only_who_has_a_certificate_reaches_the_scheduler(tmp_path):
     port = free_port()
     address = f"tls://127.0.0.1:{port}"
     call = (
-        "from tasks.core.cluster import Cluster; from tasks.core.cluster import digest_of_code;"
+        "from tasks.core.parallel.dask_executor import Cluster, digest_of_code;"
         f"cluster = Cluster({address!r});"
         "print(len(cluster.submit(digest_of_code).result())); cluster.shutdown(wait=False)"
     )

@@ -6,7 +6,7 @@ import time
 
 import psutil
 
-from tasks.core.execution import map_in_order, process_pool
+from tasks.core.parallel.execution import map_in_order, process_pool
 
 
 def squares(numbers):
@@ -39,7 +39,7 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path):
     code = (
         "import time\n"
         "from concurrent.futures import wait\n"
-        "from tasks.core.execution import process_pool\n"
+        "from tasks.core.parallel.execution import process_pool\n"
         "if __name__ == '__main__':\n"
         "    with process_pool(2) as pool:\n"
         "        wait([pool.submit(time.sleep, 0) for _ in range(4)])\n"
@@ -70,7 +70,8 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path):
 
 def test_a_worker_that_comes_up_after_its_parent_died_ends_at_once():
     code = (
-        "from tasks.core.process import die_with_parent; die_with_parent(1 << 30); print('lives')"
+        "from tasks.core.parallel.process import die_with_parent;"
+        "die_with_parent(1 << 30); print('lives')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == ""

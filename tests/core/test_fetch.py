@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import requests
 
+from tasks.core.download import cache_dir, fetch_file, figshare_files
 from tasks.core.errors import DownloadError, ModelError
-from tasks.core.fetch import cache_dir, fetch_file, figshare_files
-from tasks.core.weights import WEIGHTS, WeightsFile, local_folders, weights_file
+from tasks.train.pretrained.weights import WEIGHTS, WeightsFile, local_folders, weights_file
 
 CONTENT = np.random.default_rng(1).bytes(3 * (1 << 20) + 123)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -219,7 +219,7 @@ def test_cache_dir_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture
 def model(server: str, monkeypatch: pytest.MonkeyPatch) -> WeightsFile:
     file = WeightsFile("model", SHA256, f"{server}/model", "MIT", "nobody")
-    monkeypatch.setattr("tasks.core.weights.WEIGHTS", {"model": file})
+    monkeypatch.setattr("tasks.train.pretrained.weights.WEIGHTS", {"model": file})
     return file
 
 
@@ -262,7 +262,7 @@ def test_unknown_weights_list_the_known(tmp_path: Path) -> None:
 @pytest.fixture
 def unrecorded(server: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = WeightsFile("model", None, f"{server}/model", "MIT", "nobody")
-    monkeypatch.setattr("tasks.core.weights.WEIGHTS", {"model": file})
+    monkeypatch.setattr("tasks.train.pretrained.weights.WEIGHTS", {"model": file})
     return cache_dir() / "weights/model.sha256"
 
 
@@ -303,7 +303,7 @@ def test_without_a_network_one_line_says_what_to_put_where(
 ) -> None:
     address = f"{closed_port}/model"
     file = WeightsFile("model", None, address, "MIT", "nobody")
-    monkeypatch.setattr("tasks.core.weights.WEIGHTS", {"model": file})
+    monkeypatch.setattr("tasks.train.pretrained.weights.WEIGHTS", {"model": file})
     with pytest.raises(DownloadError) as caught:
         weights_file("model", tmp_path)
     one_line(caught.value, address, f"put it at {cache_dir() / 'weights/model'}")

@@ -1,8 +1,15 @@
 """The headline sentence: the right gap, turned the right way, or none."""
 
 import pandas as pd
+import pytest
 
-from tasks.core.headline import gap_sentence, largest_gap, no_gap_sentence
+from tasks.core.gap_sentences import (
+    gap_sentence,
+    largest_gap,
+    no_gap_sentence,
+    not_shown,
+    uncorrected_sentence,
+)
 
 
 def gap(**changed):
@@ -87,3 +94,33 @@ def test_the_smallest_gap_that_could_have_been_shown_is_told():
     assert "2.0 to 40.0" in no_gap_sentence(table(*rows), "base")
     none = no_gap_sentence(table(gap(mde=1.2), gap(mde=1.4)), "base")
     assert "could have been shown is more than 100 percentage points" in none
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (-0.183, -0.013, "was not shown after correction for all comparisons"),
+        (0.01, 0.2, "was not shown after correction for all comparisons"),
+        (-0.1, 0.02, "could not be shown"),
+        (float("nan"), float("nan"), "could not be shown"),
+    ],
+)
+def test_a_verdict_never_contradicts_the_interval_beside_it(low, high, verdict):
+    assert not_shown({"ci_low": low, "ci_high": high}) == verdict
+
+
+def test_intervals_without_0_are_told_where_no_gap_is_shown():
+    apart = {"p_adjusted": 0.3, "ci_low": -0.183, "ci_high": -0.013}
+    across = {"p_adjusted": 0.9, "ci_low": -0.1, "ci_high": 0.2}
+    rest = "not shown after correction for all comparisons"
+    one = no_gap_sentence(table(gap(**apart), gap(**across)), "base")
+    assert f"The interval of 1 excludes 0, but this gap was {rest}. That is no evidence" in one
+    two = no_gap_sentence(table(gap(**apart), gap(**apart)), "base")
+    assert f"The intervals of 2 exclude 0, but these gaps were {rest}." in two
+    assert rest not in no_gap_sentence(table(gap(**across)), "base")
+
+
+def test_an_odds_ratio_s_interval_is_compared_with_1():
+    ratios = pd.DataFrame({"ci_low": [0.4, 0.7, float("nan")], "ci_high": [0.9, 1.2, float("nan")]})
+    text = uncorrected_sentence(ratios, "odds ratio", 1)
+    assert text.startswith(" The interval of 1 excludes 1, but this odds ratio was not shown after")

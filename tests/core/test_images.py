@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, features
 
-from tasks.core.image_formats import readable_formats
-from tasks.core.images import MAX_SIDE_PX, BadImageError, decode, read_content, read_picture
-from tasks.core.limited import call_limited
+from tasks.core.imaging.decode import MAX_SIDE_PX, BadImageError, decode, read_content, read_picture
+from tasks.core.imaging.formats import readable_formats
+from tasks.core.parallel.limited_process import call_limited
 
 LIMIT = 60_000_000
 

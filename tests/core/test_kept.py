@@ -8,12 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core import kept as kept_module
-from tasks.core.imported_files import imported_files, imported_libraries
-from tasks.core.kept import Kept, Where, kept_results, key_of, made_by, map_what_is_new
-from tasks.crop import kept_cuts
-from tasks.explain import kept_explanations
-from tasks.ingest import decode
+from tasks.core.cache import result_cache as kept_module
+from tasks.core.cache.result_cache import (
+    Kept,
+    Where,
+    kept_results,
+    key_of,
+    made_by,
+    map_what_is_new,
+)
+from tasks.core.cache.source_files import imported_files, imported_libraries
+from tasks.crop import crop_cache
+from tasks.explain import parallel_explain
+from tasks.ingest import scan
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = [key_of(str(number)) for number in range(4)]
@@ -153,7 +160,7 @@ NOT_IN_RESULTS = frozenset(  # they carry, store or start; no figure follows fro
 
 def test_a_key_covers_every_library_that_a_result_follows_from():
     homes = {**packages_distributions(), "dlib": ["dlib-bin"]}  # which does not say what it holds
-    for module in (decode, kept_cuts, kept_explanations):
+    for module in (scan, crop_cache, parallel_explain):
         imported = imported_libraries(ROOT, imported_files(ROOT, module.__name__))
         packages = {homes[name][0].lower() for name in imported}
         assert packages - NOT_IN_RESULTS <= set(module.LIBRARIES), module.__name__

@@ -13,11 +13,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tasks.core import ledger as ledger_module
-from tasks.core import ledger_file
+from flows.ledger import ledger as ledger_module
+from flows.ledger import sqlite
+from flows.ledger.ledger import Arrival, Ledger
 from tasks.core.errors import DataError
-from tasks.core.ledger import Arrival, Ledger
-from tasks.core.process import is_dead, process_name
+from tasks.core.parallel.process import is_dead, process_name
 
 COLUMNS = ["path", "sha256", "image_id", "subject_id", "emotion", "age_band", "gender"]
 
@@ -117,7 +117,7 @@ def test_of_what_is_trained_no_picture_is_read(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    whole = ledger_module.read_pictures
+    whole = sqlite.read_pictures
 
     def counting(*told: Any) -> pd.DataFrame:
         table = whole(*told)
@@ -182,7 +182,7 @@ def test_a_batch_that_comes_again_is_new_to_the_advice(ledger: Ledger) -> None:
 def test_a_clock_that_is_set_back_changes_no_order(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Clock(ledger_file.datetime):
+    class Clock(sqlite.datetime):
         year_now = 2030
 
         @classmethod
@@ -190,7 +190,7 @@ def test_a_clock_that_is_set_back_changes_no_order(
             cls.year_now -= 1
             return cls(cls.year_now, 1, 1, tzinfo=zone)
 
-    monkeypatch.setattr(ledger_file, "datetime", Clock)
+    monkeypatch.setattr(sqlite, "datetime", Clock)
     arrive(ledger, "a")
     arrive(ledger, "b")
     assert [ledger.start_pass("x"), ledger.start_pass("y")] == [1, 2]
@@ -202,7 +202,7 @@ def test_a_clock_that_is_set_back_changes_no_order(
 
 
 def test_passes_of_dead_processes_are_closed_and_others_are_not(ledger: Ledger) -> None:
-    code = "from tasks.core.ledger import Ledger; from pathlib import Path; import sys, time\n"
+    code = "from flows.ledger.ledger import Ledger; from pathlib import Path; import sys, time\n"
     code += "Ledger(Path(sys.argv[1])).start_pass('poll'); print(flush=True); time.sleep(60)"
     path = str(ledger._file.path)
     other = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE)
@@ -257,7 +257,7 @@ def test_a_newer_ledger_and_a_locked_one_are_refused(
     arrive(ledger, "a")
     database = sqlite3.connect(ledger._file.path, isolation_level=None)
     database.execute("BEGIN EXCLUSIVE")
-    monkeypatch.setattr(ledger_file, "_BUSY_S", 0.1)
+    monkeypatch.setattr(sqlite, "_BUSY_S", 0.1)
     with pytest.raises(DataError, match="another process has held the ledger"):
         ledger.start_pass("x")
     database.execute("COMMIT")

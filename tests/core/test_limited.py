@@ -3,7 +3,7 @@
 import pytest
 
 from tasks.core.errors import DataError
-from tasks.core.limited import LimitError, call_limited
+from tasks.core.parallel.limited_process import LimitError, call_limited
 
 
 def test_a_result_comes_back():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.core.lookalikes import find_lookalikes, lookalikes_note
+from tasks.core.text import find_lookalikes, lookalikes_note
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,13 @@ import torch
 from torch.nn import functional
 
 from tasks.core.errors import ModelError
-from tasks.core.models.backbones import ARCHITECTURES, TIMM_NAMES, build_module
-from tasks.core.models.head import head_parameters
-from tasks.core.models.start import require_size
+from tasks.core.models.backbones import (
+    ARCHITECTURES,
+    TIMM_NAMES,
+    build_module,
+    head_parameter_names,
+)
+from tasks.train.pretrained.transfer import check_input_size
 
 SIDE_PX = {"lenet5": 32}
 LARGE = (
@@ -53,7 +57,7 @@ def train_a_step(architecture, channels, steps=1):
 
     assert logits.shape == (4, 5) and torch.isfinite(logits).all()
     unmoved = [name for name, w in module.named_parameters() if torch.equal(w, before[name])]
-    assert not set(unmoved) & set(head_parameters(module))
+    assert not set(unmoved) & set(head_parameter_names(module))
     return unmoved
 
 
@@ -65,7 +69,7 @@ def test_large_networks_answer_the_labels_and_reach_every_weight(architecture):
     assert logits.shape == (2, 5)
     logits.sum().backward()
     assert [name for name, weight in module.named_parameters() if weight.grad is None] == []
-    shapes = [module.get_parameter(name).shape[0] for name in head_parameters(module)]
+    shapes = [module.get_parameter(name).shape[0] for name in head_parameter_names(module)]
     assert shapes == [5, 5]
 
 
@@ -86,11 +90,11 @@ def test_an_input_of_32_px_is_enough_for_all_but_alexnet(name):
         module = build_module(name, 3, 1)
     if name == "alexnet":
         with pytest.raises(ModelError, match=r"32 px is too small.*smallest is 63 px") as e:
-            require_size(module, name, 1, 32)
+            check_input_size(module, name, 1, 32)
         assert "\n" not in str(e.value)
-        require_size(module, name, 1, 63)
+        check_input_size(module, name, 1, 63)
     else:
-        require_size(module, name, 1, 32)
+        check_input_size(module, name, 1, 32)
     assert module.training  # as it was
 
 

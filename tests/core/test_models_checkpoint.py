@@ -10,9 +10,9 @@ from tasks.core.files import sha256_of
 from tasks.core.models.backbones import build_module
 from tasks.core.models.checkpoint import (
     SEEN_COLUMNS,
+    empty_seen_table,
     load_model,
     load_seen,
-    no_pictures_seen,
     save_model,
 )
 from tasks.core.models.spec import ModelSpec
@@ -32,7 +32,7 @@ SPEC = ModelSpec(
 @pytest.fixture
 def folder(tmp_path):
     torch.manual_seed(0)
-    save_model(tmp_path / "m", build_module("compact", 2, 1), SPEC, no_pictures_seen())
+    save_model(tmp_path / "m", build_module("compact", 2, 1), SPEC, empty_seen_table())
     return tmp_path / "m"
 
 
@@ -50,7 +50,7 @@ def test_round_trip_gives_the_same_weights_spec_and_bytes(folder, tmp_path):
     assert not module.training
     assert spec == SPEC.model_copy(update={"version": spec.version})
     assert spec.version == sha256_of(folder / "model.safetensors")[:12]
-    save_model(tmp_path / "again", module, spec, no_pictures_seen())
+    save_model(tmp_path / "again", module, spec, empty_seen_table())
     for file in folder.iterdir():
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
 
@@ -58,7 +58,7 @@ def test_round_trip_gives_the_same_weights_spec_and_bytes(folder, tmp_path):
 def test_channels_last_weights_are_saved_alike(folder, tmp_path):
     module, spec = load_model(folder)
     moved = module.to(memory_format=torch.channels_last)
-    assert save_model(tmp_path / "last", moved, spec, no_pictures_seen()).version == spec.version
+    assert save_model(tmp_path / "last", moved, spec, empty_seen_table()).version == spec.version
 
 
 def test_seen_keeps_odd_subject_names(tmp_path):
@@ -95,7 +95,7 @@ def test_torn_or_foreign_description_is_one_line(folder):
     description.write_text(json.dumps({**content, "architecture": "resnet18"}))
     refused(folder, "does not fit the network 'resnet18'")
     description.write_text(description.read_text()[:40])
-    refused(folder, "is no model description")
+    refused(folder, "is not a valid model description")
 
 
 def test_missing_record_of_seen_pictures_is_not_taken_for_none_seen(folder):
@@ -155,6 +155,6 @@ def test_a_description_without_sense_is_one_line(folder, change, named):
 
 def test_a_nested_or_endless_description_is_one_line(folder):
     (folder / "model.json").write_text("[" * 100_000)
-    refused(folder, "is no model description")
+    refused(folder, "is not a valid model description")
     (folder / "model.json").write_text(" " * (2 << 20))
     refused(folder, "more than 1,048,576 bytes")

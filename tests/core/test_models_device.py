@@ -45,7 +45,7 @@ def test_auto_on_a_cpu_goes_by_the_networks_kind(backbone, able):
 
 
 def test_repeatable_work_does_not_fill_memory_that_is_written_anyway():
-    device_module.make_repeatable(CPU)
+    device_module.make_deterministic(CPU)
     assert torch.are_deterministic_algorithms_enabled()
     assert not torch.utils.deterministic.fill_uninitialized_memory
 

@@ -10,10 +10,10 @@ import pytest
 from in_process import read_models_here
 
 from tasks.core.errors import ModelError
-from tasks.core.limited import call_limited
-from tasks.core.models import hdf5_arrays
-from tasks.core.models.hdf5_arrays import read_hdf5
-from tasks.core.models.keras_file import read_layers
+from tasks.core.parallel.limited_process import call_limited
+from tasks.train.pretrained import hdf5_arrays
+from tasks.train.pretrained.hdf5_arrays import read_hdf5
+from tasks.train.pretrained.keras_file import read_layers
 
 KERNEL = np.arange(12, dtype=np.float16).reshape(3, 4)
 
@@ -118,7 +118,7 @@ def no_config(file: h5py.File) -> None:
         (foreign_filter, "filter 32000"),
         (texts, "holds object instead of numbers"),
         (regions, "holds object instead of numbers"),
-        (config_of_numbers, "its model_config is no text"),
+        (config_of_numbers, "its model_config is not text"),
         (no_config, "save the model with model.save, not its weights"),
     ],
 )
@@ -127,7 +127,7 @@ def test_what_is_no_plain_array_in_the_file_is_refused(
 ) -> None:
     with h5py.File(path, "r+") as file:
         change(file)
-    with pytest.raises(ModelError, match=rf"model\.h5: is no complete Keras .*{named}") as error:
+    with pytest.raises(ModelError, match=rf"model\.h5: is not a complete Keras .*{named}") as error:
         read_hdf5(path)
     assert "\n" not in str(error.value)
 
@@ -150,7 +150,7 @@ def test_an_error_of_any_type_in_the_library_is_one_line(path: Path) -> None:
 def test_a_nested_config_is_one_line(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file.attrs["model_config"] = "[" * 60_000
-    with pytest.raises(ModelError, match="is no complete Keras model file"):
+    with pytest.raises(ModelError, match="is not a complete Keras model file"):
         read_layers(path)
 
 

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from tasks.core.errors import ModelError
-from tasks.core.models.backbones import ARCHITECTURES, build_module
-from tasks.core.models.head import head_parameters
+from tasks.core.models.backbones import ARCHITECTURES, build_module, head_parameter_names
 
 CLASSES = 5
 FORMS = (
@@ -22,7 +21,7 @@ SMALL = [name for name in ARCHITECTURES if name not in ("alexnet", "resnet50")] 
 def test_the_head_alone_decides_how_features_become_answers(architecture: str) -> None:
     torch.manual_seed(0)
     module = build_module(architecture, n_classes=CLASSES, channels=3).eval()
-    names = head_parameters(module)
+    names = head_parameter_names(module)
     weights = [name for name in names if name.endswith("weight")]
     biases = [name for name in names if name.endswith("bias")]
     assert [module.get_parameter(name).shape[0] for name in weights] == [CLASSES]
@@ -36,4 +35,4 @@ def test_the_head_alone_decides_how_features_become_answers(architecture: str) -
 
 def test_a_network_without_a_final_layer_of_classes_is_refused() -> None:
     with pytest.raises(ModelError, match="no classification head"):
-        head_parameters(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)))
+        head_parameter_names(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)))

@@ -10,9 +10,8 @@ from safetensors.torch import save_file
 
 from tasks.core.errors import DownloadError, ModelError
 from tasks.core.files import sha256_of
-from tasks.core.models.backbones import build_module
-from tasks.core.models.head import head_parameters
-from tasks.core.models.imagenet import imagenet_start
+from tasks.core.models.backbones import build_module, head_parameter_names
+from tasks.train.pretrained.imagenet import init_from_imagenet
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -39,7 +38,7 @@ def publish(folder: Path, name: str) -> torch.nn.Module:
 
 def test_torchvisions_resnet_gets_the_same_weights_from_timm(weights: Path) -> None:
     published = publish(weights, "resnet18.tv_in1k")
-    start = imagenet_start("resnet18", 5, 3, 64, weights)
+    start = init_from_imagenet("resnet18", 5, 3, 64, weights)
     assert (start.mean, start.std) == IMAGENET
     file = weights / "resnet18.tv_in1k.safetensors"
     assert start.source == f"timm resnet18.tv_in1k, bsd-3-clause, file's sha256 {sha256_of(file)}"
@@ -50,7 +49,7 @@ def test_torchvisions_resnet_gets_the_same_weights_from_timm(weights: Path) -> N
     pictures = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(ours.eval()(pictures), published(pictures), atol=1e-4, rtol=0)
-    head = set(head_parameters(start.module))
+    head = set(head_parameter_names(start.module))
     for name, tensor in start.module.state_dict().items():
         assert (name in head) or torch.equal(tensor, published.state_dict()[name])
     assert start.module.fc.out_features == 5
@@ -64,7 +63,7 @@ def test_a_network_of_timm_gets_its_weights_and_a_fresh_head(
 ) -> None:
     published = publish(weights, name)
     backbone = f"timm/{name.partition('.')[0]}"
-    start = imagenet_start(backbone, 5, 3, size_px, weights)
+    start = init_from_imagenet(backbone, 5, 3, size_px, weights)
     config = timm.get_pretrained_cfg(name)
     assert (start.mean, start.std) == (config.mean, config.std)
     with torch.inference_mode():
@@ -75,7 +74,7 @@ def test_a_network_of_timm_gets_its_weights_and_a_fresh_head(
         if torch.equal(tensor, published.state_dict().get(name, torch.zeros(0)))
     ]
     different = set(start.module.state_dict()) - set(same) - {"pos_embed"}  # of another size
-    assert different == set(head_parameters(start.module))
+    assert different == set(head_parameter_names(start.module))
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v3"])
@@ -85,7 +84,7 @@ def test_for_grey_pictures_the_first_layer_is_summed_over_the_colours(
     name = {"resnet18": "resnet18.tv_in1k", "mobilenet_v3": "mobilenetv3_large_100.ra_in1k"}
     (tmp_path / "given").mkdir()
     published = publish(tmp_path / "given", name[backbone])  # found there too
-    start = imagenet_start(backbone, 5, 1, 32, tmp_path)
+    start = init_from_imagenet(backbone, 5, 1, 32, tmp_path)
     assert start.mean == pytest.approx((0.449,), abs=1e-3) and len(start.std) == 1
     grey = torch.rand(2, 1, 32, 32)
     first = next(iter(published.state_dict()))
@@ -98,7 +97,7 @@ def test_for_grey_pictures_the_first_layer_is_summed_over_the_colours(
 def test_without_the_file_and_a_network_one_line_says_what_to_put_where(weights: Path) -> None:
     place = weights / "resnet50.tv2_in1k.safetensors"
     with pytest.raises(DownloadError, match=re.escape(f"put it at {place}")) as error:
-        imagenet_start("resnet50", 7, 3, 224, weights)
+        init_from_imagenet("resnet50", 7, 3, 224, weights)
     assert "https://huggingface.co/timm/resnet50.tv2_in1k" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -117,7 +116,7 @@ def test_without_the_file_and_a_network_one_line_says_what_to_put_where(weights:
 )
 def test_what_has_no_such_weights_is_one_line(weights: Path, backbone: str, named: str) -> None:
     with pytest.raises(ModelError, match=named) as error:
-        imagenet_start(backbone, 7, 3, 224, weights)
+        init_from_imagenet(backbone, 7, 3, 224, weights)
     assert "\n" not in str(error.value)
 
 
@@ -125,11 +124,11 @@ def test_a_file_of_another_network_or_a_torn_one_is_one_line(weights: Path) -> N
     file = weights / "resnet18.tv_in1k.safetensors"
     save_file({"conv1.weight": torch.zeros(3)}, file)
     with pytest.raises(ModelError, match="does not fit the network 'ResNet'"):
-        imagenet_start("resnet18", 7, 3, 224, weights)
+        init_from_imagenet("resnet18", 7, 3, 224, weights)
     (weights / f"{file.name}.sha256").unlink()
     file.write_bytes(b"torn")
     with pytest.raises(ModelError, match="the weights file is damaged, or no safetensors file"):
-        imagenet_start("resnet18", 7, 3, 224, weights)
+        init_from_imagenet("resnet18", 7, 3, 224, weights)
 
 
 def test_a_network_built_for_one_size_says_so_when_it_cannot_be(weights: Path) -> None:

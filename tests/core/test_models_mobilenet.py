@@ -29,8 +29,8 @@ from keras_writer import (
 )
 
 from tasks.core.errors import ModelError
-from tasks.core.models.keras_mobilenet import read_mobilenet
 from tasks.core.models.mobilenet_v1 import BLOCKS, build_mobilenet
+from tasks.train.pretrained.keras_networks import read_mobilenet
 
 RECORDED = Path(__file__).parent / "data" / "mobilenet_v1_keras_outputs.json"
 
@@ -213,7 +213,7 @@ def test_a_fork_is_refused(tmp_path: Path) -> None:
 def test_a_torn_file_is_one_line(tmp_path: Path) -> None:
     whole = write_flat(tmp_path / "m.h5", [*mobilenet(), *head()]).read_bytes()
     (tmp_path / "torn.h5").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ModelError, match=r"torn\.h5: is no complete Keras model file") as error:
+    with pytest.raises(ModelError, match=r"torn\.h5: is not a complete Keras model file") as error:
         read_mobilenet(tmp_path / "torn.h5")
     assert "\n" not in str(error.value)
 

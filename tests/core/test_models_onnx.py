@@ -15,12 +15,12 @@ from in_process import read_models_here
 from onnx import FunctionProto, NodeProto, TensorProto, helper, numpy_helper
 
 from tasks.core.errors import ModelError
-from tasks.core.limited import call_limited
-from tasks.core.models import onnx_network
-from tasks.core.models.checkpoint import load_model, no_pictures_seen, save_model
-from tasks.core.models.onnx_network import read_onnx
-from tasks.core.models.recogniser import Recogniser
+from tasks.core.models import onnx_model
+from tasks.core.models.checkpoint import empty_seen_table, load_model, save_model
+from tasks.core.models.onnx_model import read_onnx
+from tasks.core.models.predictor import EmotionClassifier
 from tasks.core.models.spec import can_train
+from tasks.core.parallel.limited_process import call_limited
 
 SIDE = 16
 LABELS = ["Happy", "neutral", "sadness"]
@@ -98,7 +98,7 @@ def expected(pixels: np.ndarray, weights: np.ndarray = WEIGHTS) -> np.ndarray:
 @pytest.mark.parametrize("batch", ["n", 4])
 def test_threads_get_the_same_bits(tmp_path, batch):
     network, spec = read_onnx(write(tmp_path, batch=batch))
-    recogniser = Recogniser(spec, network, torch.device("cpu"))
+    recogniser = EmotionClassifier(spec, network, torch.device("cpu"))
     alone = [recogniser.predict(CROPS[:n]) for n in range(1, 6)]
     with ThreadPoolExecutor(8) as threads:
         together = list(threads.map(lambda n: recogniser.predict(CROPS[:n]), [*range(1, 6)] * 16))
@@ -107,7 +107,7 @@ def test_threads_get_the_same_bits(tmp_path, batch):
 
 def ask(file: Path, crops: np.ndarray = CROPS) -> np.ndarray:
     network, spec = read_onnx(file)
-    return Recogniser(spec, network, torch.device("cpu")).predict(crops)
+    return EmotionClassifier(spec, network, torch.device("cpu")).predict(crops)
 
 
 def scaled(mean: Any, std: Any, crops: np.ndarray = CROPS) -> np.ndarray:
@@ -171,11 +171,11 @@ def test_a_models_folder_keeps_the_file_and_cannot_be_trained(tmp_path: Path) ->
     file = write(tmp_path)
     network, spec = read_onnx(file)
     folder = tmp_path / "models/base"
-    kept = save_model(folder, network, spec, no_pictures_seen())
+    kept = save_model(folder, network, spec, empty_seen_table())
     assert kept.version == spec.version and spec.labels == ("happiness", "neutral", "sadness")
     assert (folder / "model.onnx").read_bytes() == file.read_bytes()
     file.unlink()
-    recogniser = Recogniser.load(folder, "cpu")
+    recogniser = EmotionClassifier.load(folder, "cpu")
     assert np.abs(recogniser.predict(CROPS) - expected(scaled(0, 1))).max() < 1e-5
     assert not can_train(recogniser.spec)
     (folder / "model.onnx").write_bytes(b"another")
@@ -242,7 +242,7 @@ def doubled_key(file: Path) -> None:
     [
         (missing_yaml, r"net\.yaml: missing"),
         (torn_yaml, r"net\.yaml: is not valid YAML"),
-        (torn_network, "is no ONNX file that can be run"),
+        (torn_network, "is not a valid ONNX file"),
         (missing_network, "no such ONNX file"),
         (weights_elsewhere, "its weights must be inside"),
         (yaml_bomb, r"net\.yaml: is not valid YAML \(is larger than"),
@@ -279,7 +279,7 @@ SAME = [node("Identity", "scores", "y")]
     [
         ("logits", [number(-100, "c"), node("Min", "scores c", "l"), node("Log", "l", "y")], "NaN"),
         ("logits", [number(0, "c"), node("Div", "scores c", "y")], "NaN or infinite"),
-        ("probabilities", SAME, "which are no probabilities; .* set output: logits"),
+        ("probabilities", SAME, "which are not probabilities; .* set output: logits"),
         ("probabilities", [node("Sigmoid", "scores", "y")], "instead of 1"),
         ("probabilities", PERCENT, r"percentages \(each row sums to 100\)"),
         ("logits", PERCENT, r"percentages \(each row sums to 100\)"),
@@ -382,12 +382,12 @@ def doubling(depth: int) -> list[FunctionProto]:
 
 @pytest.fixture
 def in_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_network, "call_limited", call_limited)
+    monkeypatch.setattr(onnx_model, "call_limited", call_limited)
 
 
 @pytest.mark.usefixtures("in_a_child")
 def test_what_does_not_end_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_network, "_SECONDS", 1.0)
+    monkeypatch.setattr(onnx_model, "_SECONDS", 1.0)
     last = [node("F0", "scores", "y", domain="own")]
     file = write(tmp_path, last=last, functions=doubling(40))
     started = time.monotonic()

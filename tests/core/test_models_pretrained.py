@@ -11,13 +11,13 @@ from in_process import read_models_here
 
 from tasks.core.errors import ModelError
 from tasks.core.files import sha256_of
-from tasks.core.models import pretrained
-from tasks.core.models.checkpoint import no_pictures_seen, save_model
-from tasks.core.models.keras_mini_xception import read_mini_xception
-from tasks.core.models.mini_xception import MiniXception, _pool_same
+from tasks.core.models.checkpoint import empty_seen_table, save_model
 from tasks.core.models.mobilenet_v1 import build_mobilenet
-from tasks.core.models.pretrained import load_pretrained
-from tasks.core.models.recogniser import Recogniser
+from tasks.core.models.predictor import EmotionClassifier
+from tasks.core.models.small_networks import MiniXception, _pool_same
+from tasks.train.pretrained import catalog
+from tasks.train.pretrained.catalog import load_pretrained
+from tasks.train.pretrained.keras_networks import read_mini_xception
 
 NAME = "fer2013_mini_XCEPTION.102-0.66.hdf5"
 ASSETS = os.environ.get("AFFECTGAP_ASSETS")
@@ -46,7 +46,7 @@ def formula_pictures() -> np.ndarray:
 def test_converted_weights_answer_as_keras_did():
     recorded = json.loads(RECORDED.read_text())
     module, spec = load_pretrained("fer2013/mini_xception", Path("nowhere"))
-    recogniser = Recogniser(spec, module, torch.device("cpu"))
+    recogniser = EmotionClassifier(spec, module, torch.device("cpu"))
     answers = recogniser.predict_prepared(formula_pictures())
     expected = np.array(recorded["probabilities"])
     assert np.abs(answers - expected).max() < 1e-4
@@ -60,14 +60,14 @@ def test_a_damaged_copy_is_one_line(tmp_path):
     content = (Path(ASSETS) / "weights" / NAME).read_bytes()
     torn = tmp_path / NAME
     torn.write_bytes(content[:50_000])
-    with pytest.raises(ModelError, match="no complete Keras model file") as error:
+    with pytest.raises(ModelError, match="not a complete Keras model file") as error:
         read_mini_xception(torn)
     assert "\n" not in str(error.value)
 
 
 def test_other_files_are_one_line(tmp_path):
     (tmp_path / "text.hdf5").write_text("not hdf5")
-    with pytest.raises(ModelError, match="no complete Keras model file"):
+    with pytest.raises(ModelError, match="not a complete Keras model file"):
         read_mini_xception(tmp_path / "text.hdf5")
     with pytest.raises(ModelError, match="no such weights file"):
         read_mini_xception(tmp_path / "none.hdf5")
@@ -106,8 +106,8 @@ def test_hsemotion_is_asked_about_pixels_less_its_means(tmp_path, monkeypatch):
     torch.manual_seed(0)
     module = build_mobilenet("mobilenet_v1_relu256", 7, 3).eval()
     name, read = "hsemotion/mobilenet_7", lambda _: ("mobilenet_v1_relu256", module.state_dict())
-    entry = replace(pretrained.PRETRAINED[name], read=read)
-    monkeypatch.setattr(pretrained, "PRETRAINED", {name: entry})
+    entry = replace(catalog.PRETRAINED[name], read=read)
+    monkeypatch.setattr(catalog, "PRETRAINED", {name: entry})
     monkeypatch.setenv("AFFECTGAP_CACHE", str(tmp_path))
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights/mobilenet_7.h5").write_bytes(b"put there by hand")
@@ -117,8 +117,8 @@ def test_hsemotion_is_asked_about_pixels_less_its_means(tmp_path, monkeypatch):
     assert digest in spec.source and "Apache-2.0" in spec.source
     assert (tmp_path / "weights/mobilenet_7.h5.sha256").read_text().strip() == digest
     assert spec.labels[:3] == ("anger", "disgust", "fear") and spec.input_size_px == 224
-    save_model(tmp_path / "base", loaded, spec, no_pictures_seen())  # its form is kept by name
-    recogniser = Recogniser.load(tmp_path / "base", "cpu")
+    save_model(tmp_path / "base", loaded, spec, empty_seen_table())  # its form is kept by name
+    recogniser = EmotionClassifier.load(tmp_path / "base", "cpu")
     pixels = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3)).astype(np.uint8)
     means = torch.tensor([103.939, 116.779, 123.68])
     with torch.inference_mode():

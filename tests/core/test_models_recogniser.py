@@ -8,7 +8,7 @@ from PIL import Image
 from tasks.core.errors import ModelError
 from tasks.core.models.backbones import build_module
 from tasks.core.models.device import choose_device
-from tasks.core.models.recogniser import Normalisation, Recogniser, prepare, probe
+from tasks.core.models.predictor import EmotionClassifier, Normalization, prepare, probe
 from tasks.core.models.spec import ModelSpec
 
 SPEC = ModelSpec(
@@ -32,9 +32,9 @@ def crops() -> np.ndarray:
 
 
 @pytest.fixture
-def recogniser() -> Recogniser:
+def recogniser() -> EmotionClassifier:
     torch.manual_seed(0)
-    return Recogniser(SPEC, build_module("compact", 3, 3), CPU, batch_size=4)
+    return EmotionClassifier(SPEC, build_module("compact", 3, 3), CPU, batch_size=4)
 
 
 def test_probabilities_are_one_distribution_a_picture(recogniser, crops):
@@ -91,7 +91,7 @@ def test_crops_of_the_right_size_are_left_alone(crops):
 
 def test_normalisation_is_by_channel():
     pixels = torch.tensor([[[[255, 102, 0]]]], dtype=torch.uint8)
-    normal = Normalisation(SPEC, CPU)(pixels)
+    normal = Normalization(SPEC, CPU)(pixels)
     assert normal.shape == (1, 3, 1, 1)
     assert torch.allclose(normal.flatten(), torch.tensor([1.0, 0.0, -1.5]), atol=1e-6)
 
@@ -123,7 +123,7 @@ class Constant(torch.nn.Module):
     ],
 )
 def test_an_answer_without_numbers_names_the_model(crops, row, named):
-    recogniser = Recogniser(SPEC, Constant(row), CPU, 4, origin="models/base")
+    recogniser = EmotionClassifier(SPEC, Constant(row), CPU, 4, origin="models/base")
     with pytest.raises(ModelError, match=f"models/base: {named}") as error:
         recogniser.predict(crops)
     assert "\n" not in str(error.value)
@@ -133,5 +133,5 @@ def test_a_network_is_probed_when_it_is_given():
     probe(Constant([1, 2, 3]), SPEC, "given/m.h5")
     with pytest.raises(ModelError, match=r"given/m\.h5: gives NaN"):
         probe(Constant([1, 2, float("nan")]), SPEC, "given/m.h5")
-    with pytest.raises(ModelError, match=r"given/m\.h5: cannot be asked about pictures of 48 px"):
+    with pytest.raises(ModelError, match=r"given/m\.h5: cannot process pictures of 48 px"):
         probe(torch.nn.Linear(5, 3), SPEC, "given/m.h5")

@@ -6,8 +6,7 @@ import os
 import pytest
 
 from tasks import __main__ as stages
-from tasks.core.errors import DataError
-from tasks.core.no_room import FULL, is_full, says_full
+from tasks.core.errors import FULL, DataError, is_full, says_full
 
 
 def caught(raise_it) -> BaseException:

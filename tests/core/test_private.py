@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from tasks.core.private import close_folders, open_to_others, prepare_site_cache, restrict_umask
+from tasks.core.files import close_folders, open_to_others, prepare_site_cache, restrict_umask
 
 
 @pytest.fixture

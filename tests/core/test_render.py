@@ -3,7 +3,7 @@
 import pytest
 from nasty_names import NASTY, Tags, has_controls, short
 
-from tasks.core.render import render
+from tasks.core.plotting.html import render
 
 TEMPLATE = """\
 {% macro row(name) %}<td title="{{ name }}">{{ name }}</td>{% endmacro %}

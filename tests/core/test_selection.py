@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from tasks.core.errors import ParamsError
-from tasks.core.selection import select_rows
+from tasks.core.models.spec import select_rows
 
 TABLE = pd.DataFrame(
     {"age_band": ["child", "adult", "child"], "gender": ["female", "female", "male"]}

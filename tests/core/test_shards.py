@@ -3,7 +3,7 @@ import tarfile
 import numpy as np
 import pandas as pd
 
-from tasks.core.shards import encode_png, read_crops, write_shards
+from tasks.core.imaging.shards import encode_png, read_crops, write_shards
 
 
 def pictures(count):

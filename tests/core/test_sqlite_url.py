@@ -3,9 +3,8 @@
 import pytest
 from sqlalchemy import create_engine, text
 
-from tasks.core import tracking
-from tasks.core.paths import Paths
-from tasks.core.sqlite_url import sqlite_url
+from tasks.core.paths import Paths, sqlite_url
+from tasks.core.tracking import mlflow_runs
 
 ODD = "a?b%20c'd#e & ü"
 
@@ -35,7 +34,7 @@ def test_mlflow_keeps_runs_and_artefacts_inside_such_a_project(tmp_path, monkeyp
     monkeypatch.chdir(root)
     paths = Paths(root)
     (root / "note.txt").write_text("kept")
-    with tracking.open_run(paths, "a stage", {"a": 1}, "stage") as run:
+    with mlflow_runs.open_run(paths, "a stage", {"a": 1}, "stage") as run:
         run.log_artifact(root / "note.txt")
     assert [path.name for path in tmp_path.iterdir()] == [ODD]
     assert sorted(path.name for path in root.iterdir()) == ["mlruns", "note.txt"]

@@ -3,10 +3,10 @@
 import openpyxl
 import pytest
 
-from tasks.core import workbook
 from tasks.core.errors import DataError
-from tasks.core.table_cells import decimal_point, why_spoiled
-from tasks.core.table_text import open_table, read_named_table
+from tasks.core.spreadsheets import encodings
+from tasks.core.spreadsheets.cells import decimal_point, why_spoiled
+from tasks.core.spreadsheets.text_table import open_table, read_named_table
 from tasks.core.text import clean
 
 ROWS = [("id", "word"), ("a1", "one"), ("a2", "two"), ("a3", "three")]
@@ -209,7 +209,7 @@ def test_what_is_no_workbook_is_one_line(tmp_path, content, message):
 
 def test_a_workbook_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     path = workbook_of(tmp_path / "table.xlsx", [ROWS])
-    monkeypatch.setattr(workbook, "_LARGEST_BYTES", 1 << 10)
+    monkeypatch.setattr(encodings, "_LARGEST_BYTES", 1 << 10)
     with pytest.raises(DataError, match="unpacks to more than"):
         read(path)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from nasty_names import NASTY
 
-from tasks.core import tracking
 from tasks.core.paths import Paths
-from tasks.core.result import StageResult
+from tasks.core.stages import StageResult
+from tasks.core.tracking import mlflow_runs
 
 
 @pytest.fixture(scope="module")
@@ -25,22 +25,22 @@ def paths(tmp_path_factory):
 
 
 def runs(paths):
-    client, experiment = tracking.open_store(paths)
+    client, experiment = mlflow_runs.open_store(paths)
     return client, client.search_runs([experiment])
 
 
 def test_a_stage_logs_what_it_returned_under_the_pipeline_run(paths, monkeypatch):
     figure = paths.root / "figure.png"
     figure.write_bytes(b"png")
-    with tracking.open_run(paths, "pipeline", {}, "pipeline") as parent:
-        monkeypatch.setenv(tracking.PARENT_VARIABLE, parent.run_id)
+    with mlflow_runs.open_run(paths, "pipeline", {}, "pipeline") as parent:
+        monkeypatch.setenv(mlflow_runs.PARENT_VARIABLE, parent.run_id)
         many = {f"p{number}": number for number in range(230)}
-        with tracking.open_run(
+        with mlflow_runs.open_run(
             paths, "train", {"a": {"b": 1}, "c@[18+]": 2, **many}, "stage"
         ) as run:
             curve = [(1, 0.5), (2, 0.25)]
             run.log_result(StageResult({"valid_recall_score": 0.9}, {"loss": curve}, [figure]))
-            tracking.write_run_record(paths, "train", run)
+            mlflow_runs.write_run_record(paths, "train", run)
     client, _ = runs(paths)
     stage = client.get_run(run.run_id)
     assert stage.info.status == "FINISHED"
@@ -52,11 +52,14 @@ def test_a_stage_logs_what_it_returned_under_the_pipeline_run(paths, monkeypatch
     assert stage.data.metrics["valid_recall_score"] == 0.9
     assert [m.value for m in client.get_metric_history(run.run_id, "loss")] == [0.5, 0.25]
     assert [a.path for a in client.list_artifacts(run.run_id)] == ["figure.png"]
-    assert tracking.read_run_record(paths, "train") == run.run_id
+    assert mlflow_runs.read_run_record(paths, "train") == run.run_id
 
 
 def test_a_stage_that_raises_ends_as_failed(paths):
-    with pytest.raises(ValueError, match="boom"), tracking.open_run(paths, "x", {}, "stage") as run:
+    with (
+        pytest.raises(ValueError, match="boom"),
+        mlflow_runs.open_run(paths, "x", {}, "stage") as run,
+    ):
         raise ValueError("boom")
     client, _ = runs(paths)
     assert client.get_run(run.run_id).info.status == "FAILED"
@@ -65,7 +68,8 @@ def test_a_stage_that_raises_ends_as_failed(paths):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_run_of_a_killed_process_does_not_stay_running(paths, number):
     code = (
-        "import sys, time; from pathlib import Path; from tasks.core import tracking;"
+        "import sys, time; from pathlib import Path;"
+        "from tasks.core.tracking import mlflow_runs as tracking;"
         "from tasks.core.paths import Paths\n"
         "with tracking.open_run(Paths(Path(sys.argv[1])), 'killed', {}, 'stage') as run:\n"
         "    print(run.run_id, flush=True); time.sleep(600)"
@@ -79,17 +83,17 @@ def test_a_run_of_a_killed_process_does_not_stay_running(paths, number):
     )
     assert process.stdout is not None
     run_id = process.stdout.readline().strip()
-    assert tracking.close_dead_runs(paths) == 0, "a living run was closed"
+    assert mlflow_runs.close_dead_runs(paths) == 0, "a living run was closed"
     time.sleep(0.2)
     process.send_signal(number)
     process.wait(timeout=60)
-    assert tracking.close_dead_runs(paths) == (1 if number == signal.SIGKILL else 0)
+    assert mlflow_runs.close_dead_runs(paths) == (1 if number == signal.SIGKILL else 0)
     client, _ = runs(paths)
     assert client.get_run(run_id).info.status == "KILLED"
 
 
 OPENS = (
-    "import sys; from pathlib import Path; from tasks.core import tracking;"
+    "import sys; from pathlib import Path; from tasks.core.tracking import mlflow_runs as tracking;"
     "from tasks.core.paths import Paths; print('opens', flush=True);"
     "print(tracking.open_store(Paths(Path(sys.argv[1])))[1])"
 )
@@ -126,7 +130,7 @@ def test_processes_that_start_together_share_one_new_store(tmp_path):
 
 def test_names_of_groups_stay_apart_and_none_ends_a_stage(paths):
     names = [f"recall.{name}" for name in (*NASTY, "a@b", "a-b")]
-    with tracking.open_run(paths, "audit", {}, "stage") as run:
+    with mlflow_runs.open_run(paths, "audit", {}, "stage") as run:
         run.log_result(StageResult(metrics={name: float(at) for at, name in enumerate(names)}))
         run.log_tags({name: name for name in names if "\udcff" not in name})
         logged = run.client.get_run(run.run_id).data.metrics

@@ -12,10 +12,9 @@ from PIL import Image
 from tasks.core.params import load_section
 from tasks.crop.settings import CropSettings
 from tasks.crop.stage import Params
-from tasks.draw.cohort import COHORTS, Sitting
-from tasks.draw.facs import Style
-from tasks.draw.names import PictureName
-from tasks.draw.picture import Order, draw_picture
+from tasks.draw.action_units import Style
+from tasks.draw.plan import COHORTS, ImageName, RenderSpec
+from tasks.draw.render import RenderJob, draw_image
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,10 +28,10 @@ def draw_face() -> Callable[..., np.ndarray]:
         if (number, size_px) not in drawn:
             subject = COHORTS["adult"][1] + number
             gender = ("female", "male")[number % 2]
-            name = PictureName(f"D{subject:04d}", 30, gender, "neutral", 1)
+            name = ImageName(f"D{subject:04d}", 30, gender, "neutral", 1)
             style = Style(intensity_mean=0.8, intensity_sd=0.1, unit_mixing=0.0)
-            order = Order(Sitting(name, "adult", subject), style, 20261121, size_px)
-            picture = Image.open(io.BytesIO(draw_picture(order).jpeg))
+            order = RenderJob(RenderSpec(name, "adult", subject), style, 20261121, size_px)
+            picture = Image.open(io.BytesIO(draw_image(order).jpeg))
             drawn[number, size_px] = np.asarray(picture.convert("RGB"))
         return drawn[number, size_px]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.core.images import read_picture
+from tasks.core.imaging.decode import read_picture
 from tasks.crop import face_detector
-from tasks.crop.face_detector import detect_either_way, detect_faces, prominence
+from tasks.crop.face_detector import detect_faces, detect_with_exif_fallback, prominence
 
 
 def middle(box) -> tuple[float, float]:
@@ -115,12 +115,12 @@ def test_a_lying_exif_flag_is_taken_back_only_where_nothing_was_found(
     upright = Image.fromarray(draw_face())
     shown = upright.transpose(turn.get(orientation, Image.Transpose.ROTATE_90))
     settings = replace(settings, min_score=0.2)  # a face upside down may score a little
-    found = detect_either_way(shown, orientation, settings)
+    found = detect_with_exif_fallback(shown, orientation, settings)
     assert found.turn_taken_back
     assert found.faces == detect_faces(upright, settings)
     assert np.array_equal(np.asarray(found.image), np.asarray(upright))
-    assert detect_either_way(shown, 1, settings).faces == []
-    truthful = detect_either_way(upright, orientation, settings)
+    assert detect_with_exif_fallback(shown, 1, settings).faces == []
+    truthful = detect_with_exif_fallback(upright, orientation, settings)
     assert not truthful.turn_taken_back and len(truthful.faces) == 1
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.core.images import decode
-from tasks.crop.exif_turn import box_after_turn, take_back
+from tasks.core.imaging.decode import decode
+from tasks.crop.face_detector import box_in_oriented_image, undo_exif_orientation
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -20,9 +20,9 @@ def test_taking_back_undoes_what_decoding_did_and_boxes_follow(orientation):
     Image.fromarray(stored).save(buffer, "PNG", exif=exif)
     turned = decode(buffer.getvalue(), 10_000)
     assert turned.exif_orientation == orientation
-    back = take_back(Image.fromarray(turned.rgb), orientation)
+    back = undo_exif_orientation(Image.fromarray(turned.rgb), orientation)
     assert np.array_equal(np.asarray(back), stored)
-    left, top, right, bottom = box_after_turn((20, 4, 41, 11), orientation, (50, 30))
+    left, top, right, bottom = box_in_oriented_image((20, 4, 41, 11), orientation, (50, 30))
     rows, columns = np.nonzero(turned.rgb[:, :, 0])
     assert (left, top, right, bottom) == (
         columns.min(),

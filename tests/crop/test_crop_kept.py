@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 from tasks.core.files import sha256_of
+from tasks.core.imaging.shards import encode_png
 from tasks.core.paths import Paths
-from tasks.core.shards import encode_png
 from tasks.core.tables import MANIFEST_SCHEMA, read_table, write_table
-from tasks.crop import kept_cuts
-from tasks.crop.cut_faces import Source, cut_and_name
+from tasks.crop import crop_cache
+from tasks.crop.crop_faces import Source, crop_with_digests
 from tasks.crop.settings import CropSettings
 from tasks.crop.stage import Params, run
 
@@ -69,9 +69,9 @@ def cut(monkeypatch) -> list[str]:
 
     def spy(chunk: list[Source], settings: CropSettings):
         names.extend(source.path.stem for source in chunk)
-        return cut_and_name(chunk, settings)
+        return crop_with_digests(chunk, settings)
 
-    monkeypatch.setattr(kept_cuts, "cut_and_name", spy)
+    monkeypatch.setattr(crop_cache, "crop_with_digests", spy)
     return names
 
 
@@ -158,9 +158,9 @@ def test_damaged_crops_of_earlier_runs_are_cut_again(project, quick, cut, harm):
     elif harm == "a shard gone":
         (kept / "1" / "crops-00001.tar").unlink()
     elif harm == "the index gone":
-        (kept / kept_cuts.INDEX).unlink()
+        (kept / crop_cache.INDEX).unlink()
     else:
-        (kept / kept_cuts.INDEX).write_bytes(b"junk" * 5000)
+        (kept / crop_cache.INDEX).write_bytes(b"junk" * 5000)
     run(quick, project)
     assert 1 <= len(cut) <= (2 if "shard" in harm or "byte" in harm else PEOPLE + 1)
     assert digests(project) == without_kept(project, quick)
@@ -180,7 +180,7 @@ def test_without_hard_links_the_crops_are_kept_as_copies(project, quick, cut, mo
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tasks.core import kept
+from tasks.core.cache import result_cache as kept
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
 from tasks.crop import stage
@@ -214,11 +214,11 @@ def test_runs_that_never_end_do_not_fill_the_disk(project, quick):
     folder = project.at("work/kept/crop")
     for number in range(2, 9):
         (folder / str(number)).mkdir()
-    kept_cuts._make_room(folder)
+    crop_cache._next_run_number(folder)
     assert sorted(p.name for p in folder.iterdir() if p.is_dir()) == ["1", "8"]
 
 
 def test_a_crop_is_named_by_the_bytes_that_were_read(project, settings):
     path = project.drawn / "b0.png"
-    ((digest, _),) = cut_and_name([Source(path, 256 * 256)], settings)
+    ((digest, _),) = crop_with_digests([Source(path, 256 * 256)], settings)
     assert digest == sha256_of(path)

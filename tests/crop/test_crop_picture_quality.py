@@ -5,8 +5,8 @@ import pytest
 from PIL import Image, ImageFilter
 from scipy.ndimage import laplace
 
+from tasks.crop.crop_faces import brightness, sharpness
 from tasks.crop.face_crop import cut
-from tasks.crop.picture_quality import brightness, sharpness
 
 
 def test_they_are_the_variance_of_the_laplacian_and_the_mean_of_the_luma(noise):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tasks.core.errors import ModelError
-from tasks.crop.settings import settings_of_model
+from tasks.crop.settings import model_crop_settings
 
 FULL = {
     "size_px": 112,
@@ -19,7 +19,7 @@ FULL = {
 
 def test_settings_are_read_back(tmp_path):
     (tmp_path / "crop.json").write_text(json.dumps(FULL))
-    assert settings_of_model(tmp_path).size_px == 112
+    assert model_crop_settings(tmp_path).size_px == 112
 
 
 @pytest.mark.parametrize(
@@ -40,5 +40,5 @@ def test_settings_are_read_back(tmp_path):
 def test_settings_without_sense_are_one_line(tmp_path, text, named):
     (tmp_path / "crop.json").write_text(text)
     with pytest.raises(ModelError, match=named) as error:
-        settings_of_model(tmp_path)
+        model_crop_settings(tmp_path)
     assert str(error.value).isprintable()

@@ -11,18 +11,18 @@ from PIL import Image
 
 from tasks.core.errors import DataError, ParamsError
 from tasks.core.files import sha256_of
-from tasks.core.images import read_picture
+from tasks.core.imaging.decode import read_picture
+from tasks.core.imaging.shards import read_crops
 from tasks.core.labels import DRAWN_NOTICE, credit_line
 from tasks.core.params import parse_section
 from tasks.core.paths import Paths
-from tasks.core.shards import read_crops
 from tasks.core.tables import MANIFEST_SCHEMA, read_table, write_table
-from tasks.crop import kept_cuts
+from tasks.crop import crop_cache
 from tasks.crop.contact_sheet import _lay_out
+from tasks.crop.crop_faces import brightness, sharpness
 from tasks.crop.face_crop import cut
 from tasks.crop.face_detector import detect_faces
-from tasks.crop.picture_quality import brightness, sharpness
-from tasks.crop.settings import settings_of_model
+from tasks.crop.settings import model_crop_settings
 from tasks.crop.stage import Params, run
 
 OUTPUTS = ("data/crops.parquet", "data/rejects/crop.csv", "reports/figures/crops.png")
@@ -104,7 +104,7 @@ def test_rows_in_are_crops_and_rejects_counted_by_group(project, quick):
     assert (crops["n_faces"] == 1).all()
     assert crops["landmarks_xy_px"].isna().all()
     assert len(list(project.crop_shards.glob("*.tar"))) == 2
-    settings = settings_of_model(project.crop_shards)
+    settings = model_crop_settings(project.crop_shards)
     assert (settings.size_px, settings.margin) == (quick.size_px, quick.margin)
 
 
@@ -138,7 +138,7 @@ def test_turned_pictures_give_the_upright_crop(project, quick):
 def test_outputs_do_not_depend_on_the_number_of_workers(project, quick, monkeypatch):
     run(quick, project)  # in this process
     here = digests(project)
-    monkeypatch.setattr(kept_cuts, "_FEW", 0)
+    monkeypatch.setattr(crop_cache, "_FEW", 0)
     for workers in (1, 2):
         shutil.rmtree(project.at("work/kept"))
         run(quick.model_copy(update={"workers": workers}), project)

@@ -5,13 +5,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tasks.draw.action_units import PROTOTYPES, Expression, Style, express
 from tasks.draw.anatomy import build_face, landmarks
-from tasks.draw.cohort import identity_rng, picture_rng, plan_sittings
-from tasks.draw.facs import PROTOTYPES, Expression, Style, express
+from tasks.draw.canvas import draw_pose
 from tasks.draw.identity import Identity, draw_identity
-from tasks.draw.moved import moved_mask
-from tasks.draw.portrait import paint_portrait
-from tasks.draw.pose import draw_pose
+from tasks.draw.paint_face import paint_portrait
+from tasks.draw.plan import identity_rng, image_rng, plan_images
+from tasks.draw.render import moved_mask
 from tasks.draw.scene import draw_scene
 
 SHOWN = [emotion for emotion in PROTOTYPES if emotion != "neutral"]
@@ -90,7 +90,7 @@ def test_masks_cover_what_changes_in_the_picture(emotion: str, style: Style) -> 
     inside, outside = [], []
     for number, age_years in ((1, 4), (2, 14), (3, 40)):
         who = someone(age_years, "male", number)
-        rng = picture_rng(1, number, emotion, 1)
+        rng = image_rng(1, number, emotion, 1)
         expression = express(emotion, style, rng)
         pose, scene = draw_pose(256, rng), draw_scene(rng)
         rest, face = build_face(who, Expression()), build_face(who, expression)
@@ -130,10 +130,10 @@ def test_dlib_finds_the_faces_of_every_cohort() -> None:
     style = Style(intensity_mean=0.8, intensity_sd=0.2, unit_mixing=0.2)
     found = []
     subjects = {"child": 17, "adolescent": 17, "adult": 17}
-    for sitting in plan_sittings(subjects, ("anger", "fear", "happiness"), 1):
+    for sitting in plan_images(subjects, ("anger", "fear", "happiness"), 1):
         name = sitting.name
         who = draw_identity(name.age_years, name.gender, identity_rng(5, sitting.number))
-        rng = picture_rng(5, sitting.number, name.emotion, 1)
+        rng = image_rng(5, sitting.number, name.emotion, 1)
         expression = express(name.emotion, style, rng)
         pose, scene = draw_pose(256, rng), draw_scene(rng)
         picture = paint_portrait(who, build_face(who, expression), pose, scene, 256)

@@ -15,8 +15,10 @@ from tasks.core.errors import ParamsError
 from tasks.core.params import parse_section
 from tasks.core.paths import Paths
 from tasks.core.tables import read_table
-from tasks.draw.names import PictureName, parse_name
+from tasks.draw.plan import ImageName
 from tasks.draw.stage import Params, run
+from tasks.ingest.adapters.drawn import read_name
+from tasks.ingest.label import Fault, Label
 
 EMOTIONS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 STYLE = {"intensity_mean": 0.6, "intensity_sd": 0.2, "unit_mixing": 0.2}
@@ -88,9 +90,12 @@ def test_every_picture_has_a_name_that_reads_back_as_its_truth(
     files = sorted(path.name for path in Paths(root).drawn.iterdir())
     assert files == sorted(truth["image"])
     for row in truth.itertuples():
-        said = parse_name(row.image)
-        assert said == PictureName(row.subject, row.age_years, row.gender, row.emotion, row.take)
-        assert said.file_name == row.image
+        name = ImageName(row.subject, row.age_years, row.gender, row.emotion, row.take)
+        assert name.file_name == row.image
+        label = read_name(row.image)
+        assert isinstance(label, Label)
+        assert (label.subject, label.age_years) == (row.subject, row.age_years)
+        assert (label.gender, label.emotion) == (row.gender, row.emotion)
 
 
 def test_a_subject_keeps_age_gender_and_cohort(truth: pd.DataFrame) -> None:
@@ -117,8 +122,7 @@ def test_a_subject_keeps_age_gender_and_cohort(truth: pd.DataFrame) -> None:
     ],
 )
 def test_names_of_other_conventions_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="no name of a drawn picture"):
-        parse_name(name)
+    assert isinstance(read_name(name), Fault)
 
 
 def test_masks_are_a_web_dataset_beside_the_table(root: Path, truth: pd.DataFrame) -> None:

@@ -1,12 +1,12 @@
-"""Drift: effects of the known size, people and not pictures in the intervals, gaps said."""
+"""Drift: effects of the known size, intervals over people and not images, and notes on gaps."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from tasks.drift.compare import COHENS_H, CONFIDENCE, NUMBERS, compare, largest_effect
+from tasks.drift.drift_report import drift_page
 from tasks.drift.settings import Params
-from tasks.drift.words import drift_page
 
 PARAMS = Params(min_n=30, large_effect=0.5, confidence=0.95, resamples=400, seed=8)
 
@@ -43,7 +43,7 @@ def test_shifts_are_found_in_their_size_and_nothing_else_is_large():
     assert largest_effect(compared) == pytest.approx(1.0, abs=0.12)
 
 
-def test_swapped_shares_are_told_with_cohens_h():
+def test_swapped_shares_are_reported_with_cohens_h():
     batch, training = people(40, 10, 1), people(80, 10, 2)
     batch["emotion"] = ["anger"] * 300 + ["happiness"] * 100
     row = effect(compare(batch, training, PARAMS), "emotion", "anger")
@@ -101,7 +101,7 @@ def varied(n: int, seed: int) -> pd.DataFrame:
     return table
 
 
-def test_every_effect_is_in_its_interval_in_tables_of_any_ugliness():
+def test_every_effect_is_in_its_interval_in_irregular_tables():
     seen = 0
     for seed in range(40):
         rng = np.random.default_rng(seed)
@@ -125,7 +125,7 @@ def test_every_effect_is_in_its_interval_in_tables_of_any_ugliness():
     assert seen > 100
 
 
-def test_what_cannot_be_compared_is_said():
+def test_features_that_cannot_be_compared_have_a_note():
     batch, training = people(30, 2, 1), people(30, 2, 2)
     batch["age_years"] = np.nan
     training = training.drop(columns=CONFIDENCE).assign(brightness=100.0)
@@ -134,8 +134,8 @@ def test_what_cannot_be_compared_is_said():
     assert effect(compared, "age_years")["note"] == "no value in the batch"
     assert effect(compared, CONFIDENCE)["note"] == "no value in the training"
     assert effect(compared, "brightness")["note"] == "every picture has the same value"
-    alone = compare(people(1, 40, 1).assign(gender="female"), training, PARAMS)
-    assert largest_effect(alone) is None and set(alone["note"]) > {
+    single = compare(people(1, 40, 1).assign(gender="female"), training, PARAMS)
+    assert largest_effect(single) is None and set(single["note"]) > {
         "fewer than two people on one side"
     }
 
@@ -143,11 +143,11 @@ def test_what_cannot_be_compared_is_said():
 def test_the_page_names_the_large_ones_first():
     compared = compare(people(100, 6, 1, detector_score=-0.8), people(300, 6, 2), PARAMS)
     page = drift_page("site-3", compared, PARAMS, ["600 pictures."])
-    told = next(line for line in page if line.startswith("Large differences"))
-    assert "face detector's score" in told and "brightness" not in told
-    assert "600 pictures of 100 people against" in told and "(effect -0.8" in told
+    sentence = next(line for line in page if line.startswith("Large differences"))
+    assert "face detector's score" in sentence and "brightness" not in sentence
+    assert "600 pictures of 100 people against" in sentence and "(effect -0.8" in sentence
     row = effect(compared, "detector_score")
-    assert f"{row['ci_low']:+.2f} to {row['ci_high']:+.2f})" in told
+    assert f"{row['ci_low']:+.2f} to {row['ci_high']:+.2f})" in sentence
     rows = [line for line in page if line.startswith("| ") and "what" not in line]
     assert rows[0].startswith("| face detector's score |") and "**-0.8" in rows[0]
     nothing = drift_page("b", compared.iloc[:0], PARAMS, ["Fewer than 30 pictures."])

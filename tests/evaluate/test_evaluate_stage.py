@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from tasks.core.errors import ModelError
+from tasks.core.imaging import shards
+from tasks.core.imaging.shards import encode_png, read_crops, write_shards
 from tasks.core.models.backbones import build_module
-from tasks.core.models.checkpoint import SEEN_COLUMNS, save_model
+from tasks.core.models.checkpoint import SEEN_COLUMNS, Skipped, save_model, write_skipped
 from tasks.core.models.spec import ModelSpec
 from tasks.core.paths import Paths
-from tasks.core.shards import encode_png, read_crops, write_shards
-from tasks.core.skipped import Skipped, write_skipped
 from tasks.core.tables import read_schema, read_table, write_table
-from tasks.evaluate import in_batches
+from tasks.evaluate import batch_prediction
 from tasks.evaluate.stage import Params, run
 
 SPEC = ModelSpec(
@@ -83,9 +83,9 @@ def test_every_picture_has_one_prediction(paths):
 def test_probabilities_belong_to_their_labels_and_pictures(paths):
     run(PARAMS, paths, "base")
     predictions = read_table(paths.predictions("base"))
-    from tasks.core.models.recogniser import Recogniser
+    from tasks.core.models.predictor import EmotionClassifier
 
-    recogniser = Recogniser.load(paths.model("base"), "cpu")
+    recogniser = EmotionClassifier.load(paths.model("base"), "cpu")
     for row, crop in zip(
         predictions.itertuples(), read_crops(predictions, paths.crop_shards), strict=True
     ):
@@ -151,7 +151,7 @@ def test_test_accuracy_leaves_out_labels_the_model_lacks(paths):
 
 def test_crops_are_read_batch_by_batch(paths, monkeypatch):
     held: list[int] = []
-    real = in_batches.read_crops
+    real = shards.read_crops
 
     def counted(table, folder):
         for number, crop in enumerate(real(table, folder)):
@@ -166,8 +166,8 @@ def test_crops_are_read_batch_by_batch(paths, monkeypatch):
             return np.ones((len(crops), 1), dtype=np.float32)
 
     asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(in_batches, "read_crops", counted)
-    in_batches.predict_crops(Spy(), read_table(paths.split), paths.crop_shards)
+    monkeypatch.setattr(batch_prediction, "read_crops", counted)
+    batch_prediction.predict_crops(Spy(), read_table(paths.split), paths.crop_shards)
     assert asked == [(4, 4), (4, 8), (4, 10)]  # size of the batch, crops read so far
 
 

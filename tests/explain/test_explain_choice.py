@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from tasks.core.errors import ParamsError
-from tasks.explain.spread_over_subjects import cells_of, choose, held_out_pictures
+from tasks.explain.sample_selection import cells_of, choose, select_held_out
 
 BY = ["age_band", "gender"]
 AGES = {"child": 6.0, "adolescent": 14.0, "adult": 30.0}
@@ -32,7 +32,7 @@ def predictions(n_subjects=6, per_subject=5, age_band="child", prefix="c"):
 
 
 def chosen_of(table, n=10, seed=1):
-    return choose(held_out_pictures(table, BY), BY, n, seed)
+    return choose(select_held_out(table, BY), BY, n, seed)
 
 
 def test_only_held_out_and_correct_pictures_are_explained():
@@ -75,7 +75,7 @@ def test_cells_are_every_group_by_every_emotion_in_the_order_of_age():
     )
     table.loc[table["age_band"] == "child", "emotion"] = "anger"
     table.loc[0, "gender"] = None
-    cells = cells_of(held_out_pictures(table, BY), BY)
+    cells = cells_of(select_held_out(table, BY), BY)
     assert list(cells.columns) == ["emotion", *BY, "n_held_out", "n_available"]
     rows = cells.drop(columns="emotion").drop_duplicates(BY)[BY].to_numpy().tolist()
     assert rows == [
@@ -94,19 +94,19 @@ def test_cells_are_every_group_by_every_emotion_in_the_order_of_age():
 def test_a_label_that_the_model_lacks_makes_no_cell():
     table = predictions(n_subjects=2, per_subject=1)
     table.loc[0, ["emotion", "y_pred"]] = "pain"
-    held_out = held_out_pictures(table, BY)
+    held_out = select_held_out(table, BY)
     assert list(cells_of(held_out, BY)["emotion"]) == ["fear"]
     assert len(held_out) == 1
 
 
 def test_a_column_that_is_not_there_is_named():
     with pytest.raises(ParamsError, match=r"explain\.by: the table has no column 'agebnd'"):
-        held_out_pictures(predictions(), ["agebnd"])
+        select_held_out(predictions(), ["agebnd"])
 
 
 def test_no_held_out_picture_makes_no_cells():
     table = predictions().assign(seen_in_training=True)
-    held_out = held_out_pictures(table, BY)
+    held_out = select_held_out(table, BY)
     assert cells_of(held_out, BY).empty
     assert choose(held_out, BY, 10, 1).empty
     assert cells_of(held_out, BY)["n_available"].dtype == np.int64

@@ -8,11 +8,11 @@ import torch
 from explain_world import OUTS, make_project, params
 
 from tasks.core.models.backbones import build_module
-from tasks.core.models.checkpoint import load_spec, no_pictures_seen, save_model
+from tasks.core.models.checkpoint import empty_seen_table, load_spec, save_model
 from tasks.core.tables import read_table, write_table
-from tasks.explain import in_workers
-from tasks.explain.by_lime import Explanation, explain_picture
-from tasks.explain.kept_explanations import from_bytes, to_bytes
+from tasks.explain import parallel_explain
+from tasks.explain.lime_explainer import LimeExplanation, explain_image
+from tasks.explain.parallel_explain import from_bytes, to_bytes
 from tasks.explain.stage import run
 
 
@@ -23,9 +23,9 @@ def explained(monkeypatch) -> list[str]:
 
     def spy(recogniser, crop, settings, emotion, key):
         ids.append(key)
-        return explain_picture(recogniser, crop, settings, emotion, key)
+        return explain_image(recogniser, crop, settings, emotion, key)
 
-    monkeypatch.setattr(in_workers, "explain_picture", spy)
+    monkeypatch.setattr(parallel_explain, "explain_image", spy)
     return ids
 
 
@@ -43,7 +43,7 @@ def test_an_explanation_comes_back_bit_for_bit():
     weights = np.array([0.1, -1 / 3, 0.0, -0.0])
     picture = rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)
     segments = rng.integers(0, 4, (5, 5))
-    before = Explanation("fear", 1 / 3, picture, segments, weights, 0.7, float("nan"))
+    before = LimeExplanation("fear", 1 / 3, picture, segments, weights, 0.7, float("nan"))
     after = from_bytes(to_bytes(before))
     for name in ("picture", "segments", "weights"):
         old, new = getattr(before, name), getattr(after, name)
@@ -80,7 +80,7 @@ def test_another_model_or_another_setting_explains_everything_again(project, exp
     assert len(explained) == 2 * n
     torch.manual_seed(1)
     spec = load_spec(project.model("base"))
-    save_model(project.model("base"), build_module("lenet5", 3, 3), spec, no_pictures_seen())
+    save_model(project.model("base"), build_module("lenet5", 3, 3), spec, empty_seen_table())
     before = outputs(project)
     run(params(samples=31), project, "base")
     assert len(explained) == 3 * n

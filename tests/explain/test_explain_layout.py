@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.explain.face_layout import REGIONS, region_map, superpixel_regions
+from tasks.explain.explanation_table import REGIONS, region_map, superpixel_regions
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.25, 0.5])

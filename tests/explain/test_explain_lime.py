@@ -6,11 +6,10 @@ import torch
 from lime.lime_image import LimeImageExplainer
 
 from tasks.core.models.backbones import build_module
-from tasks.core.models.recogniser import Recogniser
+from tasks.core.models.predictor import EmotionClassifier
 from tasks.core.models.spec import ModelSpec
-from tasks.explain.by_lime import LimeSettings, explain, explain_picture
-from tasks.explain.face_layout import REGIONS, region_map, superpixel_regions
-from tasks.explain.superpixels import cut
+from tasks.explain.explanation_table import REGIONS, region_map, superpixel_regions
+from tasks.explain.lime_explainer import LimeSettings, explain, explain_image, segment
 
 SIDE_PX = 48
 LABELS = ("happiness", "neutral")
@@ -69,7 +68,7 @@ def random_recogniser(colour):
         version="v",
         source="test",
     )
-    return Recogniser(spec, build_module("lenet5", 2, channels), torch.device("cpu"))
+    return EmotionClassifier(spec, build_module("lenet5", 2, channels), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("hide", ["superpixel_mean", "grey"])
@@ -93,7 +92,7 @@ def test_weights_are_those_of_the_package_bit_for_bit(hide):
 
 def test_a_model_that_reads_the_mouth_is_seen_to_read_the_mouth():
     crop = bright_picture(side_px=96)
-    segments = cut(crop, SIDE_PX, settings(), 0)
+    segments = segment(crop, SIDE_PX, settings(), 0)
     picture = crop[::2, ::2]
     found = explain(looks_at(MOUTH), LABELS, picture, segments, "happiness", settings(), 1)
     in_mouth = np.array(superpixel_regions(segments, region_map(SIDE_PX, MARGIN))) == "mouth"
@@ -121,7 +120,7 @@ def test_superpixels_are_numbered_from_0_without_gaps(method):
     rng = np.random.default_rng(2)
     smooth = np.kron(rng.integers(0, 256, (12, 12, 3)), np.ones((16, 16, 1))).astype(np.uint8)
     for side_px in (32, 96, 200):
-        segments = cut(smooth, side_px, settings(superpixels=method), 0)
+        segments = segment(smooth, side_px, settings(superpixels=method), 0)
         assert segments.shape == (side_px, side_px)
         assert segments[0, 0] == 0
         assert np.array_equal(np.unique(segments), np.arange(segments.max() + 1))
@@ -202,7 +201,7 @@ def test_what_hides_a_superpixel(hide, colour):
 def test_a_picture_is_explained_at_the_models_own_size_and_answer(colour):
     recogniser = random_recogniser(colour)
     crop = bright_picture(side_px=64)
-    found = explain_picture(recogniser, crop, settings(samples=40))
+    found = explain_image(recogniser, crop, settings(samples=40))
     asked = recogniser.predict(crop[None])[0]
     assert found.picture.shape == (32, 32, 3)
     assert found.segments.shape == (32, 32)
@@ -216,7 +215,7 @@ def test_weights_follow_from_the_picture_and_the_seed_alone():
 
     def weights(crop, key, seed=3):
         chosen = settings(samples=40, seed=seed)
-        return explain_picture(recogniser, crop, chosen, "neutral", key).weights
+        return explain_image(recogniser, crop, chosen, "neutral", key).weights
 
     alone = weights(first, "a")
     weights(second, "b")

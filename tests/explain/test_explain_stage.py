@@ -8,12 +8,11 @@ import pytest
 from explain_world import OUTS, make_project, params
 from PIL import Image
 
-from tasks.core.models.recogniser import Recogniser
-from tasks.core.params import load_yaml
+from tasks.core.models.predictor import EmotionClassifier
 from tasks.core.tables import read_table
-from tasks.explain import in_workers
+from tasks.explain import parallel_explain
+from tasks.explain.explanation_table import weight_map
 from tasks.explain.overlay import draw_explanation
-from tasks.explain.run_lengths import weight_map
 from tasks.explain.stage import run
 
 HOUSE = Path(__file__).parents[2]
@@ -47,7 +46,7 @@ def test_the_summary_has_a_row_a_cell(project):
 @pytest.mark.slow
 def test_two_workers_write_the_same_bytes_as_this_process(project, tmp_path, monkeypatch):
     paths, _ = project
-    monkeypatch.setattr(in_workers, "_FEW", 0)
+    monkeypatch.setattr(parallel_explain, "_FEW", 0)
     again = make_project(tmp_path / "again")
     run(params(workers=2), again, "base")
     for out in OUTS:
@@ -68,22 +67,12 @@ def test_a_model_that_reads_nothing_gives_empty_tables_and_a_figure_that_says_so
 
 def test_predict_gets_a_picture_twice_as_wide(project):
     paths, _ = project
-    recogniser = Recogniser.load(paths.model("base"), "cpu")
+    recogniser = EmotionClassifier.load(paths.model("base"), "cpu")
     crop = np.random.default_rng(1).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     drawn = draw_explanation(recogniser, crop, params())
     assert drawn.dtype == np.uint8
     assert drawn.shape == (64, 132, 3)
     assert np.array_equal(drawn, draw_explanation(recogniser, crop, params()))
-
-
-@pytest.mark.parametrize(
-    "path",
-    [HOUSE / "params.yaml", *sorted((HOUSE / "presets").glob("*.yaml"))],
-    ids=lambda p: p.name,
-)
-def test_the_layout_of_the_face_knows_the_crops_margin(path):
-    content = load_yaml(path)
-    assert content["explain"]["face_margin"] == content["crop"]["margin"]
 
 
 @pytest.mark.parametrize("by", [[], ["gender", "gender"], ["emotion"]])

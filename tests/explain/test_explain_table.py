@@ -4,17 +4,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.explain.by_lime import Explanation
-from tasks.explain.cell_figure import draw_cells, figure_texts
+from tasks.explain.explanation_figure import draw_cells, figure_texts
 from tasks.explain.explanation_table import (
+    REGIONS,
+    decode,
+    encode,
     explanation_rows,
     explanations_table,
     mean_r2,
-    summarise,
+    region_map,
+    summarize,
+    weight_map,
 )
-from tasks.explain.face_layout import REGIONS, region_map
-from tasks.explain.overlay import Overlay, positive_heat, top_superpixels
-from tasks.explain.run_lengths import decode, encode, weight_map
+from tasks.explain.lime_explainer import LimeExplanation
+from tasks.explain.overlay import Overlay, positive_heatmap, top_superpixels
 
 SIDE_PX = 32
 BY = ["age_band"]
@@ -25,7 +28,7 @@ def explanation(weights_by_region, r2_adjusted=0.8):
     segments = region_map(SIDE_PX, 0.25)
     weights = np.array([weights_by_region.get(region, 0.0) for region in REGIONS])
     picture = np.full((SIDE_PX, SIDE_PX, 3), 100, dtype=np.uint8)
-    return Explanation("fear", 0.9, picture, segments, weights, 0.9, r2_adjusted)
+    return LimeExplanation("fear", 0.9, picture, segments, weights, 0.9, r2_adjusted)
 
 
 def rows_of(found, image_id, age_band="child"):
@@ -63,7 +66,7 @@ def test_the_table_rebuilds_the_map():
     segments = rng.integers(0, 9, (SIDE_PX, SIDE_PX))
     weights = rng.normal(size=9)
     picture = np.zeros((SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
-    found = Explanation("fear", 0.9, picture, segments, weights, 0.5, 0.4)
+    found = LimeExplanation("fear", 0.9, picture, segments, weights, 0.5, 0.4)
     rows = explanations_table([rows_of(found, "a")], BY).sample(frac=1, random_state=1)
     assert np.array_equal(weight_map(rows), weights[segments])
     assert rows["area_share"].sum() == pytest.approx(1)
@@ -85,7 +88,7 @@ def test_shares_of_positive_weight_by_region_and_what_chance_would_give():
         ],
         BY,
     )
-    summary = summarise(cells(), table, BY, "base", low_r2=0.5)
+    summary = summarize(cells(), table, BY, "base", low_r2=0.5)
     child = summary.iloc[0]
     assert (child["n_pictures"], child["n_available"], child["n_low_r2"]) == (3, 4, 1)
     assert child["top_region"] == "mouth"
@@ -101,7 +104,7 @@ def test_shares_of_positive_weight_by_region_and_what_chance_would_give():
 
 def test_only_positive_weight_is_red_and_only_the_largest_is_yellow():
     found = explanation({"mouth": 3.0, "eyes": 1.0, "brows": 0.5, "nose": -5.0})
-    heat, top = positive_heat(found), top_superpixels(found, 2)
+    heat, top = positive_heatmap(found), top_superpixels(found, 2)
     regions = region_map(SIDE_PX, 0.25)
     heat_of = {region: heat[regions == place].mean() for place, region in enumerate(REGIONS)}
     assert heat_of["mouth"] == 1
@@ -121,7 +124,7 @@ def test_only_positive_weight_is_red_and_only_the_largest_is_yellow():
 
 def test_without_positive_weight_nothing_is_marked():
     found = explanation({"nose": -1.0})
-    assert not positive_heat(found).any()
+    assert not positive_heatmap(found).any()
     assert not top_superpixels(found, 5).any()
 
 
@@ -137,7 +140,7 @@ def test_the_figure_says_how_many_pictures_and_whose():
     overlay = Overlay(top_features=2)
     for one in found:
         overlay.add(one)
-    summary = summarise(cells(), table, BY, "base", 0.5)
+    summary = summarize(cells(), table, BY, "base", 0.5)
     _, says = figure_of(summary, {("fear", "child"): overlay}, ["drawn", "london"])
     assert "model base" in says
     assert "n = 4 of 10" in says
@@ -153,17 +156,17 @@ def test_a_full_cell_does_not_say_of_ten():
     overlay = Overlay(top_features=2)
     for _ in range(10):
         overlay.add(found)
-    summary = summarise(cells((12,)), table, BY, "base", 0.5)
+    summary = summarize(cells((12,)), table, BY, "base", 0.5)
     figure, _ = figure_of(summary, {("fear", "child"): overlay}, [])
     assert "n = 10" in [text.get_text() for text in figure.texts]
 
 
 def test_a_figure_with_no_picture_says_so():
     empty = explanations_table([], BY)
-    _, says = figure_of(summarise(cells((0, 0)), empty, BY, "base", 0.5), {}, [])
+    _, says = figure_of(summarize(cells((0, 0)), empty, BY, "base", 0.5), {}, [])
     assert "(n = 0)" in says
-    assert "reads no held-out picture correctly" in says
-    _, says = figure_of(summarise(cells()[:0], empty, BY, "base", 0.5), {}, [])
+    assert "classifies no held-out picture correctly" in says
+    _, says = figure_of(summarize(cells()[:0], empty, BY, "base", 0.5), {}, [])
     assert "No picture was held out" in says
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.private import SITE_CACHE, prepare_site_cache
+from tasks.core.files import SITE_CACHE, prepare_site_cache
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ stages:
 
 TOY_STAGE = """
 import os, pathlib, sys, time, yaml
-from tasks.core.process import die_with_parent
+from tasks.core.parallel.process import die_with_parent
 die_with_parent()
 name = "-".join(sys.argv[1:])
 params = yaml.safe_load(open("params.yaml"))[sys.argv[1]]

@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from flows import cli
-from flows.advice import advise_on_waiting
+from flows.drift.reports import report_drift_of_waiting
+from flows.ledger.ledger import Arrival, Ledger
 from tasks.core.errors import DataError
 from tasks.core.files import write_text
-from tasks.core.ledger import Arrival, Ledger
 from tasks.core.paths import Paths
 from tasks.register import registry
 
@@ -61,7 +61,7 @@ class Project:
 
     def _lines(self, **how: bool) -> list[str]:
         said: list[str] = []
-        advise_on_waiting(self.paths, said.append, **how)
+        report_drift_of_waiting(self.paths, said.append, **how)
         return said
 
 
@@ -70,7 +70,7 @@ def project(tmp_path, monkeypatch):
     project = Project(tmp_path)
     (tmp_path / "mlruns").mkdir()
     (tmp_path / "mlruns/mlflow.db").touch()
-    monkeypatch.setattr("flows.drift.advise", project.advise)
+    monkeypatch.setattr("flows.drift.batch_drift.write_drift_report", project.advise)
     monkeypatch.setattr(registry, "champion", project.champion)
     return project
 
@@ -150,7 +150,7 @@ def test_the_command_intake_gives_the_advice(project, monkeypatch):
         return []
 
     subprocess.run(["git", "init", "-q", project.paths.root], check=True)
-    monkeypatch.setattr("flows.intake.take_in_inbox", take_in)
+    monkeypatch.setattr("flows.intake.intake.intake_inbox", take_in)
     monkeypatch.setattr(cli, "_project", lambda: project.paths)
     for _ in range(2):
         said = CliRunner().invoke(cli.app, ["intake"])

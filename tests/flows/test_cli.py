@@ -6,11 +6,15 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import yaml
 from httpx import ConnectError
 
-from flows import cli, headline, study_headline
+from flows import cli
+from flows.outages import runs_location
+from flows.pipeline import run_summary
 from flows.presets import preset_names, use_preset
-from flows.stores import where_runs_are
+from flows.study import flow
+from tasks.core import terminal
 from tasks.core.errors import UserError
 from tasks.core.paths import Paths
 
@@ -73,19 +77,19 @@ def test_where_runs_are_is_told_without_a_password(monkeypatch, tmp_path, capsys
     paths = Paths(tmp_path)
     paths.report.parent.mkdir(parents=True)
     paths.report.touch()
-    monkeypatch.setattr(headline, "headline_table", lambda paths: "")
-    for module in (headline, study_headline):
+    monkeypatch.setattr(run_summary, "headline_table", lambda paths: "")
+    for module in (run_summary, flow):
         monkeypatch.setattr(module, "notices", lambda paths: [])
     paths.at("study").mkdir()
     paths.at("study/test.csv").write_text("dimension,measure\n")
     state = Mock(progress=lambda: Mock(decisions=[]))
     for uri in ("http://someone:secret@127.0.0.1:5000", "http://127.0.0.1:5000"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        cli._print_headline(paths, cli.Console())
+        cli._print_headline(paths, terminal.Console())
         assert "runs:   http://127.0.0.1:5000\n" in capsys.readouterr().out
-        assert "runs:   http://127.0.0.1:5000" in list(study_headline.study_lines(paths, state))
+        assert "runs:   http://127.0.0.1:5000" in list(flow.study_lines(paths, state))
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert where_runs_are(paths) == f"{tmp_path}/mlruns/mlflow.db (`make ui` shows them)"
+    assert runs_location(paths) == f"{tmp_path}/mlruns/mlflow.db (`make ui` shows them)"
 
 
 def test_prefects_server_that_is_away_is_one_line_and_a_defect_is_seen_whole(monkeypatch, capsys):
@@ -118,36 +122,91 @@ def test_datasets_are_listed(affectgap):
     assert all(name in done.stdout for name in ("drawn", "folder", "london", "CC BY 4.0"))
 
 
+DEFAULT = """\
+# The default.
+
+draw:
+  name: drawn             # whose faces
+  subjects:               # how many
+    adult: 2              # of them grown up
+    child: 3
+
+split:
+  parts: {train: 6, test: 2}  # relative sizes
+
+report:
+  seed: 4                 # of the examples
+"""
+
+
 @pytest.fixture
 def project(tmp_path):
     (tmp_path / "presets").mkdir()
-    for name in ("drawn", "london"):
-        (tmp_path / "presets" / f"{name}.yaml").write_text(f"draw: {{name: {name}}}\n")
-    (tmp_path / "params.yaml").write_text("draw: {name: drawn}\n")
+    for name, text in {
+        "default": DEFAULT,
+        "drawn": "# Drawn.\n",
+        "london": "# London.\n\ndraw:\n  name: london  # photographs\n",
+    }.items():
+        (tmp_path / "presets" / f"{name}.yaml").write_text(text)
+    use_preset(tmp_path, "drawn")
     return tmp_path
 
 
-def test_a_preset_becomes_the_params_and_own_work_is_kept(project):
+def test_a_preset_is_completed_with_the_defaults_and_their_comments(project):
     assert preset_names(project) == ["drawn", "london"]
-    assert "kept" not in use_preset(project, "london")
-    assert (project / "params.yaml").read_text() == "draw: {name: london}\n"
-    (project / "params.yaml").write_text("draw: {name: mine}\n")
-    assert "params.kept-1.yaml" in use_preset(project, "drawn")
-    assert (project / "params.kept-1.yaml").read_text() == "draw: {name: mine}\n"
+    assert "saved" not in use_preset(project, "london")
+    written = (project / "params.yaml").read_text()
+    assert written.startswith("# London.\n\ndraw:\n  name: london")
+    assert "# photographs" in written and "whose faces" not in written
+    assert "adult: 2              # of them grown up" in written
+    assert "parts: {train: 6, test: 2}  # relative sizes" in written
+
+
+def test_indentation_merges_and_braces_or_lists_replace(project):
+    overlay = project / "overlay.yaml"
+    overlay.write_text("draw:\n  subjects:\n    child: 9\nsplit:\n  parts: {train: 1}\n")
+    use_preset(project, str(overlay))
+    content = yaml.safe_load((project / "params.yaml").read_text())
+    assert content["draw"]["subjects"] == {"adult": 2, "child": 9}
+    assert content["split"]["parts"] == {"train": 1}
+    overlay.write_text("draw:\n  subjects: {}\n")
+    use_preset(project, str(overlay))
+    assert yaml.safe_load((project / "params.yaml").read_text())["draw"]["subjects"] == {}
+
+
+def test_edited_params_are_saved_before_a_preset_replaces_them(project):
+    edited = (project / "params.yaml").read_text().replace("adult: 2", "adult: 7")
+    (project / "params.yaml").write_text(edited)
+    assert "params.saved-1.yaml" in use_preset(project, "drawn")
+    assert (project / "params.saved-1.yaml").read_text() == edited
     (project / "params.yaml").write_text("draw: {name: mine too}\n")
     use_preset(project, "drawn")
-    assert (project / "params.kept-2.yaml").read_text() == "draw: {name: mine too}\n"
-    own = project / "own.yaml"
-    own.write_text("draw: {name: own}\n")
-    use_preset(project, str(own))
-    assert (project / "params.yaml").read_text() == own.read_text()
+    assert (project / "params.saved-2.yaml").read_text() == "draw: {name: mine too}\n"
 
 
-def test_a_preset_that_is_no_yaml_leaves_the_params_alone(project):
-    (project / "torn.yaml").write_text("draw: [")
-    with pytest.raises(UserError, match=r"torn\.yaml: is not valid YAML"):
-        use_preset(project, str(project / "torn.yaml"))
-    assert (project / "params.yaml").read_text() == "draw: {name: drawn}\n"
+def test_a_complete_file_is_used_as_it_is(project):
+    complete = project / "own.yaml"
+    complete.write_text(
+        "draw:\n  subjects:\n    child: 1\nsplit: {parts: {train: 1}}\nreport: {}\n"
+    )
+    use_preset(project, str(complete))
+    assert (project / "params.yaml").read_text() == complete.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("draw: [", r"own\.yaml: is not valid YAML"),
+        ("draw:\n  nmae: x\n", r"own\.yaml: 'draw\.nmae' is not a key of presets/default\.yaml"),
+        ("drow: {}\n", r"own\.yaml: 'drow' is not a key of presets/default\.yaml"),
+    ],
+)
+def test_a_preset_that_cannot_be_used_leaves_the_params_alone(project, text, message):
+    before = (project / "params.yaml").read_text()
+    (project / "own.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        use_preset(project, str(project / "own.yaml"))
+    assert (project / "params.yaml").read_text() == before
 
 
 def test_a_data_set_is_counted_by_its_names_alone(affectgap, tmp_path):
@@ -184,12 +243,12 @@ def test_an_audit_of_any_csv_gives_back_its_counts(affectgap, tmp_path):
 
 
 def london_model(root: Path) -> Path:
-    from tasks.core.models.checkpoint import no_pictures_seen, save_model
-    from tasks.core.models.pretrained import load_pretrained
+    from tasks.core.models.checkpoint import empty_seen_table, save_model
     from tasks.crop.settings import CropSettings
+    from tasks.train.pretrained.catalog import load_pretrained
 
     module, spec = load_pretrained("fer2013/mini_xception", root)
-    save_model(root / "model", module, spec, no_pictures_seen())
+    save_model(root / "model", module, spec, empty_seen_table())
     settings = CropSettings(224, 0.0, "bilinear", 320, 2, 0.0)
     (root / "model" / "crop.json").write_text(json.dumps(asdict(settings)))
     return root / "model"

@@ -1,6 +1,6 @@
 import io
 
-from flows.display import StageDisplay
+from flows.pipeline.stage_display import StageDisplay
 from tasks.core.terminal import Console
 
 

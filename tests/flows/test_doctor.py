@@ -12,21 +12,19 @@ import psutil
 import pytest
 from batches import draw_batch, mark_ready
 
-from flows import doctor, doctor_files
-from flows.doctor import examine
-from flows.starter import COMMAND_VARIABLE
-from tasks.core import tracking
+from flows.doctor import doctor, file_checks
+from flows.doctor.doctor import examine
+from flows.intake.validate_batch import digest_of
+from flows.ledger.ledger import Arrival, Ledger
+from flows.ledger.sqlite import PICTURE_COLUMNS
+from flows.process_env import COMMAND_VARIABLE
 from tasks.core.errors import UserError
-from tasks.core.files import sha256_of
-from tasks.core.ledger import Arrival, Ledger
-from tasks.core.ledger_file import PICTURE_COLUMNS
-from tasks.core.locks import alone
+from tasks.core.files import alone, prepare_site_cache, sha256_of
+from tasks.core.parallel.process import process_name
 from tasks.core.paths import Paths
-from tasks.core.private import prepare_site_cache
-from tasks.core.process import process_name
-from tasks.ingest.inbox.reading import digest_of
-from tasks.ingest.listing import list_files
-from tasks.register.records import append_record
+from tasks.core.tracking import mlflow_runs
+from tasks.ingest.list_files import list_files
+from tasks.register.promotion_log import append_record
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -34,9 +32,9 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.fixture
 def paths(tmp_path, monkeypatch):
     """A project in which DVC is not asked, slow as it is, and the disk has room."""
-    monkeypatch.setattr(doctor_files, "_LEAST_FREE_BYTES", 0)
-    monkeypatch.setattr(doctor_files, "_LEAST_FREE_SHARE", 0.0)
-    others = [check for check in doctor._CHECKS if check is not doctor_files.missing_in_cache]
+    monkeypatch.setattr(file_checks, "_LEAST_FREE_BYTES", 0)
+    monkeypatch.setattr(file_checks, "_LEAST_FREE_SHARE", 0.0)
+    others = [check for check in doctor._CHECKS if check is not file_checks.missing_in_cache]
     monkeypatch.setattr(doctor, "_CHECKS", tuple(others))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     before = os.umask(0o077)  # as every command sets it
@@ -113,7 +111,7 @@ def test_the_rwlock_of_a_living_dvc_is_left_alone(paths):
     try:
         holder = {"pid": process.pid, "cmd": "dvc repro"}
         rwlock.write_text(json.dumps({"read": {}, "write": {"a.txt": holder}}))
-        assert list(doctor_files.torn_dvc_files(paths)) == []
+        assert list(file_checks.repair_dvc_files(paths)) == []
         assert rwlock.exists()
     finally:
         process.kill()
@@ -126,7 +124,7 @@ def test_an_old_lock_of_git_is_removed_and_a_young_one_is_not(paths):
         path.write_bytes(b"")
     an_hour_ago = time.time() - 3600
     os.utime(old, (an_hour_ago, an_hour_ago))
-    (finding,) = doctor_files.git_locks(paths)
+    (finding,) = file_checks.git_locks(paths)
     assert str(old) in str(finding)
     assert young.exists()
     assert old.exists() is not finding.mended
@@ -135,15 +133,16 @@ def test_an_old_lock_of_git_is_removed_and_a_young_one_is_not(paths):
 @pytest.mark.slow
 def test_dead_runs_and_passes_are_closed_and_living_ones_are_not(paths):
     code = (
-        "from pathlib import Path; from tasks.core.ledger import Ledger;"
-        "from tasks.core import tracking; from tasks.core.paths import Paths; import os\n"
+        "from pathlib import Path; from flows.ledger.ledger import Ledger;"
+        "from tasks.core.tracking import mlflow_runs as tracking\n"
+        "from tasks.core.paths import Paths; import os\n"
         "paths = Paths(Path.cwd()); Ledger(paths.ledger).start_pass('a test')\n"
         "with tracking.open_run(paths, 'dying', {}, 'pipeline'): os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=paths.root, check=False)
     ledger = Ledger(paths.ledger)
     living = ledger.start_pass("this test")
-    client, experiment = tracking.open_store(paths)
+    client, experiment = mlflow_runs.open_store(paths)
     assert len(client.search_runs([experiment], "attributes.status = 'RUNNING'")) == 1
     findings = examine(paths)
     assert [finding.where for finding in findings] == ["MLflow", "pass 1"]
@@ -180,7 +179,7 @@ STAGE = [sys.executable, "-c", "import time; time.sleep(300)  # -m tasks train"]
 
 def test_an_orphan_of_ours_is_ended_and_a_stranger_is_not(paths):
     start = (
-        "import subprocess; from flows.starter import mark_as_command; mark_as_command();"
+        "import subprocess; from flows.process_env import export_command_id; export_command_id();"
         f"subprocess.Popen({STAGE!r})"
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
@@ -213,7 +212,7 @@ def test_what_a_living_command_started_from_another_folder_goes_on(paths, monkey
 
 @pytest.mark.slow
 def test_a_promotion_that_the_registry_does_not_know_is_said(paths):
-    tracking.open_store(paths)
+    mlflow_runs.open_store(paths)
     row = {"action": "rolled_back", "version": 3, "digest": "0", "decision_id": "x"}
     append_record(paths, row)
     (finding,) = examine(paths)
@@ -230,17 +229,17 @@ def test_results_that_dvc_lost_are_named(toy):
     (paths.raw / "mine").mkdir()
     (paths.raw / "mine" / "a.txt").write_text("a")
     subprocess.run([*dvc, "add", "-q", "data/raw/mine"], **quiet)
-    assert list(doctor_files.missing_in_cache(paths)) == []
+    assert list(file_checks.missing_in_cache(paths)) == []
     for path in paths.at(".dvc/cache/files/md5").glob("*/*"):
         path.chmod(0o644)
         path.unlink()
-    findings = list(doctor_files.missing_in_cache(paths))
+    findings = list(file_checks.missing_in_cache(paths))
     assert findings and not any(finding.mended for finding in findings)
     assert any("data/raw/mine" in finding.where for finding in findings)
 
 
 def test_a_full_disk_is_said(paths, monkeypatch):
-    monkeypatch.setattr(doctor_files, "_LEAST_FREE_SHARE", 1.0)
+    monkeypatch.setattr(file_checks, "_LEAST_FREE_SHARE", 1.0)
     (finding,) = examine(paths)
     assert not finding.mended and "GB are free" in str(finding) and str(finding).startswith("FOUND")
 

@@ -8,9 +8,10 @@ import pytest
 from inbox_world import files_of, linked_into_cache, paths, send, take, tree
 from PIL import Image
 
-from flows import bring_back, doctor_pictures, intake
-from flows.doctor_pictures import ledger_against_disk
-from tasks.check import batch
+from flows.doctor import image_checks
+from flows.doctor.image_checks import ledger_against_disk
+from flows.intake import intake
+from tasks.check import batch_checks
 from tasks.core.errors import UserError
 from tasks.core.files import sha256_of
 
@@ -24,7 +25,7 @@ def no_dvc(monkeypatch):
     def fail(root, granular):
         raise UserError("no DVC here")
 
-    monkeypatch.setattr(bring_back, "data_status", fail)
+    monkeypatch.setattr(image_checks, "data_status", fail)
     monkeypatch.setattr(intake, "add_to_dvc", lambda paths, dataset: None)
 
 
@@ -75,7 +76,7 @@ def test_pictures_that_are_links_into_dvcs_cache_are_well(paths):
 
 
 def test_additional_files_are_told_from_those_that_came_beside_the_pictures(paths, monkeypatch):
-    monkeypatch.setattr(batch, "batch_faults", lambda *_: [])  # broken pictures are no fault
+    monkeypatch.setattr(batch_checks, "batch_faults", lambda *_: [])  # broken pictures are no fault
     (monday,) = taken(paths, "monday", **{"notes.txt": b"n", ".DS_Store": b"d", "b.png": b"broken"})
     assert told(paths) == []
     for name in ("a.png", ".hidden"):
@@ -96,7 +97,7 @@ def test_a_picture_that_cannot_be_read_is_said_and_the_others_are_read(paths, mo
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
         return sha256_of(path)
 
-    monkeypatch.setattr(doctor_pictures, "sha256_of", read)
+    monkeypatch.setattr(image_checks, "sha256_of", read)
     unreadable = f"1 of 6 pictures cannot be read ({first.name}: Input/output error)"
     changed = f"1 of 6 pictures are not what was accepted ({second.name})"
     assert told(paths) == [("batch monday", changed), ("batch monday", unreadable)]
@@ -114,7 +115,7 @@ def test_a_whole_data_set_and_batches_within_it_are_looked_at_apart(paths, tmp_p
     (tmp_path / "given/happy").mkdir(parents=True)
     for number in range(2):
         Image.new("RGB", (20 + number, 20), "grey").save(tmp_path / f"given/happy/{number}.png")
-    intake.take_in(paths, tmp_path / "given", "arrived")
+    intake.intake_dataset(paths, tmp_path / "given", "arrived")
     (monday,) = taken(paths, "monday")
     assert told(paths) == []
     (monday / "late.png").write_bytes(b"late")

@@ -7,15 +7,14 @@ import sys
 
 import pytest
 
-from flows import doctor_private
-from flows.doctor_files import git_locks
-from flows.doctor_private import open_folders, readable_inbox, site_caches_elsewhere
+from flows.doctor import file_checks
+from flows.doctor.file_checks import git_locks, open_folders, readable_inbox, site_caches_elsewhere
 from tasks.core.paths import Paths
 
 
 @pytest.fixture
 def paths(tmp_path, monkeypatch):
-    monkeypatch.setattr(doctor_private, "_SYSTEM_SITE_CACHES", (tmp_path / "system/dvc",))
+    monkeypatch.setattr(file_checks, "_SYSTEM_SITE_CACHES", (tmp_path / "system/dvc",))
     before = os.umask(0o022)
     (tmp_path / "project/.dvc/tmp").mkdir(parents=True)
     (tmp_path / "project/data/inbox").mkdir(parents=True)
@@ -45,7 +44,7 @@ def test_an_inbox_that_everybody_reads_is_said_and_left(paths):
 
 def test_a_site_cache_in_the_systems_place_is_found_by_dvcs_own_name(paths, monkeypatch):
     """DVC itself makes it, as before it had one below the project."""
-    root, system = paths.root, doctor_private._SYSTEM_SITE_CACHES[0]
+    root, system = paths.root, file_checks._SYSTEM_SITE_CACHES[0]
     subprocess.run(["git", "init", "-q", str(root)], check=True)
     made = "import os, sys; from dvc.repo import Repo; print(Repo(sys.argv[1]).site_cache_dir)"
     environment = {**os.environ, "DVC_SITE_CACHE_DIR": str(system), "DVC_NO_ANALYTICS": "1"}

@@ -10,18 +10,18 @@ import torch
 import yaml
 from batches import draw_batch, mark_ready
 
-from flows.drift import advise
+from flows.drift.batch_drift import write_drift_report
+from flows.ledger.ledger import Arrival, Ledger
 from tasks.core.errors import UserError
 from tasks.core.labels import DRAWN_NOTICE
-from tasks.core.ledger import Arrival, Ledger
 from tasks.core.models.backbones import build_module
-from tasks.core.models.checkpoint import no_pictures_seen, save_model
+from tasks.core.models.checkpoint import empty_seen_table, save_model
 from tasks.core.models.spec import ModelSpec
 from tasks.core.paths import Paths
 from tasks.core.tables import MANIFEST_SCHEMA, write_table
 from tasks.crop.settings import CropSettings
 from tasks.register import registry
-from tasks.register.registry import Version
+from tasks.register.versions import Version
 
 EMOTIONS = ("anger", "happiness", "neutral")
 
@@ -76,7 +76,7 @@ def trained_on(paths: Paths, monkeypatch) -> list[str]:
     torch.manual_seed(0)
     model = paths.at("model")
     seen = seen[["image_id", "subject_id"]].assign(stage="train", role="train")
-    save_model(model, build_module("lenet5", 3, 3), spec, pd.concat([no_pictures_seen(), seen]))
+    save_model(model, build_module("lenet5", 3, 3), spec, pd.concat([empty_seen_table(), seen]))
     settings = CropSettings(64, 0.25, "bilinear", 320, 0, 0.0)
     (model / "crop.json").write_text(json.dumps(asdict(settings)))
     version = Version(4, "abc", "run", ("champion",), {}, datetime.now(UTC))
@@ -86,11 +86,11 @@ def trained_on(paths: Paths, monkeypatch) -> list[str]:
 
 
 def test_without_any_training_data_the_page_says_so(project):
-    assert advise(project, "site-3") is None
+    assert write_drift_report(project, "site-3") is None
     page = (project.root / "reports/drift/site-3.md").read_text()
     assert "9 pictures of 3 people" in page and "no training data yet" in page
     with pytest.raises(UserError, match="no such batch"):
-        advise(project, "site-9")
+        write_drift_report(project, "site-9")
 
 
 def test_a_batch_of_a_data_set_that_is_not_read_any_more_is_one_line(project):
@@ -98,12 +98,12 @@ def test_a_batch_of_a_data_set_that_is_not_read_any_more_is_one_line(project):
     del params["ingest"]["datasets"]["arrived"]
     project.params.write_text(yaml.safe_dump(params))
     with pytest.raises(UserError, match=r"site-3: .*`ingest\.datasets\.arrived`"):
-        advise(project, "site-3")
+        write_drift_report(project, "site-3")
 
 
 def test_with_a_model_the_batch_is_compared_with_what_it_saw(project, monkeypatch):
     people = trained_on(project, monkeypatch)
-    effect = advise(project, "site-3")
+    effect = write_drift_report(project, "site-3")
     table = pd.read_csv(project.root / "reports/drift/site-3.csv").set_index("feature")
     page = (project.root / "reports/drift/site-3.md").read_text()
     assert f"{3 * len(people)} pictures of 2 people that the model in use, version 4" in page
@@ -125,9 +125,9 @@ def test_a_batch_that_a_run_has_read_is_not_compared_with_itself(project, monkey
     unseen = table["subject_id"].isin(table["subject_id"].unique()[2:])
     table.loc[unseen, "batch"] = "site-3"
     write_table(table, project.split, MANIFEST_SCHEMA)
-    advise(project, "site-3")
+    write_drift_report(project, "site-3")
     page = (project.root / "reports/drift/site-3.md").read_text()
-    assert "No picture is there of people whom the model did not see" in page
+    assert "There are no pictures of people whom the model did not see" in page
     table = pd.read_csv(project.root / "reports/drift/site-3.csv").set_index("feature")
     assert table.loc["age_years", "n_training"] > 0
     assert "confidence" not in table.index or table.loc["confidence", "n_training"] == 0

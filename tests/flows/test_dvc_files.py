@@ -10,11 +10,10 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
-from flows import dvc_files
-from flows.doctor_files import torn_dvc_files
-from flows.dvc_files import is_whole_lock, mend_after_a_crash
-from flows.dvc_graph import changed_stages, data_status
-from flows.mending import mend
+from flows.doctor.file_checks import repair_dvc_files
+from flows.pipeline import dvc_repair
+from flows.pipeline.dvc_graph import changed_stages, data_status
+from flows.pipeline.dvc_repair import is_complete_lock, repair, repair_after_crash
 from tasks.core.errors import AffectGapError, UserError
 from tasks.core.paths import Paths
 
@@ -57,7 +56,7 @@ def tracked(monkeypatch):
         asked.append(dataset)
         (paths.raw / f"{dataset}.dvc").write_text(DATA)
 
-    monkeypatch.setattr(dvc_files, "add_to_dvc", add)
+    monkeypatch.setattr(dvc_repair, "add_to_dvc", add)
     return asked
 
 
@@ -83,9 +82,9 @@ def test_every_cut_of_a_lock_is_mended_or_taken_by_dvc(toy, who):
     for cut in range(len(whole)):
         lock.write_bytes(whole[:cut])
         if who == "pass":
-            mended = len(list(mend(paths)))
+            mended = len(list(repair(paths)))
         else:
-            mended = [finding.mended for finding in torn_dvc_files(paths)] == [True]
+            mended = [finding.mended for finding in repair_dvc_files(paths)] == [True]
         assert lock.exists() is not bool(mended), cut
         if not mended:
             taken.append(cut)
@@ -95,7 +94,7 @@ def test_every_cut_of_a_lock_is_mended_or_taken_by_dvc(toy, who):
     parts = [yaml.safe_load(whole[:cut]) for cut in taken]
     assert any("stages" not in part for part in parts), "a lock of no stage is one"
     lock.write_bytes(whole)
-    assert list(mend(paths)) == [] and lock.read_bytes() == whole
+    assert list(repair(paths)) == [] and lock.read_bytes() == whole
 
 
 def test_stages_that_a_cut_lock_lacks_come_from_dvcs_run_cache(toy):
@@ -103,7 +102,7 @@ def test_stages_that_a_cut_lock_lacks_come_from_dvcs_run_cache(toy):
     lock, ran = toy / "dvc.lock", (toy / "log.txt").read_text()
     whole, made = lock.read_bytes(), (toy / "c.txt").read_text()
     first = whole[: re.search(rb"(?<=\n)  b@y:", whole).start()]
-    assert is_whole_lock(first.decode())
+    assert is_complete_lock(first.decode())
     lock.write_bytes(first)
     assert set(changed_stages(toy, None)) == {"b@y", "c"}
     dvc(toy, "repro", "-q")
@@ -115,24 +114,24 @@ def test_every_cut_of_a_data_sets_file_is_made_again(mine, tracked):
     root = mine.parents[2]
     for cut in range(len(DATA) - 1):
         mine.write_text(DATA[:cut])
-        (told,) = mend_after_a_crash(root)
+        (told,) = repair_after_crash(root)
         assert told.startswith("data/raw/mine.dvc was torn"), cut
         assert mine.read_text() == DATA
         assert (root / "work/torn/mine.dvc.torn").read_text() == DATA[:cut]
     assert len(tracked) == len(DATA) - 1
     for text in (DATA, DATA[:-1], f"{DATA}desc: by hand\n", f"<<<<<<< ours\n{DATA}=======\n"):
         mine.write_text(text)
-        assert list(mend_after_a_crash(root)) == [] and mine.read_text() == text
+        assert list(repair_after_crash(root)) == [] and mine.read_text() == text
 
 
 def test_a_file_that_is_called_otherwise_than_its_folder_is_not_torn(mine, tracked):
     other = mine.with_name("mine-again.dvc")
     other.write_text(DATA)
     mine.write_text(DATA)
-    assert list(mend_after_a_crash(mine.parents[2])) == []
+    assert list(repair_after_crash(mine.parents[2])) == []
     mine.with_name("mine-again").mkdir()
     (mine.with_name("mine-again") / "a.jpg").touch()
-    assert len(list(mend_after_a_crash(mine.parents[2]))) == 1 and tracked == ["mine-again"]
+    assert len(list(repair_after_crash(mine.parents[2]))) == 1 and tracked == ["mine-again"]
 
 
 def test_what_was_set_aside_when_the_mending_was_killed_is_made_by_the_next(
@@ -145,11 +144,11 @@ def test_what_was_set_aside_when_the_mending_was_killed_is_made_by_the_next(
         raise AffectGapError("killed")
 
     with monkeypatch.context() as patch, pytest.raises(AffectGapError, match="killed"):
-        patch.setattr(dvc_files, "add_to_dvc", fail)
-        list(mend_after_a_crash(root))
+        patch.setattr(dvc_repair, "add_to_dvc", fail)
+        list(repair_after_crash(root))
     assert not mine.exists() and tracked == []
-    assert len(list(mend_after_a_crash(root))) == 1
-    assert tracked == ["mine"] and list(mend_after_a_crash(root)) == []
+    assert len(list(repair_after_crash(root))) == 1
+    assert tracked == ["mine"] and list(repair_after_crash(root)) == []
 
 
 @pytest.mark.slow
@@ -165,7 +164,7 @@ def test_two_torn_files_are_made_again_with_what_people_wrote_in_them(toy):
     assert "DVC cannot read the project: " in str(error.value) and "Hit us up" not in str(
         error.value
     )
-    assert len(list(mend_after_a_crash(toy))) == 2
+    assert len(list(repair_after_crash(toy))) == 2
     told = yaml.safe_load(mine.read_text())
     assert (told["outs"][0]["nfiles"], told["desc"]) == (2, "of the first site")
     assert yaml.safe_load(other.read_text())["outs"][0]["path"] == "other"
@@ -184,16 +183,16 @@ def test_without_its_folder_a_torn_file_is_said_and_what_is_said_helps(toy, affe
         said = done.stdout + done.stderr
         assert "data/raw/mine.dvc: is torn, and data/raw/mine holds nothing; `git" in said
         assert "Hit us up" not in said and "see the message" not in said and "path'" not in said
-    (commands,) = re.findall(r"holds nothing; `(.*)` brings back both", said)
+    (commands,) = re.findall(r"holds nothing; `(.*)` restores both", said)
     folder = os.path.dirname(sys.executable)
     environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
     subprocess.run(commands, shell=True, cwd=toy, check=True, env=environment)
     assert (toy / "data/raw/mine/a.jpg").read_text() == "a.jpg"
-    assert list(mend_after_a_crash(toy)) == []
+    assert list(repair_after_crash(toy)) == []
 
 
 def test_without_a_commit_a_copy_of_the_folder_is_asked_for(mine):
     mine.write_bytes(b"")
     shutil.rmtree(mine.with_suffix(""))
-    with pytest.raises(UserError, match="bring back data/raw/mine from a copy"):
-        list(mend_after_a_crash(mine.parents[2]))
+    with pytest.raises(UserError, match="restore data/raw/mine from a backup"):
+        list(repair_after_crash(mine.parents[2]))

@@ -8,10 +8,11 @@ import pytest
 from inbox_world import new_project
 from requests.exceptions import ConnectionError as NoConnectionError
 
-from flows import one_pass, retrain, scheduled, status
-from flows.failures import Failures
-from tasks.core.errors import AffectGapError, DataError, ParamsError, UserError
-from tasks.core.ledger import Ledger
+from flows.daemon import scheduled_flows, status
+from flows.ledger.ledger import Ledger
+from flows.retraining import retrain, training_flow
+from flows.retraining.backoff import Failures
+from tasks.core.errors import AffectGapError, BusyError, DataError, ParamsError
 from tasks.core.terminal import Console
 
 DVC = "data/raw/arrived: DVC could not track it: unexpected error - 'path'"
@@ -38,7 +39,7 @@ class World:
     def train(self, paths, number, reason, console, quiet):
         if self.training_error is not None:
             raise self.training_error
-        return one_pass.Trained(7, "f" * 12, "promoted", ["version 7 is put into use"])
+        return training_flow.CycleResult(7, "f" * 12, "promoted", ["version 7 is put into use"])
 
     def go(self, now: bool = False, by_schedule: bool = True) -> list[str]:
         console = Console(file=io.StringIO())
@@ -63,9 +64,9 @@ class World:
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     world = World(tmp_path / "project")
-    monkeypatch.setattr("flows.intake.take_in_inbox", world.take_in)
-    monkeypatch.setattr("flows.one_pass.train_and_judge", world.train)
-    monkeypatch.setattr("flows.retrain.finish_promotion", lambda paths: [])
+    monkeypatch.setattr("flows.intake.intake.intake_inbox", world.take_in)
+    monkeypatch.setattr("flows.retraining.training_flow.run_training_flow", world.train)
+    monkeypatch.setattr("flows.retraining.retrain.complete_promotion", lambda paths: [])
     return world
 
 
@@ -80,7 +81,7 @@ def test_it_is_in_the_ledger_and_in_status_until_a_pass_gets_past_it(world):
     at = Failures(world.paths, before_training=True).last().at
     assert datetime.now(UTC) - at < timedelta(minutes=1)
     assert line == f"failed       {at:%Y-%m-%d %H:%M} UTC (2 times): {DVC}"
-    assert "             tried again at the next look" in world.shown.splitlines()
+    assert "             retried at the next poll" in world.shown.splitlines()
     world.inbox_error = None
     for _ in range(2):
         assert world.go()[0].startswith("training: not due")
@@ -93,7 +94,7 @@ def test_it_is_tried_at_three_looks_then_once_a_day_or_when_data_change(world):
     for _ in range(3):
         world.fails()
     (held,) = world.go()
-    again = "tried again once a day, when data, params or code change, or by `affectgap retrain`"
+    again = "retried once a day, when data, params or code change, or by `affectgap retrain`"
     assert held == f"the last pass failed: {DVC}; it is {again}"
     assert world.looks == 3 and f"             {again}" in world.shown.splitlines()
     world.fails(by_schedule=False)  # a person may always try
@@ -122,14 +123,14 @@ def test_an_inbox_that_may_not_be_read_is_one_line(world, monkeypatch, capsys):
         raise PermissionError(13, "Permission denied", str(world.paths.inbox))
 
     with monkeypatch.context() as during:
-        during.setattr("tasks.ingest.inbox.found.os.listdir", deny)
-        during.setattr("flows.intake.take_in_inbox", lambda paths, say: deny(paths.inbox))
-        during.setattr(scheduled, "_begin", lambda root: world.paths)
-        state = scheduled.look_into_inbox.fn(str(world.paths.root))
+        during.setattr("flows.intake.entries.os.listdir", deny)
+        during.setattr("flows.intake.intake.intake_inbox", lambda paths, say: deny(paths.inbox))
+        during.setattr(scheduled_flows, "_begin", lambda root: world.paths)
+        state = scheduled_flows.poll_inbox.fn(str(world.paths.root))
         said = capsys.readouterr().out
         assert said == f"error: {world.paths.inbox}: Permission denied\n" and state.is_failed()
         lines, whole = status.status_lines(world.paths)
-        assert not whole and any(line.startswith("inbox        cannot be told") for line in lines)
+        assert not whole and any(line.startswith("inbox        cannot be read") for line in lines)
         assert any(line.startswith("passes       1 ") for line in lines)
     assert world.go() == ["version 7 is put into use"]  # that it can be read again is a change
 
@@ -171,8 +172,8 @@ def test_it_does_not_make_a_training_be_tried_more_often_or_forgotten(world):
 
 
 def test_another_command_at_work_is_no_failure(world):
-    world.inbox_error = UserError("another affectgap command is at work here")
-    with pytest.raises(retrain.BusyError):
+    world.inbox_error = BusyError("another affectgap command is at work here")
+    with pytest.raises(BusyError):
         world.go()
     assert world.rows == [] and "failed" not in world.shown
 
@@ -182,6 +183,6 @@ def test_it_is_told_all_the_same_where_it_cannot_be_written_down(world, monkeypa
         raise OSError(28, "No space left on device")
 
     world.inbox_error = AffectGapError(DVC)
-    monkeypatch.setattr("flows.failures.write_text", full)
+    monkeypatch.setattr("flows.retraining.backoff.write_text", full)
     with pytest.raises(AffectGapError, match=r"^data/raw/arrived: DVC could not track it"):
         world.go()  # its own words, not those of the full disk

@@ -10,7 +10,7 @@ import pytest
 from fault_steps import MOVING, full_disk, killed, undisturbed
 from pass_world import run, small_project, three_batches
 
-from tasks.core.ledger import Ledger
+from flows.ledger.ledger import Ledger
 
 pytestmark = pytest.mark.timeout(1800)
 

@@ -8,13 +8,12 @@ import pandas as pd
 import pytest
 from made_up_model import compact_spec
 
-from flows import predict
-from flows.predict import Request, not_in_use, predict_faces
+from flows.predict import predict
+from flows.predict.predict import Request, model_note, predict_faces
 from tasks.core.errors import ModelError, UserError
 from tasks.core.models.backbones import build_module
-from tasks.core.models.checkpoint import SEEN_COLUMNS, save_model
+from tasks.core.models.checkpoint import SEEN_COLUMNS, Skipped, save_model, write_skipped
 from tasks.core.paths import EVALUATED, Paths
-from tasks.core.skipped import Skipped, write_skipped
 from tasks.register import registry
 
 REPOSITORY = Path(__file__).parents[2]
@@ -45,16 +44,16 @@ def test_the_model_in_use_is_read_from_the_registry_and_another_one_said(project
     spec = compact_spec(("anger", "fear"))
     seen = pd.DataFrame({name: [] for name in SEEN_COLUMNS})
     made = save_model(project.model("finetuned"), module, spec, seen).version
-    assert not_in_use(project, "finetuned") == ""  # there is no store yet
+    assert model_note(project, "finetuned") == ""  # there is no store yet
     monkeypatch.setattr(predict, "has_store", lambda paths: True)
     version = SimpleNamespace(number=3, digest=made)
     monkeypatch.setattr(registry, "champion", lambda paths: version)
     monkeypatch.setattr(registry, "fetch", lambda paths, number: project.at(f"version-{number}"))
-    assert not_in_use(project, "finetuned") == ""
+    assert model_note(project, "finetuned") == ""
     version.digest = "another"
-    told = not_in_use(project, "finetuned")
-    assert "is not the model in use, version 3 (another); --model champion reads" in told
-    assert not_in_use(project, "base") == ""
+    told = model_note(project, "finetuned")
+    assert "is not the model in use, version 3 (another); --model champion uses" in told
+    assert model_note(project, "base") == ""
     assert complaint(project, "champion").startswith(f"{project.at('version-3/model.json')}: no")
 
 

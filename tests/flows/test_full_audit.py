@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from inbox_world import new_project
 
-from flows import full_audit, scheduled
-from tasks.core import tracking
+from flows.daemon import scheduled_flows
+from flows.retraining import full_audit
 from tasks.core.paths import Paths
+from tasks.core.tracking import mlflow_runs
 
 N = 24  # pictures, of which one has no face and so no answer
 LABELS = ("anger", "happiness")
@@ -21,7 +22,7 @@ def paths(tmp_path, monkeypatch):
     """A project with version 3 in use, whose split table is not up to date."""
     paths = new_project(tmp_path / "project", **{"resamples: 1000": "resamples: 50"})
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(scheduled, "_begin", lambda root: Paths(Path(root)))
+    monkeypatch.setattr(scheduled_flows, "_begin", lambda root: Paths(Path(root)))
     monkeypatch.setattr(full_audit, "champion", lambda paths: SimpleNamespace(number=3))
     monkeypatch.setattr(full_audit, "changed_stages", lambda root, target: {target: "new data"})
 
@@ -55,7 +56,7 @@ def answers(dataset: str) -> pd.DataFrame:
 
 
 def test_it_audits_everything_and_writes_tables_figures_and_a_run(paths, capsys):
-    state = scheduled.audit_everything.fn(str(paths.root))
+    state = scheduled_flows.run_full_audit.fn(str(paths.root))
     folder = paths.at(f"reports/full_audit/{datetime.now(UTC):%Y-%m-%d}")
     line = f"full audit: version 3 on {N - 1} pictures, 1 more without an answer: {folder}/audit.md"
     assert state.is_completed() and state.message == line
@@ -70,7 +71,7 @@ def test_it_audits_everything_and_writes_tables_figures_and_a_run(paths, capsys)
     assert found == {"adult": {"n": 11, "correct": 11}, "child": {"n": 12, "correct": 8}}
     assert "child" in (folder / "audit.md").read_text() and list(folder.glob("*.png"))
 
-    client, experiment = tracking.open_store(paths)
+    client, experiment = mlflow_runs.open_store(paths)
     (run,) = client.search_runs([experiment])
     assert run.info.status == "FINISHED" and run.info.run_name == "full_audit"
     assert run.data.params == {"version": "3"}
@@ -80,7 +81,7 @@ def test_it_audits_everything_and_writes_tables_figures_and_a_run(paths, capsys)
 
 def test_without_a_model_it_fails_in_one_line(paths, monkeypatch, capsys):
     monkeypatch.setattr(full_audit, "champion", lambda paths: None)
-    state = scheduled.audit_everything.fn(str(paths.root))
+    state = scheduled_flows.run_full_audit.fn(str(paths.root))
     told = "no model is in use; `affectgap retrain` trains the first one"
     assert state.is_failed() and state.message == told
     assert capsys.readouterr().out == f"error: {told}\n"

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from gate_world import answers, judge, pictures
 
-from flows.gate_power import Asked, gate_power
+from flows.registry.gate_power import GatePowerOptions, gate_power
 from tasks.core.errors import UserError
 from tasks.core.paths import Paths
 from tasks.core.tables import write_csv, write_table
@@ -17,7 +17,7 @@ from tasks.gate import error_rates
 from tasks.gate.compare import named_groups
 from tasks.gate.decision import Contender
 from tasks.gate.power import Assumed, _pair, made_up_people
-from tasks.register.records import append_record
+from tasks.register.promotion_log import append_record
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -35,23 +35,23 @@ def paths(tmp_path, monkeypatch):
 
 def test_without_data_it_asks_how_many_people_there_would_be(paths, tmp_path):
     with pytest.raises(UserError, match=r"--test-subjects 100.* or run `affectgap run split`"):
-        gate_power(paths, Asked(), None)
+        gate_power(paths, GatePowerOptions(), None)
     file = tmp_path / "power.csv"
-    _, lines = gate_power(paths, Asked(test_subjects=90), file)
+    _, lines = gate_power(paths, GatePowerOptions(test_subjects=90), file)
     assert "90 test people, 900 pictures" in lines[0] and "recall 80.0" in lines[0]
     table = pd.read_csv(file)
     assert list(table["margin"].unique()) == [0.025, 0.05, 0.1]
     assert set(table["group"]) == {"child", "adolescent", "adult"}
     usual = table[table["margin"] == 0.05]
     assert (usual["refused"] <= 0.14).all() and (usual["loss"] < usual["loss_at_12"]).all()
-    gate_power(paths, Asked(test_subjects=40), file)
+    gate_power(paths, GatePowerOptions(test_subjects=40), file)
     assert (pd.read_csv(file)["loss"] > table["loss"]).all()  # of fewer people, larger losses
 
 
 def test_test_people_and_versions_that_answered_are_used_where_there_are_some(paths):
     table = pictures()
     write_table(table, paths.split)
-    _, lines = gate_power(paths, Asked(), None)
+    _, lines = gate_power(paths, GatePowerOptions(), None)
     assert "40 test people, 400 pictures (those of the data)" in lines[0]
     for number, right in ((1, 0.7), (2, 0.75)):
         decision = judge(table, answers(table, right=right, seed=number))
@@ -62,11 +62,11 @@ def test_test_people_and_versions_that_answered_are_used_where_there_are_some(pa
         write_csv(decision.answers, folder / "answers.csv")
         row = {"action": "promoted", "version": number, "digest": "d"}
         append_record(paths, {**row, "decision_id": decision.decision_id})
-    _, lines = gate_power(paths, Asked(icc=0.1), None)
+    _, lines = gate_power(paths, GatePowerOptions(icc=0.1), None)
     assert "as 2 versions answered" in lines[0] and "changes 0.10" in lines[0]
     assert "recall 80.0" not in lines[0]
     with pytest.raises(UserError, match="3 test people are too few to judge anything"):
-        gate_power(paths, Asked(test_subjects=3), None)
+        gate_power(paths, GatePowerOptions(test_subjects=3), None)
 
 
 @pytest.mark.parametrize("icc", [0.0, 0.02, 0.05, 0.3, 0.6])

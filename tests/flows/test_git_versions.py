@@ -11,8 +11,8 @@ import pytest
 import yaml
 from made_up_model import compact_spec
 
-from flows import git_versions
-from flows.policy import Params
+from flows.registry import git_commits
+from flows.retraining.trigger_policy import Params
 from tasks.core.models.backbones import build_module
 from tasks.core.models.checkpoint import SEEN_COLUMNS, save_model
 from tasks.core.paths import Paths
@@ -70,7 +70,7 @@ def test_only_what_belongs_together_is_committed_and_other_staged_work_stays(pro
     (root / "notes.txt").write_text("staged\n")
     git(root, "add", "notes.txt")
     (root / "notes.txt").write_text("and changed again\n")
-    (line,) = git_versions.keep(project, policy(author="A B <a@b>"), "Retrained\n\nwhy")
+    (line,) = git_commits.commit_results(project, policy(author="A B <a@b>"), "Retrained\n\nwhy")
     assert line.startswith("committed to git: ") and line.endswith(" on main")
     kept = {"dvc.lock", "data/raw/arrived.dvc", "data/raw/other.dvc", "registry/promotions.csv"}
     assert files_of(root, "HEAD") == kept
@@ -78,46 +78,46 @@ def test_only_what_belongs_together_is_committed_and_other_staged_work_stays(pro
     assert git(root, "diff", "--cached", "--name-only") == "notes.txt"
     assert git(root, "show", ":notes.txt") == "staged"
     assert (root / "notes.txt").read_text() == "and changed again\n"
-    assert git_versions.keep(project, policy(), "again") == []
+    assert git_commits.commit_results(project, policy(), "again") == []
 
 
 def test_uncommitted_code_is_said(project):
     (project.root / "dvc.yaml").write_text("other\n")
-    _, line = git_versions.keep(project, policy(), "x")
+    _, line = git_commits.commit_results(project, policy(), "x")
     assert line == "code that made this is in no commit: dvc.yaml"
 
 
 def test_a_branch_that_is_not_checked_out_gets_the_code_that_made_it(project):
     root = project.root
-    git_versions.keep(project, policy(branch="passes"), "first pass")
+    git_commits.commit_results(project, policy(branch="passes"), "first pass")
     assert git(root, "show", "passes:dvc.lock") == "second"
     assert git(root, "rev-parse", "passes^") == git(root, "rev-parse", "main")
     assert git(root, "show", "main:dvc.lock") == "first"
     git(root, "-c", "user.name=x", "-c", "user.email=x@y", "commit", "-qam", "user's own")
     (root / "dvc.lock").write_text("third\n")
-    git_versions.keep(project, policy(branch="passes"), "second pass")
+    git_commits.commit_results(project, policy(branch="passes"), "second pass")
     assert git(root, "log", "--format=%s", "--first-parent", "passes").splitlines() == [
         "second pass",
         "first pass",
         "first",
     ]
     assert git(root, "merge-base", "--is-ancestor", "main", "passes") == ""
-    lines = git_versions.tag_version(project, policy(branch="passes"), 3, "promoted")
+    lines = git_commits.tag_version(project, policy(branch="passes"), 3, "promoted")
     assert lines[0].startswith("tag in git: affectgap-3 (`git checkout")
     assert git(root, "rev-parse", "affectgap-3^{commit}") == git(root, "rev-parse", "passes")
 
 
 def test_a_tag_is_made_once_and_only_where_the_branch_holds_what_is_on_disk(project):
-    (line,) = git_versions.tag_version(project, policy(), 1, "promoted")
+    (line,) = git_commits.tag_version(project, policy(), 1, "promoted")
     assert line == "not tagged in git: what is on disk is not what the branch main holds"
-    git_versions.keep(project, policy(), "x")
-    git_versions.tag_version(project, policy(), 1, "promoted")
+    git_commits.commit_results(project, policy(), "x")
+    git_commits.tag_version(project, policy(), 1, "promoted")
     first = git(project.root, "rev-parse", "affectgap-1")
     assert git(project.root, "cat-file", "-t", "affectgap-1") == "tag"
-    (line,) = git_versions.tag_version(project, policy(), 1, "promoted")
-    assert line.endswith("(there already)")
+    (line,) = git_commits.tag_version(project, policy(), 1, "promoted")
+    assert line.endswith("(exists already)")
     assert git(project.root, "rev-parse", "affectgap-1") == first
-    (line,) = git_versions.tag_version(project, policy(), 1, "promoted\n\nWeights abc\n")
+    (line,) = git_commits.tag_version(project, policy(), 1, "promoted\n\nWeights abc\n")
     assert line.startswith("not tagged in git: the tag affectgap-1 is there already, and is of oth")
 
 
@@ -125,26 +125,26 @@ def test_a_version_that_waited_is_tagged_where_it_was_made(project):
     def told(version, how):
         return f"affectgap: version {version} {how}\n\nPass {version}\nWeights of-{version}\n"
 
-    git_versions.keep(project, policy(), told(4, "waiting"))
+    git_commits.commit_results(project, policy(), told(4, "waiting"))
     (project.root / "dvc.lock").write_text("of version 5\n")
-    git_versions.keep(project, policy(), told(5, "refused"))
+    git_commits.commit_results(project, policy(), told(5, "refused"))
     (project.root / "registry/promotions.csv").write_text("4 approved\n")
-    git_versions.keep(project, policy(), told(4, "approved"))
-    git_versions.tag_version(project, policy(), 4, told(4, "approved"))
+    git_commits.commit_results(project, policy(), told(4, "approved"))
+    git_commits.tag_version(project, policy(), 4, told(4, "approved"))
     assert git(project.root, "show", "affectgap-4:dvc.lock") == "second"
-    git_versions.tag_version(project, policy(), 5, told(5, "approved"))
+    git_commits.tag_version(project, policy(), 5, told(5, "approved"))
     assert git(project.root, "show", "affectgap-5:dvc.lock") == "of version 5"
 
 
 def test_a_version_of_no_commit_is_tagged_only_where_its_model_is(project):
-    git_versions.keep(project, policy(), "x")
+    git_commits.commit_results(project, policy(), "x")
     spec = compact_spec(("anger", "fear"))
     seen = pd.DataFrame({name: [] for name in SEEN_COLUMNS})
     module = build_module("compact", 2, 3, 32)
     made = save_model(project.model("finetuned"), module, spec, seen).version
-    (line,) = git_versions.tag_version(project, policy(), 1, "promoted\n\nWeights abc\n")
+    (line,) = git_commits.tag_version(project, policy(), 1, "promoted\n\nWeights abc\n")
     assert line == f"not tagged in git: models/finetuned holds other weights now ({made})"
-    (line,) = git_versions.tag_version(project, policy(), 1, f"promoted\n\nWeights {made}\n")
+    (line,) = git_commits.tag_version(project, policy(), 1, f"promoted\n\nWeights {made}\n")
     assert line.startswith("tag in git: affectgap-1")
 
 
@@ -174,25 +174,25 @@ def hold_the_index(root: Path) -> None:
     ],
 )
 def test_a_state_in_which_nothing_can_be_committed_is_one_line(project, monkeypatch, state, said):
-    monkeypatch.setattr(git_versions, "_INDEX_WAIT_S", 0.3)
+    monkeypatch.setattr(git_commits, "_INDEX_WAIT_S", 0.3)
     state(project.root)
-    (line,) = git_versions.keep(project, policy(), "x")
+    (line,) = git_commits.commit_results(project, policy(), "x")
     assert line.startswith("not committed to git: ") and said in line and "\n" not in line
     assert not list(project.root.glob(".git/affectgap.*"))
 
 
 def test_no_commit_yet_and_a_wrong_branch_are_lines(project, tmp_path):
     git(tmp_path, "init", "-q", str(tmp_path / "new"))
-    (line,) = git_versions.keep(Paths(tmp_path / "new"), policy(), "x")
+    (line,) = git_commits.commit_results(Paths(tmp_path / "new"), policy(), "x")
     assert "has no commit yet" in line
-    (line,) = git_versions.keep(project, policy(branch="no..name"), "x")
+    (line,) = git_commits.commit_results(project, policy(branch="no..name"), "x")
     assert "retrain.branch" in line
-    assert git_versions.keep(project, policy(commit=False), "x") == []
+    assert git_commits.commit_results(project, policy(commit=False), "x") == []
 
 
 def test_git_that_is_not_installed_is_one_line(project, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    (line,) = git_versions.keep(project, policy(), "x")
+    (line,) = git_commits.commit_results(project, policy(), "x")
     assert line.startswith("not committed to git: ")
 
 
@@ -203,10 +203,10 @@ def test_killed_between_the_files_and_the_branch_the_next_call_ends_the_same(pro
         def killed(*arguments):
             raise KeyboardInterrupt
 
-        patched.setattr(git_versions, "_commit", killed)
-        git_versions.keep(project, policy(), "x")
+        patched.setattr(git_commits, "_commit", killed)
+        git_commits.commit_results(project, policy(), "x")
     assert git(root, "log", "--format=%s") == "first"
-    git_versions.keep(project, policy(), "x")
+    git_commits.commit_results(project, policy(), "x")
     assert git(root, "log", "--format=%s").splitlines() == ["x", "first"]
     assert git(root, "status", "--porcelain", "--untracked-files=no") == ""
 
@@ -246,8 +246,8 @@ def a_pass(paths: Paths, version: int) -> None:
     dvc(paths.root, "add", "data/raw/arrived")
     dvc(paths.root, "repro", "-q")
     paths.promotions.write_text(f"promoted {version}\n")
-    git_versions.keep(paths, policy(), f"version {version}")
-    git_versions.tag_version(paths, policy(), version, "promoted")
+    git_commits.commit_results(paths, policy(), f"version {version}")
+    git_commits.tag_version(paths, policy(), version, "promoted")
 
 
 def test_a_tag_brings_back_the_data_the_model_and_the_report(tracked):

@@ -10,7 +10,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from flows.guard import SecretGuard
+from flows.access import SecretGuard
 
 WS = "ws://localhost:5000/ws"
 SECRET = "affectgap:pässword"

@@ -30,22 +30,23 @@ from inbox_world import (
 )
 from PIL import Image
 
-from flows import dvc_files, inbox_steps
-from flows import inbox as module
-from flows.doctor_state import half_taken_in
-from flows.intake import withdraw
-from tasks.check import batch as checks
+from flows.doctor.state_checks import interrupted_intakes
+from flows.intake import atomic_moves, recovery, validate_batch
+from flows.intake import entries as entries_module
+from flows.intake import inbox as module
+from flows.intake.entries import BatchRejectedError, dataset_of, inbox_entry
+from flows.intake.intake import withdraw
+from flows.intake.settings import Params
+from flows.ledger.ledger import Arrival, Ledger
+from flows.pipeline import dvc_repair
+from tasks.check import batch_checks as checks
+from tasks.core import files as files_module
 from tasks.core.errors import AffectGapError, DataError, ParamsError, UserError
-from tasks.core.ledger import Arrival, Ledger
-from tasks.core.locks import alone
+from tasks.core.files import alone
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
 from tasks.core.tables import MANIFEST_SCHEMA, read_table, write_table
 from tasks.ingest import stage as ingest_stage
-from tasks.ingest.inbox import moves, reading
-from tasks.ingest.inbox.faults import RefusedError
-from tasks.ingest.inbox.found import dataset_of, found_at
-from tasks.ingest.inbox.settings import Params
 from tasks.ingest.manifest import manifest_table
 
 __all__ = ["checked", "paths"]  # the fixtures
@@ -107,7 +108,7 @@ def test_partly_repeated_pictures(tmp_path: Path, paths: Paths) -> None:
     text = paths.params.read_text()
     paths.params.write_text(text.replace("max_repeated_share: 0.0", "max_repeated_share: 0.5"))
     send(paths, "again", mixed)
-    assert "1 were there already" in take(paths)["again"].detail
+    assert "1 are in the data already" in take(paths)["again"].detail
     files["labels.csv"] = files["labels.csv"].replace(b",fear,", b",disgust,")
     send(paths, "conflict", {**files, "new.png": png(9)})
     assert take(paths)["conflict"].state == "quarantined"
@@ -192,7 +193,7 @@ def test_hostile_archives_are_quarantined_as_they_are(paths: Paths) -> None:
         path.with_name(f"{path.name}._READY").touch()
     before = set(os.listdir(paths.inbox))
     words = {"out": "leads out", "bomb": "unpacks to more", "many": "more than 30 files"}
-    words |= {"link": "is a link", "torn": "is damaged", "mark": "a folder of the name _READY"}
+    words |= {"link": "is a link", "torn": "is damaged", "mark": "a folder named _READY"}
     taken = take(paths)
     assert {one.state for one in taken.values()} == {"quarantined"}
     for batch, said in words.items():
@@ -224,7 +225,7 @@ def test_no_unreadable_archive_stays_in_the_inbox(paths: Paths, name: str) -> No
     assert {one.state for one in taken.values()} == {"quarantined"} and set(taken) == set(spoilt)
     for kind, content in spoilt.items():
         assert (paths.quarantine / kind / name.replace("b", kind, 1)).read_bytes() == content
-        assert "is damaged or no archive of its suffix" in reason(paths, kind)
+        assert "is damaged or not an archive of its suffix" in reason(paths, kind)
     assert not any(paths.inbox.iterdir())
 
 
@@ -236,7 +237,7 @@ def test_a_zip_of_korean_windows_is_a_batch(paths: Paths) -> None:
     path.write_bytes(_without_utf8_flags(content))
     taken = take(paths)["b"]
     assert taken.state == "accepted" and taken.n_pictures == 6
-    assert "6 names read as cp949, since the zip does not say" in taken.detail
+    assert "6 names read as cp949; the zip declares no encoding" in taken.detail
 
 
 def _without_utf8_flags(content: bytes) -> bytes:
@@ -302,9 +303,9 @@ ODD_MARKS = [
 def test_no_mark_however_odd_keeps_the_others_out(paths: Paths) -> None:
     params = load_section(paths.params, "intake", Params)
     for mark in ODD_MARKS:
-        found = found_at(send(paths, "odd", {"x.png": b""}, mark))
+        found = inbox_entry(send(paths, "odd", {"x.png": b""}, mark))
         assert found is not None
-        with pytest.raises(RefusedError, match="_READY must be empty"):
+        with pytest.raises(BatchRejectedError, match="_READY must be empty"):
             dataset_of(found, params)
     (paths.inbox / "odd/_READY").write_text(ODD_MARKS[0])
     send(paths, "z", files_of(1, people=1))
@@ -317,9 +318,11 @@ def test_a_batch_that_breaks_the_reading_is_left_and_said(
 ) -> None:
     send(paths, "a", files_of(1, people=1))
     send(paths, "b", files_of(2, people=1))
-    whole = reading.read_batch
+    whole = validate_batch.read_batch
 
-    def breaking(folder: Path, batch: str, how: reading.HowToRead) -> reading.BatchReading:
+    def breaking(
+        folder: Path, batch: str, how: validate_batch.ReadOptions
+    ) -> entries_module.BatchReading:
         if batch == "a":
             raise ZeroDivisionError("odd\nbytes")
         return whole(folder, batch, how)
@@ -353,7 +356,7 @@ def test_a_pipe_is_not_opened_wherever_it_is(paths: Paths) -> None:
     own = send(paths, "own", {"REASON.md": b"theirs", ".REASON.txt": b"1", "x.png": b"no picture"})
     taken, place = take(paths), paths.quarantine
     assert {one.state for one in taken.values()} == {"quarantined"}
-    assert "'.x': hidden, and no plain file" in taken["hidden"].detail
+    assert "'.x': hidden, and not a plain file" in taken["hidden"].detail
     assert "'.d/p': hidden" in taken["deep"].detail and "not_a_file" in taken["reason"].detail
     assert (place / "reason/REASON.sender.md").is_fifo() and "# Why" in reason(paths, "reason")
     assert not own.exists() and (place / "own/REASON.sender.md").read_text() == "theirs"
@@ -378,7 +381,7 @@ def test_a_batch_that_cannot_be_moved_does_not_keep_the_others_out(
         send(paths, "b", files_of(2, people=1))
         taken = take(paths)
         assert [taken["stuck"].state, taken["b"].state] == ["not_ready", "accepted"]
-        (finding,) = half_taken_in(paths)
+        (finding,) = interrupted_intakes(paths)
         assert "cannot be moved to data/quarantine/stuck (Permission den" in finding.what
         assert not finding.mended and (paths.inbox / "stuck/x.png").is_file()
         held.add("a")
@@ -512,7 +515,7 @@ def test_an_archive_is_given_again_as_its_reasons_say(paths: Paths, name: str, m
     archive.with_name(f"{name}._READY").rename(archive.with_name(name + mark))
     assert take(paths)["a"].state == "quarantined"
     told = what_to_do(paths, "a")
-    assert f"unpack `{name}`, mend it, and pack it again. Put that into data/inbox" in told
+    assert f"unpack `{name}`, fix its contents, and pack it again. Put that into data/inbox" in told
     assert f"with `{name}{mark}` beside it written last, and remove this folder" in told
     send_archive(paths, name, files)  # mended
     (paths.inbox / f"{name}._READY").unlink()
@@ -543,9 +546,11 @@ def test_reasons_of_a_batch_whose_folder_was_missing_promise_none(paths: Paths) 
 
 def in_the_middle(monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], object]) -> None:
     """Have a sender act while its batch is being read, once."""
-    whole, acts = reading.read_batch, [act]
+    whole, acts = validate_batch.read_batch, [act]
 
-    def read(folder: Path, batch: str, how: reading.HowToRead) -> reading.BatchReading:
+    def read(
+        folder: Path, batch: str, how: validate_batch.ReadOptions
+    ) -> entries_module.BatchReading:
         found = whole(folder, batch, how)
         if acts:
             acts.pop()(folder)
@@ -593,7 +598,7 @@ def test_a_sender_that_writes_through_the_move_gets_its_batch_back(
     paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = send(paths, "a", files_of(1))
-    whole = moves.move
+    whole = atomic_moves.move
     with (folder / "p1-0_fear.png").open("ab") as still_open:
 
         def move_while_it_is_written(source: Path, target: Path) -> None:
@@ -611,14 +616,14 @@ def test_a_sender_that_writes_through_the_move_gets_its_batch_back(
 def test_a_file_that_cannot_be_read(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     send(paths, "a", files_of(1))
     send(paths, "b", files_of(2))
-    whole = reading.sha256_of
+    whole = files_module.sha256_of
 
     def failing(path: Path) -> str:
         if path.parent.name == "a" and path.name == "labels.csv":
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return whole(path)
 
-    monkeypatch.setattr(reading, "sha256_of", failing)
+    monkeypatch.setattr(validate_batch, "sha256_of", failing)
     taken = take(paths)
     assert [taken["a"].state, taken["b"].state] == ["quarantined", "accepted"]
     assert "'labels.csv' cannot be read (Permission denied)" in reason(paths, "a")
@@ -676,11 +681,11 @@ def test_a_full_disk_leaves_everything_where_it_was(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/somewhere")
 
     with monkeypatch.context() as patched:
-        patched.setattr(moves.shutil, "copy2", full)
-        patched.setattr(moves, "unpack", full)
+        patched.setattr(atomic_moves.shutil, "copy2", full)
+        patched.setattr(atomic_moves, "unpack", full)
         taken = take(paths)
     assert {one.state for one in taken.values()} == {"not_ready"}
-    assert all("no room on the disk" in one.detail for one in taken.values())
+    assert all("the disk is full" in one.detail for one in taken.values())
     assert tree(paths.inbox) == before and tree(paths.raw) == {} and state_of(paths) == {}
     assert {one.state for one in take(paths).values()} == {"accepted"}
 
@@ -780,7 +785,7 @@ def test_what_was_moved_before_a_failure_is_tracked(
             raise DataError("the ledger: no space left on device")
         whole(ledger, arrival, *more)
 
-    monkeypatch.setattr(inbox_steps, "add_to_dvc", add)
+    monkeypatch.setattr(recovery, "add_to_dvc", add)
     monkeypatch.setattr(Ledger, "begin", begin)
     ledger = Ledger(paths.ledger)
     for batch, left, tracked in (("a", [], 1), ("b", ["b"], 1)):
@@ -817,9 +822,9 @@ def test_why_dvc_could_not_track_a_data_set_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = ["adding", "ERROR: unexpected error - No space left on device", "", "Having troubles?"]
-    monkeypatch.setattr(dvc_files, "run_dvc", lambda *_: iter([*said, "exit 255"]))
+    monkeypatch.setattr(dvc_repair, "run_dvc", lambda *_: iter([*said, "exit 255"]))
     with pytest.raises(AffectGapError) as error:
-        dvc_files.add_to_dvc(Paths(tmp_path), "mine")
+        dvc_repair.add_to_dvc(Paths(tmp_path), "mine")
     told = "data/raw/mine: DVC could not track it: unexpected error - No space left on device"
     assert str(error.value) == told
 

@@ -26,10 +26,10 @@ from inbox_world import (
     tree,
 )
 
-from flows import inbox_steps, intake
-from flows.intake import withdraw
-from tasks.core import ledger_file
-from tasks.core.ledger import Ledger
+from flows.intake import intake, recovery
+from flows.intake.intake import withdraw
+from flows.ledger import sqlite
+from flows.ledger.ledger import Ledger
 from tasks.core.paths import Paths
 
 __all__ = ["paths"]  # the fixture
@@ -63,8 +63,8 @@ def be_killed(at: int, work: Callable[[], object]) -> bool:
         left = [at]
         for module, name in STEPS:
             setattr(module, name, counted(getattr(module, name), left))
-        ledger_file.add_event = counted(ledger_file.add_event, left)
-        inbox_steps.add_to_dvc = counted(inbox_steps.add_to_dvc, left)
+        sqlite.add_event = counted(sqlite.add_event, left)
+        recovery.add_to_dvc = counted(recovery.add_to_dvc, left)
         execute = sqlite3.Connection
 
         class Counting(execute):
@@ -74,7 +74,7 @@ def be_killed(at: int, work: Callable[[], object]) -> bool:
                 return super().execute(statement, *more)
 
         connect = sqlite3.connect
-        ledger_file.sqlite3.connect = lambda *a, **k: connect(*a, factory=Counting, **k)
+        sqlite.sqlite3.connect = lambda *a, **k: connect(*a, factory=Counting, **k)
         code = 1
         try:
             work()
@@ -150,7 +150,7 @@ def test_a_killed_withdrawal_is_finished_by_the_next_command(paths: Paths, tmp_p
         linked_into_cache(fresh, "a")
         if not be_killed(at, lambda where=fresh: withdraw(where, "a", "why", "")):
             break
-        intake.mend(fresh, lambda line: None)
+        intake.recover(fresh, lambda line: None)
         found = outcome(fresh)
         if "withdrawn" not in state_of(fresh).values():  # killed before it was begun
             withdraw(fresh, "a", "why", "")

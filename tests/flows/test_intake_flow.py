@@ -13,13 +13,15 @@ import yaml
 from inbox_world import files_of, new_project, send, tree
 from PIL import Image
 
-from flows import inbox_steps, intake
-from flows.doctor_pictures import ledger_against_disk
-from flows.intake import withdraw
+from flows.doctor.image_checks import ledger_against_disk
+from flows.intake import intake, recovery
+from flows.intake.intake import withdraw
+from flows.intake.place_images import require_within_project
+from flows.ledger.ledger import Ledger
+from flows.pipeline import dvc_repair
+from flows.presets import preset_text
 from tasks.core.errors import DataError, UserError
-from tasks.core.ledger import Ledger
 from tasks.core.paths import Paths
-from tasks.ingest.intake import require_within_project
 
 REPOSITORY = Path(__file__).parents[2]
 MODULE = f"{sys.executable} -c 'from flows.cli import main; main()'"
@@ -47,8 +49,8 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
 def test_the_next_step_is_said_where_params_lack_the_data_set(
     tmp_path: Path, given: Paths, dataset: str, preset: str, said: str | None
 ) -> None:
-    shutil.copyfile(REPOSITORY / f"presets/{preset}.yaml", given.params)
-    line = intake.take_in(given, tmp_path / "given", dataset)
+    given.params.write_text(preset_text(REPOSITORY, REPOSITORY / f"presets/{preset}.yaml"))
+    line = intake.intake_dataset(given, tmp_path / "given", dataset)
     assert f"data/raw/{dataset}: 1 files" in line and "\n" not in line
     assert ("does not read it yet" in line) == (said is not None)
     assert said is None or said in line
@@ -67,8 +69,8 @@ def test_links_that_lead_out_of_the_project_are_refused(
     link.symlink_to(tmp_path / "elsewhere")
     before = tree(tmp_path / "elsewhere")
     for call in (
-        lambda: intake.take_in(given, tmp_path / "given", "arrived"),
-        lambda: intake.take_in_inbox(given, print),
+        lambda: intake.intake_dataset(given, tmp_path / "given", "arrived"),
+        lambda: intake.intake_inbox(given, print),
     ):
         with pytest.raises(DataError) as caught:
             call()
@@ -86,7 +88,7 @@ def test_a_link_within_the_project_is_followed(tmp_path: Path, given: Paths) -> 
 
 def test_a_whole_data_set_is_in_the_ledger_once(tmp_path: Path, given: Paths) -> None:
     for _ in range(2):  # again after a crash, or by mistake
-        intake.take_in(given, tmp_path / "given", "arrived")
+        intake.intake_dataset(given, tmp_path / "given", "arrived")
     ledger = Ledger(given.ledger)
     batches, pictures = ledger.batches(), ledger.pictures()
     assert batches[["batch", "dataset", "state", "n_pictures"]].to_numpy().tolist() == [
@@ -96,7 +98,7 @@ def test_a_whole_data_set_is_in_the_ledger_once(tmp_path: Path, given: Paths) ->
         ["arrived/happy/a.png", "happiness"]
     ]
     assert ledger.places() == {"arrived": "data/raw/arrived"}
-    line = intake.take_in(given, tmp_path / "given", "affectnet")
+    line = intake.intake_dataset(given, tmp_path / "given", "affectnet")
     assert "the adapter affectnet cannot read it: " in line
     assert ledger.batches()["n_pictures"].tolist() == [1, 0]
 
@@ -104,8 +106,8 @@ def test_a_whole_data_set_is_in_the_ledger_once(tmp_path: Path, given: Paths) ->
 def test_a_whole_data_set_that_was_removed_is_withdrawn_or_replaced(
     tmp_path: Path, given: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(inbox_steps, "add_to_dvc")  # it would make the folder again
-    intake.take_in(given, tmp_path / "given", "mine")
+    monkeypatch.delattr(recovery, "add_to_dvc")  # it would make the folder again
+    intake.intake_dataset(given, tmp_path / "given", "mine")
     with pytest.raises(UserError, match="whole data set; remove data/raw/mine, then withdraw it"):
         withdraw(given, "mine", "no consent", "")
     shutil.rmtree(given.raw / "mine")
@@ -114,24 +116,24 @@ def test_a_whole_data_set_that_was_removed_is_withdrawn_or_replaced(
     shutil.rmtree(given.quarantine)  # on purpose
     ledger = Ledger(given.ledger)
     assert ledger.under_way() == [] and list(ledger_against_disk(given)) == []
-    intake.take_in(given, tmp_path / "given", "mine")
+    intake.intake_dataset(given, tmp_path / "given", "mine")
     shutil.rmtree(given.raw / "mine")
     Image.new("RGB", (20, 20), "white").save(tmp_path / "given/happy/a.png")
-    intake.take_in(given, tmp_path / "given", "mine")
+    intake.intake_dataset(given, tmp_path / "given", "mine")
     states = ledger.batches()[["batch", "state"]].to_numpy().tolist()
     assert states == [["mine", "withdrawn"], ["mine.2", "withdrawn"], ["mine.3", "accepted"]]
     assert list(ledger_against_disk(given)) == []
 
 
 def test_a_whole_data_set_of_links_into_the_cache_is_known(tmp_path: Path, given: Paths) -> None:
-    intake.take_in(given, tmp_path / "given", "arrived")
+    intake.intake_dataset(given, tmp_path / "given", "arrived")
     picture, cached = given.raw / "arrived/happy/a.png", given.at(".dvc/cache/a")
     cached.parent.mkdir(parents=True)
     picture.rename(cached)
     picture.symlink_to(cached)  # as DVC does it with `cache.type symlink`
     ledger = Ledger(given.ledger)
     for _ in range(2):
-        intake.take_in(given, tmp_path / "given", "arrived")
+        intake.intake_dataset(given, tmp_path / "given", "arrived")
         assert ledger.batches()[["batch", "n_pictures"]].to_numpy().tolist() == [["arrived", 1]]
         given.ledger.unlink()
 
@@ -222,12 +224,12 @@ def test_a_torn_file_of_a_data_set_is_made_again_by_intake_and_by_the_doctor(
     send(arrived, "more", files_of(2))
     done = run(arrived.root, "intake")
     assert done.returncode == 0, done.stderr
-    assert "data/raw/arrived.dvc was torn; it is kept as work/torn/arrived.dvc.torn" in done.stdout
+    assert "data/raw/arrived.dvc was torn; it is saved as work/torn/arrived.dvc.torn" in done.stdout
     assert "more: accepted" in done.stdout and tracked(arrived) == 16
     whole = file.read_bytes()
     file.write_bytes(b"")
     done = run(arrived.root, "doctor")
-    assert "mended  data/raw/arrived.dvc: was torn; it is kept as" in done.stdout
+    assert "mended  data/raw/arrived.dvc: was torn; it is saved as" in done.stdout
     assert file.read_bytes() == whole
     file.write_bytes(whole[:50])
     given = arrived.root / "given"
@@ -297,7 +299,7 @@ def test_no_checkout_is_advised_that_would_remove_what_is_there(arrived: Paths) 
         path.unlink()
     (remedy,) = told(arrived).values()
     assert "`dvc fetch data/raw/arrived.dvc`" in remedy and "no `dvc checkout` before" in remedy
-    inbox_steps.add_to_dvc(arrived, "arrived")  # as the next intake does
+    dvc_repair.add_to_dvc(arrived, "arrived")  # as the next intake does
     (remedy,) = told(arrived).values()
     assert remedy.startswith("data/raw/arrived.dvc as it is now does not have them")
     assert "`affectgap withdraw good --why …`" in remedy

@@ -11,10 +11,9 @@ import pytest
 from keras_writer import head, mobilenet, write_flat
 from whole_way import RUN, call, fresh_clone
 
-from tasks.draw.cohort import Sitting
-from tasks.draw.facs import Style
-from tasks.draw.names import PictureName
-from tasks.draw.picture import Order, draw_pictures
+from tasks.draw.action_units import Style
+from tasks.draw.plan import ImageName, RenderSpec
+from tasks.draw.render import RenderJob, draw_images
 from tasks.ingest.adapters import ADAPTERS
 from tasks.ingest.label import Label
 
@@ -64,8 +63,8 @@ def draw(folder: Path, first: int) -> int:
     style = Style(intensity_mean=0.8, intensity_sd=0.1, unit_mixing=0.1)
     for take, (name, label) in enumerate(mine.items(), 1):
         number = first + people.index(label.subject)
-        picture = PictureName(f"D{number:04}", 10, label.gender, label.emotion, take)
-        (drawn,) = draw_pictures([Order(Sitting(picture, "child", number), style, 7, 256)])
+        picture = ImageName(f"D{number:04}", 10, label.gender, label.emotion, take)
+        (drawn,) = draw_images([RenderJob(RenderSpec(picture, "child", number), style, 7, 256)])
         (folder / name).write_bytes(drawn.jpeg)
     return len(mine)
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from flows.lineage import lineage_lines
+from flows.ledger.ledger import Arrival, Ledger
+from flows.lineage.lineage import lineage_lines
 from tasks.core.errors import ModelError, UserError
 from tasks.core.files import sha256_of
-from tasks.core.ledger import Arrival, Ledger
 from tasks.core.models.checkpoint import SEEN_COLUMNS
 from tasks.core.paths import Paths
 from tasks.core.tables import MANIFEST_SCHEMA, write_csv, write_table
-from tasks.register import kept_files, registry
-from tasks.register.registry import Version
+from tasks.register import registry, version_artifacts
+from tasks.register.versions import Version
 
 
 def picture(paths: Paths, name: str, subject: str, band: str, batch: str = "") -> dict[str, object]:
@@ -220,9 +220,9 @@ def test_of_a_version_that_is_here_only_two_tables_are_read(project, monkeypatch
     here = paths.work("registry", "2")
     shutil.copytree(registry.fetch(paths, 2), here)
     (here / "weights.safetensors").write_bytes(b"long")
-    listed = kept_files.list_files(here)
+    listed = version_artifacts.list_files(here)
     (here / "weights.safetensors").write_bytes(b"damaged: whom it saw is known all the same")
-    tags = {kept_files.FILES: listed}
+    tags = {version_artifacts.FILES: listed}
     known = [Version(2, "bbbbbbbbbbbb", "r2", (), tags, datetime.now(UTC))]
     fetched: list[int] = []
     at = registry.fetch
@@ -243,10 +243,10 @@ def test_where_nothing_was_taken_in_yet_an_unknown_name_is_one_line(tmp_path):
 
 def test_an_unknown_name_is_one_line(project, tmp_path):
     paths, _ = project
-    (tmp_path / "new.jpg").write_bytes(b"never taken in")
+    (tmp_path / "new.jpg").write_bytes(b"never imported")
     for what, said in (
         ("nobody", "no picture, person"),
-        (str(tmp_path / "new.jpg"), "never taken"),
+        (str(tmp_path / "new.jpg"), "never imported"),
     ):
         with pytest.raises(UserError, match=said):
             lineage_lines(paths, what)

@@ -7,15 +7,17 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from flows import operations, registry, status
-from flows.operations import operations_app
-from flows.worst_group import worst_words
-from tasks.core.ledger import Arrival, Ledger
+from flows import project_commands
+from flows.daemon import status
+from flows.ledger.ledger import Arrival, Ledger
+from flows.project_commands import operations_app
+from flows.registry import model_table
+from flows.registry.model_table import describe_worst_group
 from tasks.core.paths import Paths
 from tasks.core.terminal import Console
-from tasks.register.records import append_record
-from tasks.register.registry import Version
-from tasks.register.serving_defects import REVISION, TAG
+from tasks.register.promotion_log import append_record
+from tasks.register.serve_settings import REVISION, TAG
+from tasks.register.versions import Version
 
 
 def version(number, aliases, **tags):
@@ -29,10 +31,10 @@ def lines(tmp_path, monkeypatch):
     """What is printed of some versions, a line each, without runs of blanks."""
 
     def shown(versions):
-        monkeypatch.setattr(registry, "versions", lambda paths: versions)
+        monkeypatch.setattr(model_table, "versions", lambda paths: versions)
         console = Console(width=220)
         with console.capture() as capture:
-            console.print(registry.models_table(Paths(tmp_path)))
+            console.print(model_table.models_table(Paths(tmp_path)))
         return [" ".join(line.split()) for line in capture.get().splitlines()]
 
     return shown
@@ -74,7 +76,7 @@ def test_newest_first_with_worst_group_batches_and_the_last_decision(lines, tmp_
     assert fourth.endswith(": complaints") and f"{four} – rolled back " in fourth
     assert third == f"3 challenger 2026-11-03 03:00 {three} – not judged yet"
     assert " autumn, spring refused" in second and "child male: 61 % against" in second
-    words = worst_words(WORST)
+    words = describe_worst_group(WORST)
     assert words == "adult male 50.0\u202f% (42.0\u202f% to 58.0\u202f%; 50 pictures of 9 people)"
     assert "50 pictures" in second and " spring promoted" in first
     assert "n and interval" in first and notice == "drawn cohort: a show"
@@ -119,18 +121,18 @@ def test_a_hundred_batches_stay_readable_and_are_all_named_for_one_version(
     jump = lines([version(1, (), batches="spring"), version(2, (), batches=", ".join(MANY))])
     assert "100 batches, +site-1 +site-2 +site-3 +site-4 (+96 more) −spring" in " ".join(jump)
 
-    monkeypatch.setattr(registry, "versions", lambda paths: known)
-    monkeypatch.setattr(registry, "find_version", lambda paths, number: known[number - 1])
-    monkeypatch.setattr(registry, "withdrawn_batches", lambda paths, version: ["site-7"])
-    monkeypatch.setattr(operations, "_project", lambda: Paths(tmp_path))
+    monkeypatch.setattr(model_table, "versions", lambda paths: known)
+    monkeypatch.setattr(model_table, "find_version", lambda paths, number: known[number - 1])
+    monkeypatch.setattr(model_table, "withdrawn_batches", lambda paths, version: ["site-7"])
+    monkeypatch.setattr(project_commands, "_project", lambda: Paths(tmp_path))
     said = CliRunner().invoke(operations_app, ["models", "--version", "4"]).output.splitlines()
     assert said[0] == f"version 4 ({4:012x}) was trained with 100 batches"
     assert said[1:101] == [f"  {n} (withdrawn now)" if n == "site-7" else f"  {n}" for n in MANY]
     assert said[101:] == ["against version 3: +site-1 +site-100 −autumn"]
     known[0] = version(1, ())
-    assert registry.batches_lines(Paths(tmp_path), 2)[-1] == "  autumn"  # against nothing known
-    (unknown,) = registry.batches_lines(Paths(tmp_path), 1)
-    assert unknown.endswith("which batches it was trained with was not kept")
+    assert model_table.batches_lines(Paths(tmp_path), 2)[-1] == "  autumn"  # against nothing known
+    (unknown,) = model_table.batches_lines(Paths(tmp_path), 1)
+    assert unknown.endswith("its training batches were not recorded")
 
 
 def test_a_rollback_says_the_figure_whole_and_what_was_withdrawn(tmp_path, monkeypatch):
@@ -147,8 +149,8 @@ def test_a_rollback_says_the_figure_whole_and_what_was_withdrawn(tmp_path, monke
         ledger.end_pass(number, "trained", "", number)
         ledger.begin_withdrawal(batch, f"data/quarantine/{batch}", [])
         ledger.decide(batch, "withdrawn")
-    monkeypatch.setattr(registry, "rollback", lambda *_: (left, now))
-    first, *said = registry.rollback_command(paths, "", "")
+    monkeypatch.setattr(model_table, "rollback", lambda *_: (left, now))
+    first, *said = model_table.rollback_command(paths, "", "")
     assert first.endswith("50 pictures of 9 people)")
     assert said[:2] == [
         "drawn cohort: a show",

@@ -9,13 +9,14 @@ import pytest
 from inbox_world import files_of, paths, reason, send, state_of, take  # noqa: F401
 from nasty_names import has_controls, short
 
-from flows import cli, intake
-from tasks.core.ledger import Ledger
+from flows import cli
+from flows.datasets.demographics import Demographics
+from flows.intake import intake
+from flows.ledger.ledger import Ledger
 from tasks.core.tables import read_csv, rejects_table, write_csv
 from tasks.core.terminal import Console
-from tasks.ingest.demographics import Demographics
+from tasks.ingest.dataset_reader import reject
 from tasks.ingest.label import Fault
-from tasks.ingest.sources import reject
 
 FILES = (
     "$x$.txt",
@@ -59,7 +60,7 @@ def test_a_folder_of_such_a_name_is_taken_in_under_a_plain_one(paths):  # noqa: 
 def test_a_folder_that_is_not_ready_is_named_in_one_line(paths):  # noqa: F811
     send(paths, "two\nlines\x1b[2J", files_of(1), mark=None)
     said: list[str] = []
-    intake.take_in_inbox(paths, said.append)
+    intake.intake_inbox(paths, said.append)
     assert not has_controls(printed(said)) and printed(said).count("\n") == len(said) == 1
 
 

@@ -8,8 +8,13 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from flows.policy import Params, count_children, due, untrained_pictures
-from tasks.core.ledger import Arrival, Ledger
+from flows.ledger.ledger import Arrival, Ledger
+from flows.retraining.trigger_policy import (
+    Params,
+    count_children,
+    training_reason,
+    untrained_images,
+)
 from tasks.core.paths import Paths
 from tasks.core.tables import write_table
 
@@ -39,24 +44,27 @@ def pictures(people: int, each: int, band: str = "adult") -> pd.DataFrame:
 )
 def test_each_line_of_the_policy(untrained, days_ago, reason):
     last = None if days_ago is None else NOW - timedelta(days=days_ago)
-    assert due(untrained, last, NOW, POLICY, None, 0.5) == reason
+    assert training_reason(untrained, last, NOW, POLICY, None, 0.5) == reason
 
 
 def test_drift_counts_only_where_the_policy_says_so():
     last = NOW - timedelta(days=1)
-    assert due(pictures(1, 1), last, NOW, POLICY, -0.8, 0.5) == ""
+    assert training_reason(pictures(1, 1), last, NOW, POLICY, -0.8, 0.5) == ""
     drifting = POLICY.model_copy(update={"on_drift": True})
-    assert "differs by 0.80" in due(pictures(1, 1), last, NOW, drifting, -0.8, 0.5)
-    assert due(pictures(1, 1), last, NOW, drifting, 0.4, 0.5) == ""
-    assert due(pictures(1, 1), last, NOW, drifting, None, 0.5) == ""
+    assert "differs by 0.80" in training_reason(pictures(1, 1), last, NOW, drifting, -0.8, 0.5)
+    assert training_reason(pictures(1, 1), last, NOW, drifting, 0.4, 0.5) == ""
+    assert training_reason(pictures(1, 1), last, NOW, drifting, None, 0.5) == ""
 
 
 def test_a_clock_that_was_set_back_waits_no_longer_than_twice_the_policy():
     a_little, years = NOW + timedelta(hours=2), NOW + timedelta(days=3650)
-    assert due(pictures(1, 1), a_little, NOW, POLICY, None, 0.5) == ""
-    assert "in the future" in due(pictures(1, 1), years, NOW, POLICY, None, 0.5)
-    assert due(pictures(0, 0), years, NOW, POLICY, None, 0.5) == ""
-    assert due(pictures(5, 4), years, NOW, POLICY, None, 0.5) == "20 new pictures (from 20 on)"
+    assert training_reason(pictures(1, 1), a_little, NOW, POLICY, None, 0.5) == ""
+    assert "in the future" in training_reason(pictures(1, 1), years, NOW, POLICY, None, 0.5)
+    assert training_reason(pictures(0, 0), years, NOW, POLICY, None, 0.5) == ""
+    assert (
+        training_reason(pictures(5, 4), years, NOW, POLICY, None, 0.5)
+        == "20 new pictures (from 20 on)"
+    )
 
 
 @pytest.mark.parametrize("author", ["nobody", "<a@b>", "a <b", "a <b>\nc"])
@@ -109,15 +117,15 @@ def split_of(paths: Paths, *rows: tuple[str, str, str]) -> None:
 
 
 def new_children(paths: Paths, ledger: Ledger) -> int:
-    return count_children(untrained_pictures(paths, ledger), POLICY)
+    return count_children(untrained_images(paths, ledger), POLICY)
 
 
 def test_pictures_that_no_training_reads_make_none_due(paths):
     ledger = Ledger(paths.ledger)
     give(ledger, "of-mine", ["mine/a"], dataset="mine")
-    assert untrained_pictures(paths, ledger).empty and new_children(paths, ledger) == 0
+    assert untrained_images(paths, ledger).empty and new_children(paths, ledger) == 0
     give(ledger, "spring", ["clinic/a"])
-    assert list(untrained_pictures(paths, ledger)["batch"]) == ["spring"]
+    assert list(untrained_images(paths, ledger)["batch"]) == ["spring"]
 
 
 def test_children_who_come_again_with_new_pictures_are_no_new_children(paths):
@@ -127,7 +135,7 @@ def test_children_who_come_again_with_new_pictures_are_no_new_children(paths):
     assert new_children(paths, ledger) == 10  # before any training
     ledger.mark_trained(["spring"], ledger.start_pass("a test"), "model")
     give(ledger, "summer", known)
-    assert len(untrained_pictures(paths, ledger)) == 10 and new_children(paths, ledger) == 0
+    assert len(untrained_images(paths, ledger)) == 10 and new_children(paths, ledger) == 0
     give(ledger, "autumn", [*known, "clinic/new"])
     give(ledger, "winter", ["clinic/new", "drawn/1"])  # twice, and once of another data set
     assert new_children(paths, ledger) == 2

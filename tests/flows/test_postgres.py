@@ -392,7 +392,7 @@ def test_a_database_that_is_away_is_one_line_and_is_used_again_when_it_is_back(s
     before = site.run("models")
     site.postgres.stop()
     try:
-        assert re.search("^in use +cannot be told: Mlflow", site.run("status", code=1))
+        assert re.search("^in use +cannot be read: Mlflow", site.run("status", code=1))
         (line,) = site.run("retrain", "--now", "--quiet", code=1).splitlines()
         assert line.startswith(f"error: {site.settings['MLFLOW_TRACKING_URI']}: MLflow does not")
     finally:

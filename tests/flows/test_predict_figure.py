@@ -11,30 +11,29 @@ import pytest
 import torch
 from PIL import Image
 
-from flows import predict_figure
-from flows.predict import Request, predict_faces
-from flows.predict_figure import PredictFigure
+from flows.predict import figure as figure_module
+from flows.predict.figure import PredictFigure
+from flows.predict.predict import Request, predict_faces
 from tasks.core.errors import UserError
-from tasks.core.faces_figure import THUMBNAIL_PX, Shown, faces_figure
 from tasks.core.models.backbones import build_module
-from tasks.core.models.checkpoint import no_pictures_seen, save_model
+from tasks.core.models.checkpoint import empty_seen_table, save_model
 from tasks.core.models.spec import ModelSpec
 from tasks.core.paths import Paths
+from tasks.core.plotting.face_grid import THUMBNAIL_PX, Shown, faces_figure
 from tasks.crop.settings import CropSettings
-from tasks.draw.cohort import COHORTS, Sitting
-from tasks.draw.facs import Style
-from tasks.draw.names import PictureName
-from tasks.draw.picture import Order, draw_picture
+from tasks.draw.action_units import Style
+from tasks.draw.plan import COHORTS, ImageName, RenderSpec
+from tasks.draw.render import RenderJob, draw_image
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 def drawn_face(number: int) -> Image.Image:
     subject = COHORTS["adult"][1] + number
-    name = PictureName(f"D{subject:04d}", 30, "female", "neutral", 1)
+    name = ImageName(f"D{subject:04d}", 30, "female", "neutral", 1)
     style = Style(intensity_mean=0.8, intensity_sd=0.1, unit_mixing=0.0)
-    order = Order(Sitting(name, "adult", subject), style, 20261121, 320)
-    return Image.open(io.BytesIO(draw_picture(order).jpeg)).convert("RGB")
+    order = RenderJob(RenderSpec(name, "adult", subject), style, 20261121, 320)
+    return Image.open(io.BytesIO(draw_image(order).jpeg)).convert("RGB")
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def project(tmp_path):
     )
     torch.manual_seed(0)
     folder = tmp_path / "models/base"
-    save_model(folder, build_module("lenet5", 3, 3), spec, no_pictures_seen())
+    save_model(folder, build_module("lenet5", 3, 3), spec, empty_seen_table())
     settings = CropSettings(64, 0.25, "bilinear", 320, 1, 0.0)
     (folder / "crop.json").write_text(json.dumps(asdict(settings)))
     return Paths(tmp_path)
@@ -63,7 +62,7 @@ def project(tmp_path):
 def caught(monkeypatch):
     """Pages as they were drawn: (cells, names, foot, path)."""
     pages = []
-    monkeypatch.setattr(predict_figure, "faces_figure", lambda *page: pages.append(page))
+    monkeypatch.setattr(figure_module, "faces_figure", lambda *page: pages.append(page))
     return pages
 
 
@@ -100,13 +99,13 @@ def test_two_faces_a_faceless_picture_and_a_broken_file_have_a_cell_each(project
 def test_what_does_not_fit_a_page_goes_on_the_next(tmp_path, caught):
     figure = PredictFigure(tmp_path / "faces.png", "base", "source")
     pages = []
-    for number in range(predict_figure.CELLS_A_PAGE + 1):
+    for number in range(figure_module.CELLS_A_PAGE + 1):
         line = {"note": "no face found"}
         figure.add_faceless(Path(f"{number}.png"), np.zeros((4, 4, 3), np.uint8), line)
         pages.append(Path(line["figure"]).name)
     figure.finish()
     figure.finish()  # nothing is left
-    assert [len(page[0]) for page in caught] == [predict_figure.CELLS_A_PAGE, 1]
+    assert [len(page[0]) for page in caught] == [figure_module.CELLS_A_PAGE, 1]
     assert [page[3].name for page in caught] == ["faces.png", "faces_2.png"]
     assert set(pages[:-1]) == {"faces.png"} and pages[-1] == "faces_2.png"
 

@@ -19,28 +19,30 @@ from batches import draw_batch
 from gate_world import USUAL, pictures, rule
 from made_up_model import compact_spec
 
-from flows import gate, one_pass, promote, status
+from flows.daemon import status
+from flows.ledger.ledger import Ledger
+from flows.registry import gate_inputs, promotion
+from flows.retraining import training_flow
 from tasks.core.errors import AffectGapError, ModelError, UserError
-from tasks.core.ledger import Ledger
-from tasks.core.locks import alone
+from tasks.core.files import alone
+from tasks.core.imaging.shards import encode_png, read_crops, write_shards
 from tasks.core.models.backbones import build_module
 from tasks.core.models.checkpoint import SEEN_COLUMNS, load_spec, save_model
-from tasks.core.models.recogniser import Recogniser
+from tasks.core.models.predictor import EmotionClassifier
 from tasks.core.paths import Paths
-from tasks.core.shards import encode_png, read_crops, write_shards
 from tasks.core.tables import write_table
 from tasks.crop.settings import CropSettings
-from tasks.draw.cohort import plan_sittings
+from tasks.draw.plan import plan_images
 from tasks.gate.compare import named_groups
 from tasks.gate.decision import read_decision
 from tasks.gate.families import is_enough, size_of
 from tasks.gate.score import Scores, score
 from tasks.gate.settings import Params as GateParams
 from tasks.register import registry
-from tasks.register.kept_files import TEST
-from tasks.register.records import append_record, read_records
-from tasks.register.registry import Version
-from tasks.split.by_hash import assign_splits
+from tasks.register.promotion_log import append_record, read_records
+from tasks.register.version_artifacts import TEST
+from tasks.register.versions import Version
+from tasks.split.subject_split import assign_splits
 
 REPOSITORY = Path(__file__).parents[2]
 PLACE = ["shard", "offset_bytes", "size_bytes"]
@@ -138,7 +140,7 @@ def shelf(tmp_path, networks, asked_once, monkeypatch):
     write_table(table, Paths(root).split)
     shelf = Shelf(root)
     shelf.add(networks["first"])
-    answers = Recogniser.load(root / "shelf/1", "cpu").predict(crops).argmax(axis=1)
+    answers = EmotionClassifier.load(root / "shelf/1", "cpu").predict(crops).argmax(axis=1)
     table = table.assign(emotion=np.array(LABELS)[answers])
     write_table(table, Paths(root).split)
     files = table.assign(path=table["image_id"] + ".png", width_px=32, height_px=32)
@@ -164,8 +166,8 @@ def shelf(tmp_path, networks, asked_once, monkeypatch):
         "set_tags": lambda paths, number, tags: shelf.tags.setdefault(number, {}).update(tags),
     }.items():
         monkeypatch.setattr(registry, name, stand_in)
-    monkeypatch.setattr(gate, "score", asked_once)
-    monkeypatch.setattr(gate, "fetch", lambda paths, number: root / f"shelf/{number}")
+    monkeypatch.setattr(gate_inputs, "score", asked_once)
+    monkeypatch.setattr(gate_inputs, "fetch", lambda paths, number: root / f"shelf/{number}")
     return shelf
 
 
@@ -183,14 +185,14 @@ def actions(shelf):
 
 def test_the_first_is_promoted_one_alike_too_and_another_is_refused(shelf, networks):
     paths = Paths(shelf.root)
-    lines = promote.promote_command(paths, None, "", "")
+    lines = promotion.promote_command(paths, None, "", "")
     assert shelf.in_use == 1 and lines[0] == "version 1: promoted"
     again = shelf.add(networks["alike"])
-    promote.promote_command(paths, None, "A. Weber", "new weights")
+    promotion.promote_command(paths, None, "A. Weber", "new weights")
     assert shelf.in_use == again == 2
 
     shelf.add(networks["other"])
-    lines = promote.promote_command(paths, None, "", "")
+    lines = promotion.promote_command(paths, None, "", "")
     assert shelf.in_use == 2
     assert any("Recall of child (as recorded) is 0.0" in line for line in lines)
     assert actions(shelf) == [(1, "promoted"), (2, "promoted"), (3, "refused")]
@@ -205,21 +207,21 @@ def test_the_first_is_promoted_one_alike_too_and_another_is_refused(shelf, netwo
     limits = [float(shelf.tags[3][f"worst_{name}"]) for name in ("low", "recall", "high")]
     assert limits == sorted(limits) and limits[0] < limits[2]  # six people: a wide interval
     with pytest.raises(UserError, match="version 3 did not pass the gate: Overall recall fell"):
-        promote.promote_command(paths, 3, "A. Weber", "never mind")
+        promotion.promote_command(paths, 3, "A. Weber", "never mind")
     assert shelf.in_use == 2
 
     before = {file: file.read_bytes() for file in paths.registry.rglob("*.*")}
-    promote.promote_command(paths, None, "", "")  # judged once more: the same bytes, no new line
+    promotion.promote_command(paths, None, "", "")  # judged once more: the same bytes, no new line
     assert before == {file: file.read_bytes() for file in paths.registry.rglob("*.*")}
 
 
 def test_every_decision_about_a_version_is_kept_with_its_reasons(shelf, networks):
     paths = Paths(shelf.root)
-    promote.promote_command(paths, None, "", "")
+    promotion.promote_command(paths, None, "", "")
     shelf.add(networks["other"])
-    promote.promote_command(paths, None, "A. Weber", "tried once more")
+    promotion.promote_command(paths, None, "A. Weber", "tried once more")
     set_params(shelf, seed=8)
-    promote.promote_command(paths, None, "", "")
+    promotion.promote_command(paths, None, "", "")
     records = read_records(paths).iloc[1:]
     assert "Overall recall fell" in records["why"].iloc[0]
     assert records["why"].iloc[0].endswith("tried once more")
@@ -235,27 +237,31 @@ def test_new_settings_do_not_choose_the_frozen_pictures(shelf, networks, monkeyp
     """The run of version 2 leaves out every girl: both models are asked about the girls all the
     same, and what they have no face for is read wrong; so it is for the version after."""
     paths = Paths(shelf.root)
-    promote.promote_command(paths, None, "", "")
+    promotion.promote_command(paths, None, "", "")
     split = pd.read_parquet(paths.split)
     girls = (split["age_band"] == "child") & (split["gender"] == "female")
     write_table(split[~girls], paths.split)
     shelf.add(networks["alike"])
-    refused = promote.judge(paths)  # nothing lies in data/raw: no face is found
+    refused = promotion.judge_challenger(paths)  # nothing lies in data/raw: no face is found
     row = rule(refused, "group recall", "child × female")
     assert (row["n"], row["challenger"]) == (24, 0) and not refused.passed
     assert refused.counts["read wrong: no face found by the challenger"] == 24
 
     own = split[girls]
-    monkeypatch.setattr(gate, "_own_crops", lambda paths, settings, table: (own, paths.crop_shards))
-    promote.promote_command(paths, None, "", "")
+    monkeypatch.setattr(
+        gate_inputs, "_extra_crops", lambda paths, settings, table: (own, paths.crop_shards)
+    )
+    promotion.promote_command(paths, None, "", "")
     assert shelf.in_use == 2
     shelf.add(networks["other"])
     manifest = pd.read_parquet(paths.manifest)
     write_table(manifest[manifest["image_id"] != own["image_id"].iloc[0]], paths.manifest)
     monkeypatch.setattr(
-        gate, "_own_crops", lambda paths, settings, table: (own.iloc[1:], paths.crop_shards)
+        gate_inputs,
+        "_extra_crops",
+        lambda paths, settings, table: (own.iloc[1:], paths.crop_shards),
     )
-    later = promote.judge(paths)
+    later = promotion.judge_challenger(paths)
     assert rule(later, "group recall", "child × female")["n"] == 23
     assert later.counts["frozen pictures that are no longer there"] == 1  # withdrawn, say
     best = later.table[later.table["rule"] == "against the best ever"]
@@ -265,50 +271,52 @@ def test_new_settings_do_not_choose_the_frozen_pictures(shelf, networks, monkeyp
 
 def test_a_version_waits_for_approval_with_name_and_reason(shelf, networks):
     paths = Paths(shelf.root)
-    promote.promote_command(paths, None, "", "")
+    promotion.promote_command(paths, None, "", "")
     set_params(shelf, require_approval=True)
     shelf.add(networks["alike"])
-    lines = promote.promote_command(paths, None, "", "")
+    lines = promotion.promote_command(paths, None, "", "")
     assert shelf.in_use == 1 and any("--approve 2" in line for line in lines)
     with pytest.raises(UserError, match="--by NAME"):
-        promote.promote_command(paths, 2, "", "because")
+        promotion.promote_command(paths, 2, "", "because")
     with pytest.raises(UserError, match="no version 9"):
-        promote.promote_command(paths, 9, "A. Weber", "because")
-    promote.promote_command(paths, 2, "A. Weber", "table read")
+        promotion.promote_command(paths, 9, "A. Weber", "because")
+    promotion.promote_command(paths, 2, "A. Weber", "table read")
     assert shelf.in_use == 2
     assert actions(shelf) == [(1, "promoted"), (2, "waiting"), (2, "approved")]
     last = read_records(paths).iloc[-1]
     assert (last["by"], last["why"]) == ("A. Weber", "table read")
-    assert "in use already" in promote.promote_command(paths, 2, "A. Weber", "twice")[0]
-    assert promote.judge(paths).challenger.version == 2  # the decision that let it through
+    assert "in use already" in promotion.promote_command(paths, 2, "A. Weber", "twice")[0]
+    assert (
+        promotion.judge_challenger(paths).challenger.version == 2
+    )  # the decision that let it through
 
 
 def test_where_no_group_can_be_judged_a_person_decides(shelf, networks):
     paths = Paths(shelf.root)
-    promote.promote_command(paths, None, "", "")
+    promotion.promote_command(paths, None, "", "")
     set_params(shelf, min_n=60)
     shelf.add(networks["alike"])
     assert shelf.tags[1]["not_judged"] == "2 of 10 groups: infant × female, infant"
-    lines = promote.promote_command(paths, None, "", "")
+    lines = promotion.promote_command(paths, None, "", "")
     assert shelf.tags[2]["not_judged"].startswith("10 of 10 groups: ")
     assert "adult × female" in shelf.tags[2]["not_judged"]
     assert shelf.in_use == 1
     assert any("has enough test people to tell whether" in line for line in lines)
     assert any("waits for a person: Whether child (finetune.group and" in line for line in lines)
     page = (paths.decision(2) / "decision.html").read_text()
-    assert "who must let it through" in page and "Whether child (finetune.group" in page
+    assert "waits for approval by a person" in page and "Whether child (finetune.group" in page
     assert "<h1>Version 2 waits for a person</h1>" in page
-    promote.promote_command(paths, 2, "A. Weber", "looked at the pictures")
+    promotion.promote_command(paths, 2, "A. Weber", "looked at the pictures")
     assert shelf.in_use == 2
 
 
 def test_a_pass_judges_its_own_version_not_what_another_clone_registered_since(shelf, networks):
     paths = Paths(shelf.root)
-    promote.promote_command(paths, None, "", "")
+    promotion.promote_command(paths, None, "", "")
     own = shelf.add(networks["other"])
     shelf.add(networks["alike"])  # by another clone with the same store: it has the alias now
     said = SimpleNamespace(say=lambda line: None)
-    steps = one_pass._Steps(paths, 1, "a test", SimpleNamespace(), said)
+    steps = training_flow._Steps(paths, 1, "a test", SimpleNamespace(), said)
     action, lines = steps._judge(shelf.find(paths, own))
     assert action == "refused" and lines[0] == f"version {own} is refused:"
     assert actions(shelf)[-1] == (own, "refused")
@@ -318,7 +326,7 @@ def test_a_first_model_of_which_no_group_can_be_judged_waits_for_a_person_too(sh
     """Held to the floors alone, it would come into use with the worst group's left out."""
     paths = Paths(shelf.root)
     set_params(shelf, min_n=60)
-    lines = promote.promote_command(paths, None, "", "")
+    lines = promotion.promote_command(paths, None, "", "")
     assert lines[0] == "version 1: waiting" and shelf.in_use is None
     assert any("has enough test people to tell whether" in line for line in lines)
     page = (paths.decision(1) / "decision.html").read_text()
@@ -331,21 +339,21 @@ def test_a_first_model_of_which_no_group_can_be_judged_waits_for_a_person_too(sh
     )
     assert "Whether child (finetune.group and retrain.children) is harmed cannot be told" in waiting
     assert "affectgap promote --approve 1" in how
-    promote.promote_command(paths, 1, "A. Weber", "looked at the pictures")
+    promotion.promote_command(paths, 1, "A. Weber", "looked at the pictures")
     assert shelf.in_use == 1 and actions(shelf) == [(1, "waiting"), (1, "approved")]
 
 
 def test_the_children_of_the_drawn_cohort_can_be_judged():
-    content = yaml.safe_load((REPOSITORY / "presets/drawn.yaml").read_text())
+    content = yaml.safe_load((REPOSITORY / "presets/default.yaml").read_text())
     draw, split, gate_params = (content[name] for name in ("draw", "split", "promote"))
-    sittings = plan_sittings(draw["subjects"], draw["emotions"], draw["pictures_per_emotion"])
+    sittings = plan_images(draw["subjects"], draw["emotions"], draw["pictures_per_emotion"])
     people = [(f"drawn/{one.name.subject}", one.cohort, one.name.gender) for one in sittings]
     table = pd.DataFrame(people, columns=["subject_id", "age_band", "gender"])
     known = table.assign(image_id=table["subject_id"], subject_known=True)
     test = table[assign_splits(known, split["seed"], True, split["parts"]) == "test"]
     needed = {"finetune.group": content["finetune"]["group"]}
     named = named_groups(gate_params["protected"], needed)
-    params = GateParams.model_validate(gate_params)
+    params = GateParams.model_validate({**gate_params, "device": "cpu"})
     large = {
         one.name for one in named if is_enough(size_of(test["subject_id"][one.rows(test)]), params)
     }
@@ -354,22 +362,22 @@ def test_the_children_of_the_drawn_cohort_can_be_judged():
 
 def test_an_approval_is_void_once_another_model_is_in_use(shelf, networks):
     paths = Paths(shelf.root)
-    promote.promote_command(paths, None, "", "")
+    promotion.promote_command(paths, None, "", "")
     set_params(shelf, require_approval=True)
     for _ in range(2):
         shelf.add(networks["alike"])
-        promote.promote_command(paths, None, "", "")
-    promote.promote_command(paths, 3, "A. Weber", "the newer one")
+        promotion.promote_command(paths, None, "", "")
+    promotion.promote_command(paths, 3, "A. Weber", "the newer one")
     with pytest.raises(UserError, match="judged against version 1, but version 3 is in use now"):
-        promote.promote_command(paths, 2, "A. Weber", "too late")
+        promotion.promote_command(paths, 2, "A. Weber", "too late")
     assert shelf.in_use == 3
 
 
 def test_what_was_rolled_back_comes_back_by_approval_alone(shelf, networks):
     paths = Paths(shelf.root)
-    promote.promote_command(paths, None, "", "")
+    promotion.promote_command(paths, None, "", "")
     shelf.add(networks["alike"])
-    promote.promote_command(paths, None, "", "")
+    promotion.promote_command(paths, None, "", "")
 
     def roll_back(name):
         shelf.in_use = 1
@@ -378,67 +386,67 @@ def test_what_was_rolled_back_comes_back_by_approval_alone(shelf, networks):
 
     roll_back("rollback-a")
     with pytest.raises(UserError, match="taken out of use by a rollback"):
-        promote.promote_command(paths, None, "", "")
-    promote.promote_command(paths, 2, "A. Weber", "complaint was about the camera")
+        promotion.promote_command(paths, None, "", "")
+    promotion.promote_command(paths, 2, "A. Weber", "complaint was about the camera")
     assert shelf.in_use == 2
     roll_back("rollback-b")
-    promote.promote_command(paths, 2, "A. Weber", "and again")
+    promotion.promote_command(paths, 2, "A. Weber", "and again")
     assert shelf.in_use == 2
     assert [action for _, action in actions(shelf)].count("approved") == 2
 
 
 def test_weights_that_were_rolled_back_do_not_come_back_as_another_version(shelf, networks):
     paths = Paths(shelf.root)
-    promote.promote_command(paths, None, "", "")
+    promotion.promote_command(paths, None, "", "")
     shelf.add(networks["alike"])
-    promote.promote_command(paths, None, "", "")
+    promotion.promote_command(paths, None, "", "")
     shelf.in_use = 1
     row = {"action": "rolled_back", "version": 1, "previous": 2, "decision_id": "rollback-a"}
     append_record(paths, row)
     shelf.add(networks["alike"], seen=("set/trained", "set/another"))
     assert shelf.entries[3].digest == shelf.entries[2].digest
-    assert one_pass._was_left(paths, shelf.entries[3])
+    assert training_flow._was_left(paths, shelf.entries[3])
     with pytest.raises(UserError, match="taken out of use by a rollback"):
-        promote.promote_command(paths, None, "", "")
+        promotion.promote_command(paths, None, "", "")
     shelf.add(networks["first"])  # what was gone back to may come again
-    assert not one_pass._was_left(paths, shelf.entries[4])
+    assert not training_flow._was_left(paths, shelf.entries[4])
     row = {"action": "rolled_back", "version": 1, "previous": 4, "decision_id": "rollback-b"}
     same = {"digest": shelf.entries[1].digest}  # from these weights to the same as version 1
     append_record(paths, {"action": "approved", "version": 4, "decision_id": "a", **same})
     append_record(paths, row | same)
-    assert one_pass._was_left(paths, shelf.entries[4])
-    assert not one_pass._was_left(paths, shelf.entries[1])
+    assert training_flow._was_left(paths, shelf.entries[4])
+    assert not training_flow._was_left(paths, shelf.entries[1])
     shelf.add(networks["first"], seen=("set/trained", "set/third"))
-    assert not one_pass._was_left(paths, shelf.entries[5])
+    assert not training_flow._was_left(paths, shelf.entries[5])
 
 
 def test_what_saw_a_withdrawn_batch_is_neither_judged_nor_approved(shelf, networks, monkeypatch):
     paths = Paths(shelf.root)
-    promote.promote_command(paths, None, "", "")
+    promotion.promote_command(paths, None, "", "")
     set_params(shelf, require_approval=True)
     shelf.add(networks["alike"])
-    promote.promote_command(paths, None, "", "")
-    monkeypatch.setattr(promote, "withdrawn_batches", lambda paths, version: ["site-3"])
+    promotion.promote_command(paths, None, "", "")
+    monkeypatch.setattr(promotion, "withdrawn_batches", lambda paths, version: ["site-3"])
     for approved in (None, 2):
         with pytest.raises(UserError, match=r"withdrawn now \(site-3\)"):
-            promote.promote_command(paths, approved, "A. Weber", "table read")
+            promotion.promote_command(paths, approved, "A. Weber", "table read")
     assert shelf.in_use == 1
 
 
 def test_what_was_let_through_and_not_put_into_use_is_judged_anew(shelf, networks, monkeypatch):
     paths = Paths(shelf.root)
-    promote.promote_command(paths, None, "", "")
+    promotion.promote_command(paths, None, "", "")
     shelf.add(networks["alike"])
-    promote.record(paths, promote.judge(paths))
+    promotion.record_decision(paths, promotion.judge_challenger(paths))
     digest = shelf.entries[1].digest
     row = {"action": "not_made", "version": 1, "digest": digest, "previous": 2}
     append_record(paths, {**row, "decision_id": "not-made"})
-    promote.promote_command(paths, None, "", "")  # the same decision: another line
+    promotion.promote_command(paths, None, "", "")  # the same decision: another line
     assert shelf.in_use == 2
     assert actions(shelf)[1:] == [(2, "promoted"), (1, "not_made"), (2, "promoted")]
     # What a kill left is finished before anything is judged.
-    monkeypatch.setattr(promote, "finish_promotion", lambda paths: ["finished: a move"])
-    assert promote.promote_command(paths, None, "", "")[0] == "finished: a move"
+    monkeypatch.setattr(promotion, "complete_promotion", lambda paths: ["finished: a move"])
+    assert promotion.promote_command(paths, None, "", "")[0] == "finished: a move"
 
 
 def test_in_another_store_no_model_counts_as_the_first(shelf, networks):
@@ -447,17 +455,17 @@ def test_in_another_store_no_model_counts_as_the_first(shelf, networks):
     row = {"action": "promoted", "version": 7, "digest": "there", "decision_id": "a"}
     append_record(paths, row)
     with pytest.raises(UserError, match=r"says version 7 is in use, this store has none: set ML"):
-        promote.promote_command(paths, None, "", "")
+        promotion.promote_command(paths, None, "", "")
     assert shelf.in_use is None and len(actions(shelf)) == 1
     append_record(paths, {**row, "version": 1, "decision_id": "b"})  # the number is there: not it
     with pytest.raises(UserError, match="says version 1 is in use"):
-        promote.judge(paths)
+        promotion.judge_challenger(paths)
 
 
 @pytest.mark.parametrize("step", ["set_tags", "append_record", "promote", "mark_promoted"])
 def test_killed_between_the_steps_it_is_finished_and_written_once(shelf, monkeypatch, step):
     paths = Paths(shelf.root)
-    owner = {"append_record": promote, "mark_promoted": Ledger}.get(step, registry)
+    owner = {"append_record": promotion, "mark_promoted": Ledger}.get(step, registry)
     with monkeypatch.context() as patch:
 
         def dies(*arguments):
@@ -465,9 +473,9 @@ def test_killed_between_the_steps_it_is_finished_and_written_once(shelf, monkeyp
 
         patch.setattr(owner, step, dies)
         with pytest.raises(KeyboardInterrupt):
-            promote.promote_command(paths, None, "", "")
+            promotion.promote_command(paths, None, "", "")
     assert shelf.in_use == (1 if step == "mark_promoted" else None)
-    promote.promote_command(paths, None, "", "")
+    promotion.promote_command(paths, None, "", "")
     assert shelf.in_use == 1 and actions(shelf) == [(1, "promoted")]
 
 
@@ -475,7 +483,7 @@ def test_killed_between_the_steps_it_is_finished_and_written_once(shelf, monkeyp
 def test_nothing_is_judged_while_data_or_models_change(shelf, lock):
     paths = Paths(shelf.root)
     with alone(paths.at(f"work/{lock}"), ""), pytest.raises(UserError, match="at work here"):
-        promote.promote_command(paths, None, "", "")
+        promotion.promote_command(paths, None, "", "")
     assert not paths.registry.exists()
 
 
@@ -483,11 +491,11 @@ def test_nothing_to_judge_is_one_line(shelf):
     paths = Paths(shelf.root)
     shelf.new = None
     with pytest.raises(UserError, match="no challenger to judge"):
-        promote.promote_command(paths, None, "", "")
+        promotion.promote_command(paths, None, "", "")
     set_params(shelf, by=["age_group"])
     shelf.new = 1
     with pytest.raises(UserError, match=r"promote\.by: no column age_group"):
-        promote.promote_command(paths, None, "", "")
+        promotion.promote_command(paths, None, "", "")
 
 
 def test_crops_are_cut_again_as_a_model_of_other_settings_needs_them(tmp_path, shelf):
@@ -498,11 +506,11 @@ def test_crops_are_cut_again_as_a_model_of_other_settings_needs_them(tmp_path, s
     noise.write_bytes(encode_png(np.zeros((256, 256, 3), np.uint8)))
     table = pd.DataFrame({"path": [f"arrived/{file.name}" for file in (*files, noise)]})
     table = table.assign(image_id=["one", "two", "none"], width_px=256, height_px=256)
-    same, shards = gate.crops_for(paths, CropSettings(**CROP), table)
+    same, shards = gate_inputs.crops_for(paths, CropSettings(**CROP), table)
     assert same is table and shards == paths.crop_shards
     other = CropSettings(**{**CROP, "size_px": 64, "margin": 0.1})
-    found, folder = gate.crops_for(paths, other, table)
+    found, folder = gate_inputs.crops_for(paths, other, table)
     assert list(found["image_id"]) == ["one", "two"]  # in the third there is no face
     assert {crop.shape for crop in read_crops(found, folder)} == {(64, 64, 3)}
     shutil.rmtree(paths.raw)  # what is cut already is not cut again
-    assert gate.crops_for(paths, other, table)[1] == folder
+    assert gate_inputs.crops_for(paths, other, table)[1] == folder

@@ -8,11 +8,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.dvc_files import mend_after_a_crash
-from flows.dvc_graph import changed_stages, stage_graph
-from tasks.core import tracking
+from flows.pipeline.dvc_graph import changed_stages, stage_graph
+from flows.pipeline.dvc_repair import repair_after_crash
 from tasks.core.errors import UserError
 from tasks.core.paths import Paths
+from tasks.core.tracking import mlflow_runs
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -26,7 +26,7 @@ def outputs(root):
 
 
 def pipelines(root):
-    client, experiment = tracking.open_store(Paths(root))
+    client, experiment = mlflow_runs.open_store(Paths(root))
     runs = client.search_runs([experiment], "tags.`affectgap.kind` = 'pipeline'")
     return sorted(runs, key=lambda run: run.info.start_time)
 
@@ -158,6 +158,6 @@ def test_what_a_crash_tore_is_mended(toy):
     (toy / ".dvc" / "tmp").mkdir(exist_ok=True)
     (toy / ".dvc" / "tmp" / "rwlock").write_text('{"write": {"/a')
     (toy / "dvc.lock").write_text("")
-    assert len(list(mend_after_a_crash(toy))) == 2
+    assert len(list(repair_after_crash(toy))) == 2
     assert set(changed_stages(toy, None)) == {"a", "b@x", "b@y", "c"}
-    assert list(mend_after_a_crash(toy)) == []
+    assert list(repair_after_crash(toy)) == []

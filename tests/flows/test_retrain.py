@@ -21,19 +21,29 @@ from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 from sqlalchemy.exc import DatabaseError
 
-from flows import doctor_state, full_audit, one_pass, operations, retrain, scheduled, status
-from flows.failures import Failures
-from flows.mending import mend
-from flows.unfinished import finish_promotion
-from tasks.core import ledger_file, tracking
-from tasks.core.errors import AffectGapError, DataError, ModelError, ParamsError, UserError
-from tasks.core.files import write_text
-from tasks.core.ledger import Arrival, Ledger
-from tasks.core.locks import alone
+from flows import project_commands
+from flows.daemon import scheduled_flows, status
+from flows.doctor import state_checks
+from flows.ledger import sqlite
+from flows.ledger.ledger import Arrival, Ledger
+from flows.pipeline.dvc_repair import repair
+from flows.registry.recovery import complete_promotion
+from flows.retraining import full_audit, retrain, training_flow
+from flows.retraining.backoff import Failures
+from tasks.core.errors import (
+    AffectGapError,
+    BusyError,
+    DataError,
+    ModelError,
+    ParamsError,
+    UserError,
+)
+from tasks.core.files import alone, write_text
 from tasks.core.paths import Paths
 from tasks.core.terminal import Console
 from tasks.core.text import markdown
-from tasks.register import records, registry
+from tasks.core.tracking import mlflow_runs
+from tasks.register import promotion_log, registry
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -58,7 +68,7 @@ class World:
             raise self.error
         batches = list(self.ledger.untrained()["batch"].unique())
         self.ledger.mark_trained(batches, number, "f" * 12)
-        return one_pass.Trained(7, "f" * 12, "promoted", ["version 7 is put into use"])
+        return training_flow.CycleResult(7, "f" * 12, "promoted", ["version 7 is put into use"])
 
     def arrive(
         self, name: str, people: int, each: int, dataset: str = "arrived", place: str = ""
@@ -102,10 +112,10 @@ def world(tmp_path, monkeypatch):
             write_text(paths.at(f"reports/drift/{batch}.{kind}"), "what was found")
         return -0.7
 
-    monkeypatch.setattr("flows.one_pass.train_and_judge", world.train)
-    monkeypatch.setattr("flows.retrain.finish_promotion", lambda paths: [])
-    monkeypatch.setattr("flows.intake.take_in_inbox", lambda paths, say: [])
-    monkeypatch.setattr("flows.drift.advise", advise)
+    monkeypatch.setattr("flows.retraining.training_flow.run_training_flow", world.train)
+    monkeypatch.setattr("flows.retraining.retrain.complete_promotion", lambda paths: [])
+    monkeypatch.setattr("flows.intake.intake.intake_inbox", lambda paths, say: [])
+    monkeypatch.setattr("flows.drift.batch_drift.write_drift_report", advise)
     return world
 
 
@@ -172,7 +182,7 @@ def test_drift_that_cannot_be_told_stops_nothing(world, monkeypatch, error, told
     def fail(paths, batch):
         raise error
 
-    monkeypatch.setattr("flows.drift.advise", fail)
+    monkeypatch.setattr("flows.drift.batch_drift.write_drift_report", fail)
     world.arrive("site-3", people=1, each=1)
     assert world.go() == ["version 7 is put into use"]
     assert f"drift of site-3: not compared ({told})\n" in world.console.file.getvalue()
@@ -185,7 +195,7 @@ def test_who_stops_a_pass_stops_its_advice(world, monkeypatch, stop):
     def stopped(paths, batch):
         raise stop
 
-    monkeypatch.setattr("flows.drift.advise", stopped)
+    monkeypatch.setattr("flows.drift.batch_drift.write_drift_report", stopped)
     world.arrive("site-3", people=1, each=1)
     with pytest.raises(stop):
         world.go()
@@ -200,7 +210,7 @@ def test_a_batch_that_comes_back_is_compared_anew(world, monkeypatch):
         for kind in ("md", "csv"):
             write_text(paths.at(f"reports/drift/{batch}.{kind}"), "what was given first")
 
-    monkeypatch.setattr("flows.drift.advise", advise)
+    monkeypatch.setattr("flows.drift.batch_drift.write_drift_report", advise)
     world.go()
     world.arrive("site-3", people=1, each=1)
     for _ in range(2):
@@ -224,7 +234,7 @@ def test_a_whole_data_set_that_came_twice_is_trained_once_and_not_compared(world
     manifest.to_parquet(world.paths.manifest)
     # An inbox's batch that happens to have its data set's name is none that is whole.
     world.arrive("arrived", people=1, each=1)
-    assert one_pass.trained_batches(world.paths, world.ledger) == ["mine.2"]
+    assert training_flow.trained_batches(world.paths, world.ledger) == ["mine.2"]
     world.go()
     assert "mine.2" not in world.advised
 
@@ -234,7 +244,7 @@ def test_a_mistake_is_not_repeated_on_a_schedule_until_something_changes(world):
     with pytest.raises(DataError):
         world.go(scheduled=True)
     (held,) = world.go(scheduled=True)
-    assert held.startswith("the last pass failed: check: 3 groups are too small; it is tried again")
+    assert held.startswith("the last pass failed: check: 3 groups are too small; it is retried")
     assert world.passes == [("failed", "no pass has trained yet")]
     with pytest.raises(DataError):  # a person may always try
         world.go()
@@ -250,7 +260,7 @@ def test_another_failure_is_tried_three_times(world):
         with pytest.raises(AffectGapError):
             world.go(scheduled=True)
     (held,) = world.go(scheduled=True)
-    assert held.startswith("the last pass failed: the disk was full; it is tried again once a day")
+    assert held.startswith("the last pass failed: the disk was full; it is retried once a day")
     assert len(world.reasons) == 3
 
 
@@ -261,8 +271,8 @@ def test_after_three_tries_a_schedule_tries_once_a_day_and_a_new_version_at_once
     assert failures.held_back(now + timedelta(hours=23))
     assert failures.held_back(now + timedelta(hours=25)) == ""
     assert failures.held_back(now - timedelta(days=400)) == ""  # the clock was set back
-    code = world.paths.at("flows/retrain.py")
-    code.parent.mkdir()
+    code = world.paths.at("flows/retraining/retrain.py")
+    code.parent.mkdir(parents=True)
     code.write_text("mended")
     assert failures.held_back(now) == ""
 
@@ -282,7 +292,7 @@ def test_what_looks_like_a_mistake_is_tried_once_a_day_too(world, error):
 
 def test_a_step_is_tried_again_where_a_store_was_away_or_the_ledger_locked(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(ledger_file, "_BUSY_S", 0.05)
+    monkeypatch.setattr(sqlite, "_BUSY_S", 0.05)
     ledger = Ledger(tmp_path / "ledger.db")
     ledger.start_pass("a test")
 
@@ -301,16 +311,16 @@ def test_a_step_is_tried_again_where_a_store_was_away_or_the_ledger_locked(tmp_p
         with pytest.raises(Exception) as raised:
             action()
         state = SimpleNamespace(result=lambda raise_on_failure, error=raised.value: error)
-        assert one_pass._is_passing(None, None, state) is passes, raised.value
+        assert training_flow._is_passing(None, None, state) is passes, raised.value
 
 
 def test_a_schedule_says_in_one_line_that_a_store_is_away(tmp_path, monkeypatch, capsys):
     def fail(*arguments, **more):
         raise MlflowException("API request failed") from RequestException("no route")
 
-    monkeypatch.setattr(scheduled, "_begin", lambda root: Paths(tmp_path))
-    monkeypatch.setattr(scheduled, "retrain", fail)
-    state = scheduled.look_into_inbox.fn(str(tmp_path))
+    monkeypatch.setattr(scheduled_flows, "_begin", lambda root: Paths(tmp_path))
+    monkeypatch.setattr(scheduled_flows, "retrain", fail)
+    state = scheduled_flows.poll_inbox.fn(str(tmp_path))
     assert state.is_failed() and "MLflow does not answer (no route)" in state.message
     assert capsys.readouterr().out.startswith("error: mlruns/mlflow.db: MLflow does not answer")
 
@@ -340,7 +350,7 @@ def test_a_failure_that_cannot_be_written_down_is_told_all_the_same(world, monke
     [
         (KeyboardInterrupt(), KeyboardInterrupt),
         (SystemExit(), AffectGapError),  # as SIGTERM ends it
-        (UserError("another `affectgap run` is at work here"), retrain.BusyError),
+        (BusyError("another `affectgap run` is at work here"), BusyError),
     ],
 )
 def test_what_stopped_a_pass_is_not_hidden_where_it_cannot_be_written_down(
@@ -360,9 +370,9 @@ def test_what_stopped_a_pass_is_not_hidden_where_it_cannot_be_written_down(
 def test_a_pass_that_met_another_command_is_no_failure(world):
     world.go()
     world.ledger.end_pass(world.ledger.start_pass(retrain.ASKED), "died", "", None)
-    world.error = UserError("/home/x: another `affectgap run` or `affectgap study` is at work here")
+    world.error = BusyError("/home/x: another `affectgap run` or `affectgap study` is at work here")
     for _ in range(2):  # asked for and not done yet: still to do
-        with pytest.raises(retrain.BusyError, match="at work here"):
+        with pytest.raises(BusyError, match="at work here"):
             world.go(scheduled=True)
     assert world.passes[-1] == ("nothing_to_do", retrain.ASKED)
     world.error = None
@@ -387,12 +397,12 @@ def test_status_shows_the_rest_where_a_store_is_damaged(world, monkeypatch):
     monkeypatch.setattr(registry, "previous", fail)
     (first, *others), whole = status.status_lines(world.paths)
     assert not whole
-    assert first.startswith("in use       cannot be told: DatabaseError: ")
+    assert first.startswith("in use       cannot be read: DatabaseError: ")
     assert "file is not a database" in first
     assert "passes       none yet" in others
-    monkeypatch.setattr(operations, "_project", lambda: world.paths)
+    monkeypatch.setattr(project_commands, "_project", lambda: world.paths)
     with pytest.raises(SystemExit) as left:
-        operations.status()
+        project_commands.status()
     assert left.value.code == 1
 
 
@@ -411,7 +421,7 @@ def test_a_pass_that_was_asked_for_and_stopped_is_done_again(world):
 def test_a_pass_whose_process_is_gone_is_closed_and_said(world, monkeypatch):
     # A container that starts again has another name: of that one nobody knows whether it lives.
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr("tasks.core.process.socket.gethostname", lambda: "container-1")
+        elsewhere.setattr("tasks.core.parallel.process.socket.gethostname", lambda: "container-1")
         world.ledger.start_pass(retrain.ASKED)
     assert world.ledger.close_dead_passes() == []
     world.go()
@@ -422,7 +432,7 @@ def test_a_pass_whose_process_is_gone_is_closed_and_said(world, monkeypatch):
 KILLED_IN_A_RUN = """
 import os, sys
 from pathlib import Path
-from tasks.core import tracking
+from tasks.core.tracking import mlflow_runs as tracking
 from tasks.core.paths import Paths
 with tracking.open_run(Paths(Path(sys.argv[1])), "retrain", {}, "pipeline"):
     os._exit(9)
@@ -436,7 +446,7 @@ def test_the_run_of_a_pass_that_died_at_its_very_end_is_closed_though_nothing_is
     assert subprocess.run(command, cwd=REPOSITORY, check=False).returncode == 9
     world.ledger.end_pass(died, "died", "", None)
     assert world.go()[0].startswith("training: not due")
-    client, experiment = tracking.open_store(world.paths)
+    client, experiment = mlflow_runs.open_store(world.paths)
     assert [run.info.status for run in client.search_runs([experiment])] == ["KILLED"]
 
 
@@ -444,25 +454,25 @@ def test_a_half_written_lock_of_a_run_at_work_is_left_alone(world, monkeypatch):
     """DVC writes dvc.lock in place: a living one's looks like what a crash left."""
     finished: list[Path] = []
     monkeypatch.setattr(
-        "flows.retrain.finish_promotion", lambda paths: finished.append(paths) or []
+        "flows.retraining.retrain.complete_promotion", lambda paths: finished.append(paths) or []
     )
     lock = world.paths.at("dvc.lock")
     lock.write_text("schema: '2.0'\nstages: {a")
     with alone(world.paths.at("work/run.lock"), ""):
-        assert list(mend(world.paths)) == []
-        with pytest.raises(retrain.BusyError, match="at work here"):  # not judged unmended
+        assert list(repair(world.paths)) == []
+        with pytest.raises(BusyError, match="at work here"):  # not judged unmended
             world.go(now=True)
     assert lock.read_text().endswith("{a") and finished == [] and world.passes == []
     world.go(now=True)
     assert not lock.exists() and finished == [world.paths]
     assert "mended: dvc.lock was torn" in world.console.file.getvalue()
     lock.write_text("")
-    (told,) = mend(world.paths)
-    assert told == "dvc.lock was torn; it is kept as dvc.lock.torn and made again"
+    (told,) = repair(world.paths)
+    assert told == "dvc.lock was torn; it is saved as dvc.lock.torn and rebuilt"
 
 
 def test_a_second_pass_at_once_is_one_line(world):
-    with alone(world.paths.at("work/retrain.lock"), ""), pytest.raises(retrain.BusyError) as error:
+    with alone(world.paths.at("work/retrain.lock"), ""), pytest.raises(BusyError) as error:
         world.go()
     assert "another pass is at work here" in str(error.value)
     assert world.reasons == []
@@ -470,7 +480,7 @@ def test_a_second_pass_at_once_is_one_line(world):
 
 def test_a_full_audit_waits_for_a_pass_and_no_pass_begins_meanwhile(world, monkeypatch):
     def audit(paths, version):
-        with pytest.raises(retrain.BusyError):
+        with pytest.raises(BusyError):
             world.go()
         with pytest.raises(UserError, match="at work"):  # nor a run, which replaces what is read
             alone(paths.at("work/run.lock"), "at work").__enter__()
@@ -485,13 +495,13 @@ def test_a_full_audit_waits_for_a_pass_and_no_pass_begins_meanwhile(world, monke
     def wait(seconds):
         held.pop().__exit__(None, None, None)
 
-    monkeypatch.setattr(scheduled.time, "sleep", wait)
-    lines = scheduled._when_free(lambda: full_audit.full_audit(world.paths), math.inf)
+    monkeypatch.setattr(scheduled_flows.time, "sleep", wait)
+    lines = scheduled_flows._when_free(lambda: full_audit.full_audit(world.paths), math.inf)
     assert lines == ["full audit: done"] and held == []
-    with alone(world.paths.at("work/run.lock"), ""), pytest.raises(retrain.BusyError):
-        scheduled._when_free(lambda: full_audit.full_audit(world.paths), -math.inf)
-    with alone(world.paths.at("work/retrain.lock"), ""), pytest.raises(retrain.BusyError):
-        scheduled._when_free(lambda: full_audit.full_audit(world.paths), -math.inf)
+    with alone(world.paths.at("work/run.lock"), ""), pytest.raises(BusyError):
+        scheduled_flows._when_free(lambda: full_audit.full_audit(world.paths), -math.inf)
+    with alone(world.paths.at("work/retrain.lock"), ""), pytest.raises(BusyError):
+        scheduled_flows._when_free(lambda: full_audit.full_audit(world.paths), -math.inf)
 
 
 @pytest.mark.parametrize("lock", ["retrain.lock", "run.lock"])
@@ -513,10 +523,10 @@ def test_a_look_that_meets_another_command_waits_for_it_and_takes_in_what_came_s
         with alone(paths.at("work/run.lock"), "another affectgap command is at work here"):
             return []
 
-    monkeypatch.setattr("flows.intake.take_in_inbox", take_in)
-    monkeypatch.setattr(scheduled, "_begin", lambda root: world.paths)
-    monkeypatch.setattr(scheduled.time, "sleep", wait)
-    state = scheduled.look_into_inbox.fn(str(world.paths.root))
+    monkeypatch.setattr("flows.intake.intake.intake_inbox", take_in)
+    monkeypatch.setattr(scheduled_flows, "_begin", lambda root: world.paths)
+    monkeypatch.setattr(scheduled_flows.time, "sleep", wait)
+    state = scheduled_flows.poll_inbox.fn(str(world.paths.root))
     assert state.is_completed() and state.message == "version 7 is put into use"
     assert world.reasons == ["no pass has trained yet"]
     assert capsys.readouterr().out.count("waits: ") == 1
@@ -525,12 +535,12 @@ def test_a_look_that_meets_another_command_waits_for_it_and_takes_in_what_came_s
 def test_a_look_that_waited_in_vain_has_another_one_follow(world, monkeypatch):
     asked = []
     number = "12345678-1234-5678-1234-567812345678"
-    monkeypatch.setattr(scheduled, "_begin", lambda root: world.paths)
-    monkeypatch.setattr(scheduled, "_WAITS_S", -1)
-    monkeypatch.setattr(scheduled, "flow_run", SimpleNamespace(deployment_id=number))
-    monkeypatch.setattr("flows.look_after.look_at_once", asked.append)
+    monkeypatch.setattr(scheduled_flows, "_begin", lambda root: world.paths)
+    monkeypatch.setattr(scheduled_flows, "_MAX_WAIT_S", -1)
+    monkeypatch.setattr(scheduled_flows, "flow_run", SimpleNamespace(deployment_id=number))
+    monkeypatch.setattr("flows.daemon.run_supervisor.trigger_now", asked.append)
     with alone(world.paths.at("work/retrain.lock"), ""):
-        state = scheduled.look_into_inbox.fn(str(world.paths.root))
+        state = scheduled_flows.poll_inbox.fn(str(world.paths.root))
     assert state.name == "Busy" and state.message.endswith("another look follows")
     assert asked == [UUID(number)] and world.reasons == []
 
@@ -544,9 +554,9 @@ def test_the_ledger_calls_promoted_only_what_came_into_use(world, monkeypatch, d
     monkeypatch.setattr(registry, "champion", lambda paths: None)
     monkeypatch.setattr(registry, "promote", lambda *arguments: None)
     monkeypatch.setattr(registry, "register_challenger", lambda *arguments: version)
-    monkeypatch.setattr(one_pass, "trained_batches", lambda paths, ledger: ["site-3"])
+    monkeypatch.setattr(training_flow, "trained_batches", lambda paths, ledger: ["site-3"])
     world.arrive("site-3", people=1, each=1)
-    steps = one_pass._Steps(
+    steps = training_flow._Steps(
         world.paths, 1, "a test", SimpleNamespace(log_tags=lambda tags: None), None
     )
     steps._step = lambda name, function, *arguments: function(*arguments)
@@ -561,7 +571,7 @@ def record(paths, action, version, previous=""):
     name = f"{action}-{version}-{previous}"
     row = {"action": action, "version": version, "previous": previous, "decision_id": name}
     told = {"digest": f"digest-{version}", "by": "A. Weber", "why": "complaints"}
-    records.append_record(paths, row | told)
+    promotion_log.append_record(paths, row | told)
 
 
 def version(number, **tags):
@@ -570,18 +580,18 @@ def version(number, **tags):
 
 def test_what_a_person_took_out_of_use_no_pass_puts_back(tmp_path):
     paths = Paths(tmp_path)
-    record(paths, records.PROMOTED, 1)
-    record(paths, records.PROMOTED, 2, 1)
-    assert one_pass._was_left(paths, version(2)) == ""
-    record(paths, records.ROLLED_BACK, 1, 2)
-    assert one_pass._was_left(paths, version(2)).endswith("by A. Weber (complaints)")
-    assert one_pass._was_left(paths, version(1)) == ""
+    record(paths, promotion_log.PROMOTED, 1)
+    record(paths, promotion_log.PROMOTED, 2, 1)
+    assert training_flow._was_left(paths, version(2)) == ""
+    record(paths, promotion_log.ROLLED_BACK, 1, 2)
+    assert training_flow._was_left(paths, version(2)).endswith("by A. Weber (complaints)")
+    assert training_flow._was_left(paths, version(1)) == ""
     other = SimpleNamespace(number=2, digest="of another store")
-    assert one_pass._was_left(paths, other) == ""
-    record(paths, records.APPROVED, 2, 1)
-    assert one_pass._was_left(paths, version(2)) == ""
-    record(paths, records.NOT_MADE, 2, 3)  # it may be judged again
-    assert one_pass._was_left(paths, version(3)) == ""
+    assert training_flow._was_left(paths, other) == ""
+    record(paths, promotion_log.APPROVED, 2, 1)
+    assert training_flow._was_left(paths, version(2)) == ""
+    record(paths, promotion_log.NOT_MADE, 2, 3)  # it may be judged again
+    assert training_flow._was_left(paths, version(3)) == ""
 
 
 @pytest.fixture
@@ -597,7 +607,7 @@ def store(tmp_path, monkeypatch):
 
     def assert_rival(paths, number, instead_of):
         if store.in_use.number not in (number, instead_of):
-            record(paths, records.NOT_MADE, store.in_use.number, number)
+            record(paths, promotion_log.NOT_MADE, store.in_use.number, number)
             raise AffectGapError(f"version {number} was compared with version {instead_of}")
 
     monkeypatch.setattr(registry, "assert_rival", assert_rival)
@@ -610,50 +620,50 @@ def store(tmp_path, monkeypatch):
 
 def test_a_promotion_that_was_written_down_and_not_made_is_made(store):
     paths = store.paths
-    record(paths, records.PROMOTED, 1)
-    assert finish_promotion(paths) == []
-    record(paths, records.PROMOTED, 2, 1)
-    record(paths, records.REFUSED, 3, 2)
+    record(paths, promotion_log.PROMOTED, 1)
+    assert complete_promotion(paths) == []
+    record(paths, promotion_log.PROMOTED, 2, 1)
+    record(paths, promotion_log.REFUSED, 3, 2)
     store.in_use = version(7)  # registry/ as it was long ago, by `git checkout`
-    assert finish_promotion(paths) == []
+    assert complete_promotion(paths) == []
     store.in_use = version(1, put_by="rolled_back-1-2")  # rolled back after that registry/
-    assert finish_promotion(paths) == []
+    assert complete_promotion(paths) == []
     store.in_use = version(1, put_by="promoted-1-")
-    *_, line = finish_promotion(paths)
+    *_, line = complete_promotion(paths)
     assert line == "finished: version 2 is put into use, as was decided before"
     assert store.in_use.number == 2 and store.compared == 1
-    assert finish_promotion(paths) == []
-    for action, left in ((records.ROLLED_BACK, 2), (records.NOT_MADE, 3)):
+    assert complete_promotion(paths) == []
+    for action, left in ((promotion_log.ROLLED_BACK, 2), (promotion_log.NOT_MADE, 3)):
         record(paths, action, 1, left)
         store.in_use = version(1)
-        assert finish_promotion(paths) == []
+        assert complete_promotion(paths) == []
 
 
 def test_a_promotion_that_a_rollback_overtook_is_not_made(store):
-    record(store.paths, records.PROMOTED, 1)
-    record(store.paths, records.PROMOTED, 2, 1)
-    record(store.paths, records.ROLLED_BACK, 1, 2)
-    record(store.paths, records.PROMOTED, 3, 2)  # judged while 2 was in use
+    record(store.paths, promotion_log.PROMOTED, 1)
+    record(store.paths, promotion_log.PROMOTED, 2, 1)
+    record(store.paths, promotion_log.ROLLED_BACK, 1, 2)
+    record(store.paths, promotion_log.PROMOTED, 3, 2)  # judged while 2 was in use
     store.in_use = version(1, put_by="rolled_back-1-2")
-    (line,) = finish_promotion(store.paths)
+    (line,) = complete_promotion(store.paths)
     assert line == "not put into use: version 3 was compared with version 2"
-    assert store.in_use.number == 1 and finish_promotion(store.paths) == []
+    assert store.in_use.number == 1 and complete_promotion(store.paths) == []
 
 
 def test_an_approval_that_was_stopped_is_finished_whatever_the_last_pass_did(
     store, world, monkeypatch
 ):
     """After it a pass begins; its state, and the doctor's look, do not matter."""
-    monkeypatch.setattr("flows.retrain.finish_promotion", finish_promotion)
-    record(store.paths, records.PROMOTED, 1)
-    record(store.paths, records.WAITING, 2, 1)
+    monkeypatch.setattr("flows.retraining.retrain.complete_promotion", complete_promotion)
+    record(store.paths, promotion_log.PROMOTED, 1)
+    record(store.paths, promotion_log.WAITING, 2, 1)
     world.go()
     assert world.passes[-1][0] == "trained" and store.in_use.number == 1
-    record(store.paths, records.APPROVED, 2, 1)
+    record(store.paths, promotion_log.APPROVED, 2, 1)
     monkeypatch.setattr(registry, "fetch", lambda paths, number: None)
-    (found,) = [*doctor_state.unfinished_promotion(store.paths)]
+    (found,) = [*state_checks.unfinished_promotion(store.paths)]
     assert found.mended and store.in_use.number == 2
-    assert [*doctor_state.model_in_use(store.paths)] == []
+    assert [*state_checks.model_in_use(store.paths)] == []
     store.in_use = version(1)
     world.go()
     assert store.in_use.number == 2
@@ -665,9 +675,9 @@ def test_in_an_empty_store_nothing_is_finished_or_trained(store, monkeypatch):
 
     monkeypatch.setattr(registry, "find_version", find)
     store.in_use = None
-    record(store.paths, records.PROMOTED, 3)
-    assert finish_promotion(store.paths) == []
+    record(store.paths, promotion_log.PROMOTED, 3)
+    assert complete_promotion(store.paths) == []
     with pytest.raises(UserError, match="says version 3 is in use, this store has none"):
-        one_pass.train_and_judge(store.paths, 1, "a test", Console(), True)
-    (found,) = [*doctor_state.model_in_use(store.paths)]
-    assert not found.mended and "bring back mlruns/" in str(found)
+        training_flow.run_training_flow(store.paths, 1, "a test", Console(), True)
+    (found,) = [*state_checks.model_in_use(store.paths)]
+    assert not found.mended and "restore mlruns/" in str(found)

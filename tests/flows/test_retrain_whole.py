@@ -10,9 +10,9 @@ import pytest
 from batches import draw_batch, mark_ready
 from pass_world import EMOTIONS, SIZE_PX, git, run, small_project
 
-from flows.full_audit import full_audit
-from flows.policy import Params
-from tasks.core.ledger import Ledger
+from flows.ledger.ledger import Ledger
+from flows.retraining.full_audit import full_audit
+from flows.retraining.trigger_policy import Params
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
 

@@ -23,13 +23,13 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_API_AUTH_STRING
 
-from flows import on_workers, worker_stage
-from flows.environment import prepare_environment
-from flows.on_workers import run_on_worker
-from flows.server import prefect_server
-from flows.worker_stage import exit_of
+from flows.pipeline import dvc_graph, remote_stages, remote_worker
+from flows.pipeline.prefect_server import prefect_server
+from flows.pipeline.remote_stages import run_on_worker
+from flows.pipeline.remote_worker import parse_exit
+from flows.process_env import prepare_environment
 from tasks.core.errors import AffectGapError, UserError
-from tasks.core.provenance import commit_of
+from tasks.core.tracking.versions import commit_of
 
 POOL = "machines"
 
@@ -158,17 +158,17 @@ def test_a_stage_that_fails_on_a_worker_says_so_here(toy, monkeypatch):
     """Without a remote: the stage fails before anything would be pushed."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     monkeypatch.setenv("AFFECTGAP_CLONE", str(toy))
-    monkeypatch.setattr(worker_stage, "die_with_parent", lambda: None)
-    monkeypatch.setattr(worker_stage, "_say_who_works", lambda: None)
+    monkeypatch.setattr(remote_worker, "die_with_parent", lambda: None)
+    monkeypatch.setattr(remote_worker, "_tag_with_worker", lambda: None)
     git(toy, "add", "--all")
     git(toy, "commit", "--quiet", "--message", "toy")
     files = {"params.yaml": "{a: {fault: no pictures}, b: {}, c: {}}\n"}
-    state = worker_stage.stage_on_worker.fn("a", [], commit_of(toy), files, "")
-    assert exit_of(state.message) == (2, "no pictures")
+    state = remote_worker.stage_on_worker.fn("a", [], commit_of(toy), files, "")
+    assert parse_exit(state.message) == (2, "no pictures")
     outside = {"../elsewhere.yaml": "a: 1\n"}
-    state = worker_stage.stage_on_worker.fn("a", [], commit_of(toy), outside, "")
-    assert exit_of(state.message) == (2, "../elsewhere.yaml: is no file of the project")
-    state = worker_stage.stage_on_worker.fn("a", [], "0" * 40, files, "")
+    state = remote_worker.stage_on_worker.fn("a", [], commit_of(toy), outside, "")
+    assert parse_exit(state.message) == (2, "../elsewhere.yaml: is no file of the project")
+    state = remote_worker.stage_on_worker.fn("a", [], "0" * 40, files, "")
     assert "push the commit where workers fetch" in state.message
 
 
@@ -179,7 +179,7 @@ def test_a_clone_forgets_an_earlier_askers_changes(tmp_path):
     git(tmp_path, "add", "--all")
     git(tmp_path, "commit", "--quiet", "--message", "toy")
     (tmp_path / "stage.py").write_text("an earlier asker's")
-    worker_stage._bring_to(tmp_path, commit_of(tmp_path), {"params.yaml": "this asker's"})
+    remote_worker._check_out(tmp_path, commit_of(tmp_path), {"params.yaml": "this asker's"})
     assert (tmp_path / "stage.py").read_text() == "as committed"
     assert (tmp_path / "params.yaml").read_text() == "this asker's"
 
@@ -194,13 +194,13 @@ def test_code_that_is_not_committed_is_said_before_anything_is_sent(toy):
     (toy / "params.yaml").write_text("a: {value: 9}\nb: {}\nc: {}\n")  # travels, as dvc.lock does
     (toy / "dvc.lock").write_text("schema: '2.0'\n")
     (toy / "notes.md").write_text("no stage reads it")
-    on_workers._assert_committed(toy)
+    remote_stages._assert_committed(toy)
     (toy / "lib").mkdir()
     (toy / "lib/new.py").write_text("")
     (toy / "stage.py").write_text("changed")
     asked = Mock()
-    with pytest.raises(UserError, match=r"^stage.py, lib/new.py: not committed, so that workers"):
-        on_workers._prepare(asked, toy, POOL)
+    with pytest.raises(UserError, match=r"^stage.py, lib/new.py: not committed, so workers"):
+        remote_stages._prepare(asked, toy, POOL)
     assert asked.mock_calls == []
 
 
@@ -209,12 +209,12 @@ def test_a_cut_lock_is_read_again_until_it_is_whole(tmp_path, monkeypatch):
     lock.write_text("schema: '2.0'\nstages:\n")  # a mapping, which DVC refuses
     whole = "schema: '2.0'\nstages:\n  a:\n    cmd: ls\n"
     slept = []
-    monkeypatch.setattr(on_workers.time, "sleep", lambda s: slept.append(lock.write_text(whole)))
-    assert on_workers._whole_lock(lock) == whole and len(slept) == 1
+    monkeypatch.setattr(remote_stages.time, "sleep", lambda s: slept.append(lock.write_text(whole)))
+    assert remote_stages._whole_lock(lock) == whole and len(slept) == 1
     lock.write_text("schema: '2.0'\nstages:\n")
-    monkeypatch.setattr(on_workers.time, "sleep", slept.append)
+    monkeypatch.setattr(remote_stages.time, "sleep", slept.append)
     with pytest.raises(UserError, match="is torn; `affectgap doctor` mends it"):
-        on_workers._whole_lock(lock)
+        remote_stages._whole_lock(lock)
 
 
 def test_why_dvc_could_not_push_or_pull_is_told(toy, monkeypatch):
@@ -225,17 +225,17 @@ def test_why_dvc_could_not_push_or_pull_is_told(toy, monkeypatch):
         yield from [] if "--quiet" in arguments else said
         yield "exit 1"
 
-    monkeypatch.setattr(on_workers, "run_dvc", run_dvc)
-    monkeypatch.setattr(worker_stage, "run_dvc", run_dvc)
-    monkeypatch.setattr(on_workers, "_assert_committed", lambda root: None)
+    monkeypatch.setattr(remote_stages, "run_dvc", run_dvc)
+    monkeypatch.setattr(remote_worker, "run_dvc", run_dvc)
+    monkeypatch.setattr(remote_stages, "_assert_committed", lambda root: None)
     told = "failed to push data to the cloud - no room"
     with pytest.raises(UserError, match=f"cannot push to the DVC remote: {told}$"):
-        on_workers._prepare(Mock(), toy, POOL)
+        remote_stages._prepare(Mock(), toy, POOL)
     with pytest.raises(AffectGapError, match=f"dvc pull failed:\n{told}$"):
-        worker_stage._pull(toy, ["a"], {})
-    assert worker_stage.what_dvc_said(said, whole=True) == "\n".join(said)
+        remote_worker._pull(toy, ["a"], {})
+    assert dvc_graph.dvc_errors(said, full=True) == "\n".join(said)
     help_elsewhere = "Having any troubles? Hit us up at https://dvc.org/support"
-    assert worker_stage.what_dvc_said([*said, help_elsewhere], whole=True) == "\n".join(said)
+    assert dvc_graph.dvc_errors([*said, help_elsewhere], full=True) == "\n".join(said)
 
 
 def test_files_come_through_mlflows_server_and_not_from_s3_itself(monkeypatch):
@@ -252,5 +252,8 @@ def test_files_come_through_mlflows_server_and_not_from_s3_itself(monkeypatch):
 
 
 def test_what_a_stage_said_on_a_worker_keeps_its_exit_code():
-    assert exit_of("exit 2: crop: no face: in any") == (2, "crop: no face: in any")
-    assert exit_of("Flow run encountered an exception") == (1, "Flow run encountered an exception")
+    assert parse_exit("exit 2: crop: no face: in any") == (2, "crop: no face: in any")
+    assert parse_exit("Flow run encountered an exception") == (
+        1,
+        "Flow run encountered an exception",
+    )

@@ -28,10 +28,12 @@ from prefect.settings import get_current_settings
 from typer.testing import CliRunner
 from whole_way import environment
 
-from flows import look_after, policy, serve, server
-from flows.operations import operations_app
+from flows.daemon import daemon, run_supervisor
+from flows.ledger.ledger import Ledger
+from flows.pipeline import prefect_server
+from flows.project_commands import operations_app
+from flows.retraining import trigger_policy
 from tasks.core.errors import AffectGapError, ParamsError, UserError
-from tasks.core.ledger import Ledger
 from tasks.core.params import load_section
 from tasks.core.paths import Paths
 from tasks.core.terminal import Console
@@ -41,7 +43,7 @@ SERVE = [sys.executable, "-c", "from flows.cli import main; main()", "serve", "-
 
 TOY_STAGE = """
 import time
-from tasks.core.process import die_with_parent, starter_pid
+from tasks.core.parallel.process import die_with_parent, starter_pid
 die_with_parent(starter_pid())
 time.sleep(600)
 """
@@ -135,20 +137,20 @@ def test_a_port_that_is_none_is_taken_or_not_allowed_is_one_line(tmp_path, monke
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(UserError, match=rf"port {port} of 127.0.0.1 is taken; "):
-            server.standing_server(tmp_path, port).__enter__()
+            prefect_server.scheduling_server(tmp_path, port).__enter__()
 
     def refuse(self, address):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(socket.socket, "bind", refuse)
     with pytest.raises(UserError, match=r"port 80 of 127.0.0.1 \(Permission denied\); "):
-        server.standing_server(tmp_path, 80).__enter__()
+        prefect_server.scheduling_server(tmp_path, 80).__enter__()
 
 
 def test_two_projects_do_not_take_each_others_work(monkeypatch):
     client = MagicMock()
     client.__enter__.return_value = client
-    monkeypatch.setattr(look_after, "get_client", lambda sync_client: client)
+    monkeypatch.setattr(run_supervisor, "get_client", lambda sync_client: client)
     known = {"inbox/inbox": SimpleNamespace(parameters={"root": "/srv/other"})}
 
     def read(name):
@@ -157,10 +159,10 @@ def test_two_projects_do_not_take_each_others_work(monkeypatch):
         return known[name]
 
     client.read_deployment_by_name = read
-    look_after.assert_not_anothers({"full-audit": "/srv/mine"})
-    look_after.assert_not_anothers({"inbox": "/srv/other"})
+    run_supervisor.assert_deployments_ours({"full-audit": "/srv/mine"})
+    run_supervisor.assert_deployments_ours({"inbox": "/srv/other"})
     with pytest.raises(UserError, match=r"^this Prefect server serves /srv/other: give each"):
-        look_after.assert_not_anothers({"full-audit": "/srv/mine", "inbox": "/srv/mine"})
+        run_supervisor.assert_deployments_ours({"full-audit": "/srv/mine", "inbox": "/srv/mine"})
 
 
 def test_that_a_run_is_done_again_is_said_once(monkeypatch):
@@ -174,41 +176,41 @@ def test_that_a_run_is_done_again_is_said_once(monkeypatch):
         waiting.append(SimpleNamespace(idempotency_key=idempotency_key, expected_start_time=None))
 
     client.create_flow_run_from_deployment = again
-    monkeypatch.setattr(look_after, "get_client", lambda sync_client: client)
+    monkeypatch.setattr(run_supervisor, "get_client", lambda sync_client: client)
 
     def runs(client, deployment, states, newest_first=True):
         return [died] if StateType.CRASHED in states else waiting
 
-    monkeypatch.setattr(look_after, "_runs", runs)
-    assert look_after.look_after({"inbox": "id"}, False) == ["done again: inbox run fox"]
-    assert look_after.look_after({"inbox": "id"}, False) == []
+    monkeypatch.setattr(run_supervisor, "_runs", runs)
+    assert run_supervisor.supervise({"inbox": "id"}, False) == ["done again: inbox run fox"]
+    assert run_supervisor.supervise({"inbox": "id"}, False) == []
     assert len(waiting) == 1
 
 
 def test_a_server_elsewhere_is_asked_whose_it_is_before_anything_is_put_there(
     tmp_path, monkeypatch
 ):
-    params = load_section(REPOSITORY / "params.yaml", "retrain", policy.Params)
-    deployments = serve._deployments(Paths(tmp_path), params)
+    params = load_section(REPOSITORY / "params.yaml", "retrain", trigger_policy.Params)
+    deployments = daemon._deployments(Paths(tmp_path), params)
 
     def refuse(roots):
         assert roots == dict.fromkeys(("inbox", "full-audit"), str(tmp_path))
         raise UserError("of another project")
 
-    monkeypatch.setattr(serve, "assert_not_anothers", refuse)
+    monkeypatch.setattr(daemon, "assert_deployments_ours", refuse)
     with pytest.raises(UserError, match="of another project"):
-        asyncio.run(serve._stand_by(deployments, None, Console()))
+        asyncio.run(daemon._stand_by(deployments, None, Console()))
     for name in ("API", "SERVER"):  # Prefect's older name and its newer one
         monkeypatch.setenv(f"PREFECT_{name}_DATABASE_CONNECTION_URL", "postgresql+asyncpg://site/x")
-        assert not serve._has_own_database(Mock())  # its own server, a database that others share
+        assert not daemon._has_own_database(Mock())  # its own server, a database that others share
         monkeypatch.delenv(f"PREFECT_{name}_DATABASE_CONNECTION_URL")
-    assert serve._has_own_database(Mock())
+    assert daemon._has_own_database(Mock())
 
 
 def deployed(root: Path, **changes):
     """What `serve` makes of params, by name: the deployment and its active schedules."""
-    params = load_section(REPOSITORY / "params.yaml", "retrain", policy.Params)
-    made = serve._deployments(Paths(root), params.model_copy(update=changes))
+    params = load_section(REPOSITORY / "params.yaml", "retrain", trigger_policy.Params)
+    made = daemon._deployments(Paths(root), params.model_copy(update=changes))
     return {
         one.name: (one, [entry.schedule for entry in one.schedules if entry.active is not False])
         for one in made
@@ -237,33 +239,35 @@ def test_what_params_say_of_looks_and_audits_is_what_is_scheduled(tmp_path, monk
     finally:
         monkeypatch.undo()
         time.tzset()
-    assert inbox.entrypoint == "flows.scheduled.look_into_inbox" and inbox.triggers
-    assert audit.entrypoint == "flows.scheduled.audit_everything" and not audit.triggers
+    assert inbox.entrypoint == "flows.daemon.scheduled_flows.poll_inbox" and inbox.triggers
+    assert audit.entrypoint == "flows.daemon.scheduled_flows.run_full_audit" and not audit.triggers
     assert inbox.parameters == audit.parameters == {"root": str(tmp_path)}
-    assert serve._when(inbox).startswith("every 7.5 minutes, at '30 */6 * * *' (cron, UTC), at the")
-    assert serve._when(audit) == "at '0 3 * * 0' (cron, UTC)"
+    assert daemon._when(inbox).startswith(
+        "every 7.5 minutes, at '30 */6 * * *' (cron, UTC), at the"
+    )
+    assert daemon._when(audit) == "at '0 3 * * 0' (cron, UTC)"
 
 
 def test_without_an_interval_or_a_cron_line_nothing_is_scheduled(tmp_path):
     made = deployed(tmp_path, poll_minutes=None, cron=None, full_audit_cron=None)
     assert [schedules for _, schedules in made.values()] == [[], []]
-    assert serve._when(made["full-audit"][0]) == "never"
+    assert daemon._when(made["full-audit"][0]) == "never"
     for key in ("cron", "full_audit_cron"):
         with pytest.raises(ParamsError, match=rf"retrain\.{key}: is no cron line .*'at night'"):
             deployed(tmp_path, **{key: "at night"})
 
 
 def test_the_reason_why_a_standing_server_died_stays_in_its_log(tmp_path, monkeypatch):
-    monkeypatch.setattr(server, "answers", lambda url: True)
-    monkeypatch.setattr(server, "_LARGEST_LOG_BYTES", 1000)
-    started = server.subprocess.Popen
+    monkeypatch.setattr(prefect_server, "answers", lambda url: True)
+    monkeypatch.setattr(prefect_server, "_MAX_LOG_BYTES", 1000)
+    started = prefect_server.subprocess.Popen
 
     def dies(command, **more):
         return started([sys.executable, "-c", "print('why it died')"], **more)
 
-    monkeypatch.setattr(server.subprocess, "Popen", dies)
+    monkeypatch.setattr(prefect_server.subprocess, "Popen", dies)
     for standing in (True, False, True):  # `affectgap run` beside it has a server of its own
-        one = server.Server(tmp_path, 4321, standing)
+        one = prefect_server.Server(tmp_path, 4321, standing)
         with suppress(AffectGapError):  # it may be gone before it is asked
             one.start()
         one._process.wait()
@@ -301,9 +305,9 @@ def test_a_page_of_another_address_may_not_read_the_server(tmp_path, monkeypatch
         def poll(self):
             return None
 
-    monkeypatch.setattr(server.subprocess, "Popen", Process)
-    monkeypatch.setattr(server, "answers", lambda url: True)
-    server.Server(tmp_path, 4321, standing=True).start()
+    monkeypatch.setattr(prefect_server.subprocess, "Popen", Process)
+    monkeypatch.setattr(prefect_server, "answers", lambda url: True)
+    prefect_server.Server(tmp_path, 4321, standing=True).start()
     allowed = told["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"]
     assert allowed == "http://127.0.0.1:4321,http://localhost:4321"
 
@@ -322,17 +326,17 @@ def test_a_server_asks_for_a_secret_that_no_command_line_shows(tmp_path, monkeyp
 
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING", raising=False)
-    monkeypatch.setattr(server.subprocess, "Popen", Process)
-    monkeypatch.setattr(server, "answers", lambda url: True)
-    one = server.Server(tmp_path, 4321, standing)
-    with server._running(one):  # what this process and its children ask with
+    monkeypatch.setattr(prefect_server.subprocess, "Popen", Process)
+    monkeypatch.setattr(prefect_server, "answers", lambda url: True)
+    one = prefect_server.Server(tmp_path, 4321, standing)
+    with prefect_server._running(one):  # what this process and its children ask with
         settings = get_current_settings().to_environment_variables(exclude_unset=True)
     secret = told["PREFECT_SERVER_API_AUTH_STRING"]
     assert settings["PREFECT_API_AUTH_STRING"] == secret and len(secret) > 40
     assert secret.partition(":")[2] not in told["command"]
     file = tmp_path / ".prefect/auth-string"
     assert file.is_file() == standing  # nobody else has to know that of one command
-    assert server.Server(tmp_path, 4321, standing).secret != secret or standing
+    assert prefect_server.Server(tmp_path, 4321, standing).secret != secret or standing
 
 
 @pytest.mark.parametrize(
@@ -346,10 +350,10 @@ def test_a_server_asks_for_a_secret_that_no_command_line_shows(tmp_path, monkeyp
 def test_what_ends_serve_is_told_in_one_line(error, told, monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", "http://site/api")
     for raised in (error, ExceptionGroup("tasks", [error])):
-        with pytest.raises(AffectGapError) as caught, serve._in_one_line():
+        with pytest.raises(AffectGapError) as caught, daemon._in_one_line():
             raise raised
         assert str(caught.value).startswith(told)
-    with pytest.raises(ExceptionGroup), serve._in_one_line():  # a defect is shown whole
+    with pytest.raises(ExceptionGroup), daemon._in_one_line():  # a defect is shown whole
         raise ExceptionGroup("tasks", [KeyError("a")])
 
 
@@ -370,7 +374,7 @@ def test_it_looks_is_called_by_an_event_does_again_what_died_and_leaves_nothing(
         assert settings["auth"] == "BASIC"  # Prefect's page asks for the secret
         second = affectgap(project, "serve", "--port", str(free_port()))
         assert second.returncode == 2
-        assert second.stderr.endswith("another `affectgap serve` stands by here\n")
+        assert second.stderr.endswith("another `affectgap serve` runs here\n")
 
         (project / "data" / "ledger.db").unlink()  # now no pass has trained
         secret = (project / ".prefect/auth-string").read_text().strip()

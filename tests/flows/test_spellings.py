@@ -8,18 +8,19 @@ import pandas as pd
 import pytest
 from spellings import nfd, random_id, respelled
 
-from flows import gate
-from flows.lineage import lineage_lines
-from flows.moved_splits import moved_splits_note
-from flows.starter import clean_arguments
+from flows.ledger.ledger import Arrival, Ledger
+from flows.lineage.lineage import lineage_lines
+from flows.pipeline.flow import moved_splits_note
+from flows.presets import preset_text
+from flows.process_env import clean_arguments
+from flows.registry import gate_inputs
 from tasks.core.errors import UserError
-from tasks.core.ledger import Arrival, Ledger
 from tasks.core.models.checkpoint import SEEN_COLUMNS
 from tasks.core.paths import Paths
 from tasks.core.tables import MANIFEST_SCHEMA, read_table_as_written, write_csv, write_table
 from tasks.register import registry
-from tasks.register.kept_files import FILES, list_files
-from tasks.register.registry import Version
+from tasks.register.version_artifacts import FILES, list_files
+from tasks.register.versions import Version
 
 PRESET = Path(__file__).parents[2] / "presets/quick.yaml"
 
@@ -130,7 +131,7 @@ def test_a_path_is_found_in_either_spelling_and_its_bytes_stay(tmp_path, monkeyp
 
 def test_splits_that_move_are_said_before_the_run_that_moves_them(tmp_path):
     paths = Paths(tmp_path)
-    paths.params.write_text(PRESET.read_text(encoding="utf-8"), encoding="utf-8")
+    paths.params.write_text(preset_text(PRESET.parents[1], PRESET), encoding="utf-8")
     assert moved_splits_note(paths) == ""
     old = [row(number, nfd(f"아이{number}")) for number in range(8)]
     old += [row(number, "NA") for number in range(8, 16)]
@@ -171,10 +172,10 @@ def test_people_of_a_frozen_test_who_move_to_training_are_not_frozen(tmp_path, m
     old = [row(1, nfd("각")), row(2, nfd("닭")), row(3, "NA"), row(4, "S4"), row(5, "NA")]
     folder = tmp_path / "one"
     write_csv(pd.DataFrame(old)[["image_id", "subject_id"]], folder / "test.csv")
-    monkeypatch.setattr(gate, "fetch", lambda paths, number: folder)
+    monkeypatch.setattr(gate_inputs, "fetch", lambda paths, number: folder)
     now = [row(1, "각"), row(2, "닭"), row(3, f"{3:016x}"), row(4, "S4"), row(5, f"{5:016x}")]
     parts = ["train", "test", "validation", "train", "test"]
     champion = Version(1, "aaaaaaaaaaaa", "r1", (), {}, datetime.now(UTC))
-    frozen = gate._frozen_pictures(paths, champion, pd.DataFrame(now).assign(split=parts))
+    frozen = gate_inputs._frozen_pictures(paths, champion, pd.DataFrame(now).assign(split=parts))
     # Of S4, whose id did not change, the rule on people not trained on is to speak.
     assert frozen.tolist() == [old[number]["image_id"] for number in (1, 3, 4)]

@@ -14,14 +14,13 @@ import pytest
 import yaml
 from whole_way import RUN, call, environment, fresh_clone
 
-from flows.dvc_graph import stage_graph
-from tasks.core import tracking
+from flows.pipeline.dvc_graph import stage_graph
 from tasks.core.params import load_yaml
 from tasks.core.paths import STAGE_OUTS, STUDY_OUTS, Paths
-from tasks.draw.cohort import Sitting
-from tasks.draw.facs import Style
-from tasks.draw.names import PictureName
-from tasks.draw.picture import Order, draw_pictures
+from tasks.core.tracking import mlflow_runs
+from tasks.draw.action_units import Style
+from tasks.draw.plan import ImageName, RenderSpec
+from tasks.draw.render import RenderJob, draw_images
 from tasks.study.results import read_results
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
@@ -62,8 +61,8 @@ def lay_out(folder: Path) -> None:
         for take in range(EACH):
             number += 1
             gender = "female" if take % 2 else "male"
-            picture = PictureName(f"D{number:04}", 10, gender, emotion, 1)
-            (drawn,) = draw_pictures([Order(Sitting(picture, "child", number), style, 7, 192)])
+            picture = ImageName(f"D{number:04}", 10, gender, emotion, 1)
+            (drawn,) = draw_images([RenderJob(RenderSpec(picture, "child", number), style, 7, 192)])
             (folder / name / f"{take}.jpg").write_bytes(drawn.jpeg)
 
 
@@ -86,7 +85,7 @@ def untracked(folder: Path) -> set[str]:
 
 
 def runs_of(folder: Path) -> list:
-    client, experiment = tracking.open_store(Paths(folder))
+    client, experiment = mlflow_runs.open_store(Paths(folder))
     return client.search_runs([experiment], max_results=500)
 
 

@@ -9,15 +9,21 @@ import grimp
 import pytest
 import yaml
 
-from flows.dvc_files import mend_after_a_crash
-from flows.dvc_graph import changed_stages, stage_graph
-from flows.study_stages import FILE, known_runs, remove_leftovers, stages_text, write_stages
-from tasks.core.digests import input_digests
+from flows.pipeline.dvc_graph import changed_stages, stage_graph
+from flows.pipeline.dvc_repair import repair_after_crash
+from flows.study.dvc_stages import (
+    FILE,
+    read_known_runs,
+    remove_leftovers,
+    stages_text,
+    write_stages,
+)
+from tasks.core.cache.source_files import imported_files
 from tasks.core.errors import UserError
-from tasks.core.imported_files import imported_files
 from tasks.core.paths import STUDY_OUTS, STUDY_RUN, Paths
 from tasks.core.stages import MODULES
-from tasks.study.arms import Run
+from tasks.core.tracking.versions import input_digests
+from tasks.study.candidates import Run
 
 REPOSITORY = Path(__file__).parents[2]
 STAGES = (STUDY_RUN, *STUDY_OUTS)
@@ -91,16 +97,16 @@ def test_stages_of_a_study_are_nobody_elses(toy, affectgap):
 def test_a_torn_lock_of_a_study_is_mended(toy):
     (toy / "study").mkdir()
     (toy / "study" / "dvc.lock").write_text("schema: '2.0'\nstag")
-    (mended,) = mend_after_a_crash(toy)
+    (mended,) = repair_after_crash(toy)
     assert mended.startswith("study/dvc.lock was torn")
-    assert list(mend_after_a_crash(toy)) == []
+    assert list(repair_after_crash(toy)) == []
 
 
 def test_until_the_plan_is_finished_nothing_is_chosen_or_tested(tmp_path):
     paths = Paths(tmp_path)
     write_stages(paths, [SHORT], None)
     assert set(yaml.safe_load(paths.at(FILE).read_text())["stages"]) == {STUDY_RUN}
-    assert known_runs(paths) == {SHORT.key}
+    assert read_known_runs(paths) == {SHORT.key}
     assert yaml.safe_load(paths.study_run(SHORT.key).read_text())["until"] == 2
     before = paths.at(FILE).stat().st_mtime_ns
     write_stages(paths, [SHORT], None)
@@ -135,7 +141,7 @@ def test_a_file_that_was_changed_by_hand_is_told_in_one_line(tmp_path, stages):
     write_stages(paths, RUNS, None)
     paths.at(FILE).write_text(yaml.safe_dump(stages))
     with pytest.raises(UserError, match=r"study/dvc\.yaml: is not as .* wrote it; delete it and"):
-        known_runs(paths)
+        read_known_runs(paths)
 
 
 def test_a_file_that_names_other_code_is_brought_up_to_date(tmp_path):
@@ -144,7 +150,7 @@ def test_a_file_that_names_other_code_is_brought_up_to_date(tmp_path):
     stages = yaml.safe_load(paths.at(FILE).read_text())
     stages["stages"][STUDY_RUN]["do"]["deps"].append("tasks/gone.py")
     paths.at(FILE).write_text(yaml.safe_dump(stages))
-    assert known_runs(paths) == {one.key for one in RUNS}
+    assert read_known_runs(paths) == {one.key for one in RUNS}
     assert "tasks/gone.py" not in paths.at(FILE).read_text()
 
 

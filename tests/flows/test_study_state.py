@@ -4,11 +4,12 @@ import pytest
 import yaml
 from study_world import TRAIN, World, settings, write_results
 
-from flows import side_by_side, study_state
-from flows.side_by_side import Place, Places, find_places, places_here, usable_gpus
-from flows.study import check
-from flows.study_stages import FILE, run_stage, target_of
-from flows.study_state import StudyState
+from flows.study import device_pool
+from flows.study import state as state_module
+from flows.study.device_pool import DevicePool, DeviceSlot, divide_devices, find_slots, usable_gpus
+from flows.study.dvc_stages import FILE, run_stage, target_of
+from flows.study.flow import check
+from flows.study.state import StudyState
 from tasks.core.errors import ParamsError, UserError
 from tasks.core.params import load_yaml
 from tasks.core.paths import STUDY_OUTS, Paths
@@ -19,7 +20,7 @@ def changed(monkeypatch):
     """What DVC calls changed: empty until a test says otherwise."""
     names: set[str] = set()
     monkeypatch.setattr(
-        study_state, "changed_stages", lambda root, target, file: dict.fromkeys(names)
+        state_module, "changed_stages", lambda root, target, file: dict.fromkeys(names)
     )
     return names
 
@@ -149,32 +150,32 @@ def test_faults_in_params_are_found_before_anything_is_trained(paths, study, tra
 
 
 def test_a_machine_is_shared_out():
-    assert find_places(0, [], 4) == [Place(None, 1)] * 4
-    assert find_places(0, ["0", "3"], 16) == [Place("0", 8), Place("3", 8)]
-    assert [place.gpu for place in find_places(3, ["0", "1"], 2)] == ["0", "1", "0"]
-    assert find_places(1, [], 8) == [Place(None, 8)]
-    assert Place("3", 8).environment() == {"CUDA_VISIBLE_DEVICES": "3", "OMP_NUM_THREADS": "8"}
-    assert Place(None, 1).environment() == {"OMP_NUM_THREADS": "1"}
+    assert divide_devices(0, [], 4) == [DeviceSlot(None, 1)] * 4
+    assert divide_devices(0, ["0", "3"], 16) == [DeviceSlot("0", 8), DeviceSlot("3", 8)]
+    assert [place.gpu for place in divide_devices(3, ["0", "1"], 2)] == ["0", "1", "0"]
+    assert divide_devices(1, [], 8) == [DeviceSlot(None, 8)]
+    assert DeviceSlot("3", 8).environment() == {"CUDA_VISIBLE_DEVICES": "3", "OMP_NUM_THREADS": "8"}
+    assert DeviceSlot(None, 1).environment() == {"OMP_NUM_THREADS": "1"}
     assert usable_gpus("cpu") == usable_gpus("cuda:1") == []
 
 
 @pytest.mark.parametrize("device", ["cuda:1", "mps"])
 def test_a_certain_accelerator_is_one_place(monkeypatch, device):
-    monkeypatch.setattr(side_by_side, "cpu_count", lambda: 8)
-    assert places_here(0, device) == [Place(None, 8)]
-    assert len(places_here(2, device)) == 2  # who asks for more gets more
-    assert len(places_here(0, "cpu")) == 8
+    monkeypatch.setattr(device_pool, "cpu_count", lambda: 8)
+    assert find_slots(0, device) == [DeviceSlot(None, 8)]
+    assert len(find_slots(2, device)) == 2  # who asks for more gets more
+    assert len(find_slots(0, "cpu")) == 8
 
 
 def test_torchrun_shares_devices_and_cores_out_itself(monkeypatch):
     monkeypatch.setenv("AFFECTGAP_TORCHRUN", "--nproc-per-node 2")
-    (alone,) = places_here(0, "auto")
+    (alone,) = find_slots(0, "auto")
     assert alone.environment() == {}
-    assert len(places_here(2, "auto")) == 2
+    assert len(find_slots(2, "auto")) == 2
 
 
 def test_a_place_is_held_by_one_at_a_time():
-    places = Places([Place("0", 1), Place("1", 1)])
+    places = DevicePool([DeviceSlot("0", 1), DeviceSlot("1", 1)])
     with places.one() as first, places.one() as second:
         assert {first.gpu, second.gpu} == {"0", "1"}
     with places.one(), places.one():

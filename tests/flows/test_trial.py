@@ -17,9 +17,9 @@ from trial_steps import (
     version_in_use,
 )
 
+from flows.ledger.ledger import Ledger
 from tasks.core.labels import DRAWN_NOTICE
-from tasks.core.ledger import Ledger
-from tasks.register.records import read_records
+from tasks.register.promotion_log import read_records
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 

@@ -15,9 +15,10 @@ import psutil
 import pytest
 from whole_way import RUN, call, environment, fresh_clone
 
-from tasks.core import tracking
+from flows.pipeline.dvc_graph import changed_stages
 from tasks.core.labels import DRAWN_NOTICE
 from tasks.core.paths import EVALUATED, MODELS, STAGE_OUTS, Paths
+from tasks.core.tracking import mlflow_runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -52,6 +53,67 @@ def test_the_second_run_does_nothing_but_say_so(drawn):
     said = call(folder, *RUN, "run", "--quiet").stdout
     assert "up to date" in said
     assert {path: path.stat().st_mtime_ns for path in folder.glob("reports/**/*")} == before
+
+
+TRAINING = {"train", "finetune", "interpolate", "choose"}
+RERUNS = {  # a file that is edited: the stages that DVC then runs again by themselves
+    "flows/cli.py": set(),
+    "flows/datasets/catalog.py": set(),
+    "flows/intake/inbox.py": set(),
+    "tasks/draw/scene.py": {"draw"},
+    "tasks/ingest/labels_csv.py": {"ingest"},
+    "tasks/ingest/adapters/kdef.py": {"ingest"},
+    "tasks/check/suites.py": {"check"},
+    "tasks/crop/face_detector.py": {"crop"},
+    "tasks/split/stage.py": {"split"},
+    "tasks/train/pretrained/weights.py": {"train"},
+    "tasks/finetune/strategies.py": {"finetune"},
+    "tasks/interpolate/stage.py": {"interpolate"},
+    "tasks/choose/stage.py": {"choose"},
+    "tasks/evaluate/stage.py": {"evaluate"},
+    "tasks/audit/measures/gaps.py": {"audit"},
+    "tasks/explain/overlay.py": {"explain"},
+    "tasks/report/page.py": {"report"},
+    "tasks/core/training/trainer.py": TRAINING,
+    "tasks/core/models/checkpoint.py": {*TRAINING, "evaluate", "explain"},
+    "tasks/core/statistics/cluster_bootstrap.py": {"choose", "audit", "report"},
+    "tasks/core/spreadsheets/cells.py": {"ingest"},
+}
+
+
+@pytest.fixture(scope="module")
+def stages_changed_by(drawn):
+    """Return which stages DVC finds changed, in a finished run, while a file is edited."""
+    folder, _ = drawn
+
+    def changed_by(file: str) -> set[str]:
+        path = folder / file
+        text = path.read_text(encoding="utf-8") if path.is_file() else None
+        path.write_text((text or '"""New."""\n') + "\n# edited\n", encoding="utf-8")
+        try:
+            status = changed_stages(folder, None)
+        finally:
+            if text is None:
+                path.unlink()
+            else:
+                path.write_text(text, encoding="utf-8")
+        return {
+            stage.split("@")[0]
+            for stage, changes in status.items()
+            for change in changes
+            if any(dep.startswith("tasks/") for dep in change.get("changed deps", {}))
+        }
+
+    return changed_by
+
+
+@pytest.mark.parametrize("file", RERUNS)
+def test_an_edit_reruns_the_stages_that_it_concerns(stages_changed_by, file):
+    assert stages_changed_by(file) == RERUNS[file]
+
+
+def test_every_stage_is_among_those_edits():
+    assert {stage.split("@")[0] for stage in STAGE_OUTS} == set().union(*RERUNS.values())
 
 
 def test_the_report_is_one_offline_file_with_the_notice(drawn):
@@ -125,7 +187,7 @@ def test_a_strategy_that_params_leave_out_is_said_and_predicts_nothing(drawn):
 
 def test_every_stage_is_nested_under_the_pipeline_run(drawn):
     folder, _ = drawn
-    client, experiment = tracking.open_store(Paths(folder))
+    client, experiment = mlflow_runs.open_store(Paths(folder))
     runs = client.search_runs([experiment], max_results=200)
     (pipeline,) = [run for run in runs if run.data.tags["affectgap.kind"] == "pipeline"]
     stages = {run.info.run_name: run for run in runs if run is not pipeline}
@@ -186,8 +248,8 @@ def test_killed_in_many_stages_then_dvc_alone_gives_the_same_tables(drawn, tmp_p
     expected, found = tables(undisturbed), tables(folder)
     assert set(found) == set(expected)
     assert [name for name in expected if found[name] != expected[name]] == []
-    tracking.close_dead_runs(Paths(folder))
-    client, experiment = tracking.open_store(Paths(folder))
+    mlflow_runs.close_dead_runs(Paths(folder))
+    client, experiment = mlflow_runs.open_store(Paths(folder))
     assert not client.search_runs([experiment], "attributes.status = 'RUNNING'")
 
 

@@ -2,14 +2,14 @@
 
 from inbox_world import files_of, paths, send, take  # noqa: F401
 
-from flows.intake import what_stays, withdraw
+from flows.intake.intake import remaining_copies, withdraw
 
 
 def test_a_withdrawal_lists_what_it_does_not_remove(paths):  # noqa: F811
     send(paths, "site-3", files_of(1))
     take(paths)
     withdraw(paths, "site-3", "mixed up", "A. Weber")
-    head, first, *others = what_stays(paths, "site-3")
+    head, first, *others = remaining_copies(paths, "site-3")
     assert "erases nothing" in head
     assert first.strip().startswith("data/quarantine/site-3/")
     assert (paths.quarantine / "site-3" / "labels.csv").is_file()

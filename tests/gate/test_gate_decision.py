@@ -1,4 +1,4 @@
-"""A decision on disk: the same bytes again, read back as it was, and a page that stands alone."""
+"""Decisions: reproducible bytes, round trip to disk, and a self-contained page."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ def test_the_same_models_pictures_and_params_give_the_same_bytes(table, tmp_path
     other = judge(table, answers(table), answers(table, right=0.6), seed=8)
     assert other.decision_id != first.decision_id
     same = judge(table, answers(table), answers(table, right=0.6), require_approval=True)
-    assert same.decision_id == first.decision_id  # who lets it through changes nothing about it
+    assert same.decision_id == first.decision_id  # approval does not change the decision
 
     file = tmp_path / "decision.json"
     assert read_decision(file) is None
@@ -47,7 +47,7 @@ def test_a_decision_that_was_edited_is_noticed(table, tmp_path):
         read_decision(file)
 
 
-def test_the_page_stands_alone_and_shows_every_rule(table):
+def test_the_page_is_self_contained_and_has_every_rule(table):
     decision = judge(table, answers(table, right=0.5), answers(table))
     html = page(decision)
     assert not re.search(r"(src|href)=\"(?!data:)|<script|url\(|@import", html)
@@ -64,7 +64,7 @@ def test_the_page_stands_alone_and_shows_every_rule(table):
 
 
 def test_a_decision_of_an_earlier_release_is_read_as_it_was_written(table, tmp_path):
-    """It had fewer columns, and neither error rates nor what it waits for."""
+    """It has fewer columns, and neither `errors` nor `waits`."""
     content = json.loads(judge(table, answers(table), answers(table)).to_json())
     for name in ("decision_id", "waits", "errors"):
         content.pop(name)

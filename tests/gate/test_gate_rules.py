@@ -1,4 +1,4 @@
-"""The gate tried on models whose harm is known: what it must stop, and what it must let through."""
+"""The gate on models with known harm: what it must stop, and what it must pass."""
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ def table():
 
 
 def girls(test):
-    """A swap of two labels: every picture of girls labelled anger or disgust is read wrong."""
+    """Mask of images that a model gets wrong: girls labeled anger or disgust."""
     wrong = test["emotion"].isin(["anger", "disgust"])
     return (test["age_band"] == "child") & (test["gender"] == "female") & wrong
 
@@ -42,9 +42,9 @@ def test_harm_to_one_group_is_refused_and_the_group_and_figures_are_named(table)
     assert len(named) == 1
     test = table[table["split"] == "test"]
     old, new = answers(table).table, answers(table, spoilt=girls).table
-    own = ((test["age_band"] == "child") & (test["gender"] == "female")).to_numpy()
+    mask = ((test["age_band"] == "child") & (test["gender"] == "female")).to_numpy()
     before, after = (
-        ((one["y_pred"].to_numpy() == test["emotion"]) & own).sum() for one in (old, new)
+        ((one["y_pred"].to_numpy() == test["emotion"]) & mask).sum() for one in (old, new)
     )
     assert f"fell from {before:.1f}\u202f% to {after:.1f}\u202f%" in named[0]  # of 100 pictures
     assert "100 frozen test pictures of 10 people" in named[0]
@@ -76,17 +76,17 @@ def test_one_picture_read_worse_shows_nothing_whatever_the_margin(table):
     assert decision.passed and not decision.waits
     waits = judge(table, answers(table, spoilt=one), answers(table), margins=none, not_shown="wait")
     assert waits.needs_a_person and any("neither harm nor" in line for line in waits.waits)
-    how = {"margins": none, "not_shown": "wait_beyond_margin"}
-    beyond = judge(table, answers(table, spoilt=one), answers(table), **how)
+    options = {"margins": none, "not_shown": "wait_beyond_margin"}
+    beyond = judge(table, answers(table, spoilt=one), answers(table), **options)
     assert beyond.needs_a_person and "the fall is beyond the margin" in beyond.waits[0]
-    wide = judge(table, answers(table, spoilt=one), answers(table), **how | {"margins": WIDE})
+    wide = judge(table, answers(table, spoilt=one), answers(table), **options | {"margins": WIDE})
     assert wide.passed and not wide.waits
-    alike = judge(table, answers(table), answers(table), **how)
+    alike = judge(table, answers(table), answers(table), **options)
     assert alike.passed and not alike.waits
 
 
 def test_a_harm_shown_by_this_look_alone_waits_for_a_person(table):
-    """At a later look less of the error rate is left, and a person decides in between."""
+    """A later look has less of the error rate left; between the two a person decides."""
     some = lambda test: girls(test) & test["image_id"].isin(test["image_id"][::2])  # noqa: E731
     both = answers(table, spoilt=some), answers(table)
     first, later = (judge(table, *both, protected=GIRLS, looks=looks) for looks in (1.0, 20.0))
@@ -102,8 +102,8 @@ def test_a_harm_shown_by_this_look_alone_waits_for_a_person(table):
 
 def right_ones(table):
     test = table[table["split"] == "test"]
-    own = answers(table).table
-    return own["image_id"][own["y_pred"].to_numpy() == test["emotion"].to_numpy()].to_numpy()
+    mask = answers(table).table
+    return mask["image_id"][mask["y_pred"].to_numpy() == test["emotion"].to_numpy()].to_numpy()
 
 
 def test_a_model_like_the_one_in_use_and_a_better_one_pass(table):
@@ -222,10 +222,10 @@ def test_a_label_that_the_challenger_lost_is_read_wrong_and_named(table):
     decision = judge(table, answers(table, labels=SHOWN[:6]), answers(table, labels=SHOWN))
     lost = int(((table["emotion"] == SHOWN[6]) & (table["split"] == "test")).sum())
     assert rule(decision, OVERALL)["n"] == 400 and not decision.passed
-    said = f"It cannot answer {SHOWN[6]} any more: {lost} pictures with that label count as read"
-    assert any(said in reason for reason in decision.reasons)
-    alone = answers(table, right=0.0, sure=1.0, labels=SHOWN[:6])
-    pictures = compare(table, table["image_id"], alone, answers(table), ["gender"]).pictures
+    message = f"It cannot answer {SHOWN[6]} any more: {lost} pictures with that label count as read"
+    assert any(message in reason for reason in decision.reasons)
+    wrong = answers(table, right=0.0, sure=1.0, labels=SHOWN[:6])
+    pictures = compare(table, table["image_id"], wrong, answers(table), ["gender"]).pictures
     brier = pictures["brier_challenger"][pictures["emotion"] == SHOWN[6]]
     assert set(brier) == {2.0}  # all on another label, and nothing on the one it lacks
 
@@ -277,7 +277,7 @@ def test_every_version_is_held_to_the_floors(table):
 
 
 def test_many_small_falls_are_measured_against_every_version_ever_in_use(table):
-    """Each step shows nothing; the sum of the steps does."""
+    """No single step is significant; their sum is."""
     test = table[table["split"] == "test"].reset_index(drop=True)
     theirs = test.index[(test["age_band"] == "child") & (test["gender"] == "female")]
     versions = {}
@@ -286,20 +286,22 @@ def test_many_small_falls_are_measured_against_every_version_ever_in_use(table):
         one = [place for place in gone if place % 3 == 0 or number > 3]
         spoilt = lambda rows, n=one: rows["image_id"].isin(test["image_id"][n])  # noqa: E731
         versions[number] = answers(table, right=1.0, spoilt=spoilt)
-    said = {number: own.table.set_index("image_id")["y_pred"] for number, own in versions.items()}
+    predictions = {
+        number: scores.table.set_index("image_id")["y_pred"] for number, scores in versions.items()
+    }
     tolerant = {**WIDE, "group": 0.5}
     step = judge(table, versions[4], versions[3], margins=tolerant, protected=GIRLS)
     assert step.passed and rule(step, GROUP, "child × female")["outcome"] != "fail"
-    earlier = {1: said[1], 2: said[2]}
+    earlier = {1: predictions[1], 2: predictions[2]}
     decision = judge(
         table, versions[4], versions[3], earlier=earlier, margins=tolerant, protected=GIRLS
     )
     row = rule(decision, BEST, "child × female")
     assert (row["champion"], row["outcome"]) == (1.0, "fail") and row["ci_high"] < 0
     assert any("fell most is version 1" in one for one in decision.reasons)
-    few = {1: said[1][:10]}  # too few pictures in common to say so
-    alone = judge(table, versions[4], versions[3], earlier=few, margins=tolerant, protected=GIRLS)
-    assert BEST not in set(alone.table["rule"])
+    few = {1: predictions[1][:10]}  # too few common images
+    fewer = judge(table, versions[4], versions[3], earlier=few, margins=tolerant, protected=GIRLS)
+    assert BEST not in set(fewer.table["rule"])
 
 
 @pytest.mark.parametrize(("people", "missing"), [(4, True), (5, False)])
@@ -353,7 +355,7 @@ def test_without_frozen_pictures_nothing_is_promoted(table):
 
 
 def test_people_are_drawn_and_not_pictures():
-    """The same harm is sure when it is spread over people, and not when it is one person's."""
+    """The same harm is significant if spread over subjects, and not if it is one subject's."""
     table = pictures(people=12, each=10)
     test = table[table["split"] == "test"]
     one = set(test["image_id"][test["subject_id"] == "set/child-male-0"])

@@ -1,4 +1,4 @@
-"""Asking models: every small change, and the same bits for any number of pictures."""
+"""Predictions and perturbations, bit-identical for any number of images."""
 
 import numpy as np
 import pandas as pd
@@ -6,12 +6,11 @@ import pytest
 import torch
 from gate_world import params
 
+from tasks.core.imaging.shards import encode_png, write_shards
 from tasks.core.models.backbones import build_module
-from tasks.core.models.checkpoint import no_pictures_seen, save_model
+from tasks.core.models.checkpoint import empty_seen_table, save_model
 from tasks.core.models.spec import ModelSpec
-from tasks.core.shards import encode_png, write_shards
-from tasks.gate.changes import BRIGHTNESS, FLIP, JPEG, KINDS, SHIFT, small_changes
-from tasks.gate.score import FLIPS, score
+from tasks.gate.score import BRIGHTNESS, FLIP, FLIPS, JPEG, KINDS, SHIFT, score, small_changes
 
 LABELS = ("happiness", "anger", "fear")
 
@@ -24,7 +23,7 @@ def crops():
 @pytest.fixture(scope="module")
 def shards(crops, tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
-    members = [(f"{place}.png", encode_png(crop)) for place, crop in enumerate(crops)]
+    members = [(f"{index}.png", encode_png(crop)) for index, crop in enumerate(crops)]
     rows = [
         (str(i), p.shard, p.offset_bytes, p.size_bytes)
         for i, p in enumerate(write_shards(members, folder, 4))
@@ -49,7 +48,7 @@ def test_small_changes_are_what_they_are_called(crops):
 
 
 def test_scores_are_those_of_the_network_and_flips_are_counted(shards, tmp_path):
-    folder, places = shards
+    folder, images = shards
     torch.manual_seed(4)
     spec = ModelSpec(
         architecture="compact",
@@ -61,15 +60,15 @@ def test_scores_are_those_of_the_network_and_flips_are_counted(shards, tmp_path)
         version="",
         source="made up",
     )
-    save_model(tmp_path, build_module("compact", 3, 3, 32), spec, no_pictures_seen())
-    all_at_once = score(tmp_path, places, folder, params())
+    save_model(tmp_path, build_module("compact", 3, 3, 32), spec, empty_seen_table())
+    all_at_once = score(tmp_path, images, folder, params())
     assert all_at_once.labels == ("anger", "fear", "happiness")
-    own = all_at_once.table
-    probabilities = own[[f"p_{name}" for name in all_at_once.labels]].to_numpy()
+    table = all_at_once.table
+    probabilities = table[[f"p_{name}" for name in all_at_once.labels]].to_numpy()
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     best = np.array(all_at_once.labels)[probabilities.argmax(axis=1)]
-    assert (own["y_pred"].to_numpy() == best).all()
-    flips = own[[f"{FLIPS}{kind}" for kind in KINDS]].to_numpy()
+    assert (table["y_pred"].to_numpy() == best).all()
+    flips = table[[f"{FLIPS}{kind}" for kind in KINDS]].to_numpy()
     assert set(np.unique(flips[:, KINDS.index(SHIFT)])) <= {0, 0.25, 0.5, 0.75, 1}
-    few = score(tmp_path, places[:3], folder, params()).table
-    pd.testing.assert_frame_equal(few, own[:3])
+    few = score(tmp_path, images[:3], folder, params()).table
+    pd.testing.assert_frame_equal(few, table[:3])

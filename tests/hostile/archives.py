@@ -12,8 +12,8 @@ from random import Random
 
 from hostile.campaign import mutate, rejected
 
+from flows.intake.archives import Limits, unpack
 from tasks.core.errors import DataError
-from tasks.ingest.archives import Limits, unpack
 
 LIMITS = Limits(files=50, file_bytes=1 << 20, all_bytes=2 << 20, ratio=100.0)
 _BLOCK = 512

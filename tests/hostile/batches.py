@@ -12,9 +12,9 @@ from hostile.campaign import require_line
 from hostile.markers import hostile_mark
 from inbox_world import new_project
 
-from flows import inbox_steps
-from flows.intake import take_in_inbox
-from tasks.check import batch
+from flows.intake import recovery
+from flows.intake.intake import intake_inbox
+from tasks.check import batch_checks
 from tasks.core.paths import Paths
 
 _NAMES = (
@@ -40,7 +40,7 @@ def check_batch(random: Random, folder: Path) -> str:
     packed = random.random() < 0.4
     given = _give(random, paths, packed)
     lines: list[str] = []
-    taken = take_in_inbox(paths, lines.append)
+    taken = intake_inbox(paths, lines.append)
     for line in lines:
         require_line(line, 6000)
     (one,) = taken
@@ -54,15 +54,15 @@ def check_batch(random: Random, folder: Path) -> str:
             require_line(line or "-", 6000)
     elif not packed:
         assert given <= raw, "a file is not in the data"
-    assert take_in_inbox(paths, lines.append) == []
+    assert intake_inbox(paths, lines.append) == []
     return one.state
 
 
 def _project(folder: Path) -> Paths:
     """Make a project without DVC and Great Expectations, which have tests of their own."""
-    inbox_steps.add_to_dvc = lambda paths, dataset: None
-    batch.batch_faults = _faults
-    batch.pipeline_faults = lambda there, rows, params: []
+    recovery.add_to_dvc = lambda paths, dataset: None
+    batch_checks.batch_faults = _faults
+    batch_checks.pipeline_faults = lambda there, rows, params: []
     return new_project(folder / "project")
 
 

@@ -28,8 +28,8 @@ from random import Random
 from typing import NamedTuple
 
 from tasks.core.errors import AffectGapError, ConservationError
-from tasks.core.execution import cpu_count
-from tasks.core.process import die_with_parent
+from tasks.core.parallel.execution import cpu_count
+from tasks.core.parallel.process import die_with_parent
 from tasks.core.text import printable
 
 Case = Callable[[Random, Path], str]

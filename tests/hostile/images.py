@@ -12,7 +12,7 @@ import numpy as np
 from hostile.campaign import mutate, require_line
 from PIL import Image, PngImagePlugin
 
-from tasks.core.images import BadImageError, decode
+from tasks.core.imaging.decode import BadImageError, decode
 
 MAX_PIXELS = 4_000_000
 REASONS = frozenset(

@@ -5,9 +5,8 @@ from random import Random
 
 from hostile.campaign import mutate, require_line
 
-from tasks.ingest.inbox.faults import RefusedError
-from tasks.ingest.inbox.found import dataset_of, find_batches
-from tasks.ingest.inbox.settings import Params
+from flows.intake.entries import BatchRejectedError, dataset_of, find_batches
+from flows.intake.settings import Params
 
 _MERGE_BOMB = "a0: &a0 {x: 1}\n" + "".join(
     f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 12)
@@ -32,7 +31,7 @@ def check_marker(random: Random, folder: Path) -> str:
     (found,) = find_batches(folder)
     try:
         name = dataset_of(found, Params.model_construct(dataset="arrived"))
-    except RefusedError as error:
+    except BatchRejectedError as error:
         for reason in error.reasons:
             require_line(reason)
         return "refused"

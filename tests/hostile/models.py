@@ -27,14 +27,16 @@ from onnx import TensorProto, helper, numpy_helper
 from tasks.core import errors
 from tasks.core.errors import AffectGapError, ModelError
 from tasks.core.files import sha256_of
-from tasks.core.limited import LimitError
-from tasks.core.models import hdf5_arrays, keras_file, onnx_network
-from tasks.core.models.answers import probe_pixels
+from tasks.core.models import onnx_model
 from tasks.core.models.backbones import build_module
-from tasks.core.models.checkpoint import no_pictures_seen, save_model
-from tasks.core.models.keras_mobilenet import read_mobilenet
-from tasks.core.models.recogniser import Recogniser
+from tasks.core.models.checkpoint import empty_seen_table, save_model
+from tasks.core.models.label_order import probe_pixels
+from tasks.core.models.predictor import EmotionClassifier
 from tasks.core.models.spec import CHANNELS, ModelSpec
+from tasks.core.parallel import limited_process
+from tasks.core.parallel.limited_process import LimitError
+from tasks.train.pretrained import hdf5_arrays, keras_file
+from tasks.train.pretrained.keras_networks import read_mobilenet
 
 _SIDE_PX = 16
 _CPU_S = 3  # that a forked reader may take for one call
@@ -68,7 +70,7 @@ def check_onnx(random: Random, folder: Path) -> str:
     text = yaml.safe_dump(about).encode()
     (folder / "net.yaml").write_bytes(mutate(text, random) if random.random() < 0.1 else text)
     with _Forked():
-        return _outcome(lambda: _ask(*reversed(onnx_network.read_onnx(file))))
+        return _outcome(lambda: _ask(*reversed(onnx_model.read_onnx(file))))
 
 
 def check_hdf5(random: Random, folder: Path) -> str:
@@ -98,14 +100,14 @@ def check_safetensors(random: Random, folder: Path) -> str:
     spec["version"] = sha256_of(weights)[:12]
     text = json.dumps(spec).encode()
     about.write_bytes(mutate(text, random) if random.random() < 0.1 else text)
-    return _outcome(lambda: Recogniser.load(folder, "cpu"))
+    return _outcome(lambda: EmotionClassifier.load(folder, "cpu"))
 
 
 def _outcome(read: Any) -> str:
     """Read, ask if there is something to be asked, and check the answer."""
     try:
         recogniser = read()
-        if isinstance(recogniser, Recogniser):
+        if isinstance(recogniser, EmotionClassifier):
             spec = recogniser.spec
             pixels = probe_pixels(spec.input_size_px, CHANNELS[spec.colour])
             answers = recogniser.predict_prepared(pixels)
@@ -117,8 +119,8 @@ def _outcome(read: Any) -> str:
     return "accepted"
 
 
-def _ask(spec: ModelSpec, network: torch.nn.Module) -> Recogniser:
-    return Recogniser(spec, network, torch.device("cpu"))
+def _ask(spec: ModelSpec, network: torch.nn.Module) -> EmotionClassifier:
+    return EmotionClassifier(spec, network, torch.device("cpu"))
 
 
 # ONNX --------------------------------------------------------------------------------------------
@@ -269,7 +271,7 @@ def _check_layers(random: Random, file: Path) -> str:
     if random.random() < 0.3:
         name = random.choice(list(arrays))
         arrays[name] = random.choice((arrays[name][..., :1], np.float32(1), arrays[name].ravel()))
-    reader = keras_file.read_hdf5
+    reader = hdf5_arrays.read_hdf5
     keras_file.read_hdf5 = lambda _path: (json.dumps(config), arrays)
     try:
         return _outcome(lambda: read_mobilenet(file))
@@ -294,7 +296,7 @@ def _folder_files() -> dict[str, bytes]:
     )
     torch.manual_seed(0)
     with TemporaryDirectory() as folder:
-        save_model(Path(folder), build_module("lenet5", 3, 1), spec, no_pictures_seen())
+        save_model(Path(folder), build_module("lenet5", 3, 1), spec, empty_seen_table())
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
@@ -341,14 +343,14 @@ class _Forked:
     """Lets the readers ask one forked process after the other instead of starting Python."""
 
     def __enter__(self) -> None:
-        self._before = hdf5_arrays.call_limited
+        self._before = limited_process.call_limited
         self._set(_call_forked)
 
     def __exit__(self, *_error: object) -> None:
         self._set(self._before)
 
     def _set(self, function: Any) -> None:
-        hdf5_arrays.call_limited = onnx_network.call_limited = function
+        hdf5_arrays.call_limited = onnx_model.call_limited = function
 
 
 class _Reader:

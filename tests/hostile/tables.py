@@ -16,15 +16,15 @@ import numpy as np
 from hostile.campaign import mutate, rejected, require_line
 from PIL import Image
 
-from tasks.audit import from_csv
-from tasks.audit.predictions_table import read_predictions
+from tasks.audit.csv_audit import audit_csv
+from tasks.audit.csv_audit.read_predictions import read_predictions
 from tasks.audit.settings import Settings
 from tasks.core.errors import UserError
 from tasks.core.paths import Paths
 from tasks.core.tables import read_table
 from tasks.core.text import clean, printable
 from tasks.ingest import stage
-from tasks.ingest.sources import read_source
+from tasks.ingest.dataset_reader import read_source
 from tasks.ingest.stage import Params, Source
 
 _EMOTIONS = ("anger", "Happy", "sadness", "neutral", "surprise", "fear")
@@ -158,9 +158,9 @@ def check_audit(random: Random, folder: Path) -> str:
     """Audit the same: what is written accounts for every row and can be read, or one line."""
     path, known, further = _predictions(random, folder)
     settings = Settings.model_construct(**_SETTINGS)
-    from_csv.write_figures = lambda *_: []  # 2 s each; their texts have tests of their own
+    audit_csv.write_figures = lambda *_: []  # 2 s each; their texts have tests of their own
     try:
-        written = from_csv.audit_csv(path, folder / "out", settings, None, further, _BANDS)
+        written = audit_csv.audit_csv(path, folder / "out", settings, None, further, _BANDS)
     except UserError as error:
         return rejected(error)
     account = next(note for note in written.notes if "audited" in note)

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from flows.intake.archives import Limits, unpack
 from tasks.core.errors import DataError
-from tasks.core.limited import call_limited
-from tasks.ingest.archives import Limits, unpack
-from tasks.ingest.listing import list_files
+from tasks.core.parallel.limited_process import call_limited
+from tasks.ingest.list_files import list_files
 
 WIDE = Limits(files=100, file_bytes=1 << 30, all_bytes=1 << 30, ratio=100.0)
 KINDS = ["a.zip", "a.tar", "a.tar.gz", "a.tgz"]
@@ -109,7 +109,7 @@ def test_links_and_devices_are_refused(tmp_path: Path) -> None:
             linked = tarfile.TarInfo("link.jpg")
             linked.type, linked.linkname = kind, "/etc/passwd"
             tar.addfile(linked)
-        assert "is a link or no file" in refused(tmp_path / "a.tar")
+        assert "is a link or not a file" in refused(tmp_path / "a.tar")
 
 
 @pytest.mark.parametrize("kind", ["a.zip", "a.tar.gz"])
@@ -142,7 +142,7 @@ def test_an_archive_larger_than_all_that_may_come_out_is_not_read(
 ) -> None:
     (tmp_path / kind).write_bytes(bytes(20_000))
     told = refused(tmp_path / kind, Limits(1, 9, 10, 9))
-    assert "has 20000 bytes, and no more than 10 may come out of it" in told
+    assert "has 20000 bytes, more than the 10 it may unpack to" in told
 
 
 def crowded(path: Path, members: int) -> int:
@@ -181,11 +181,11 @@ def test_a_zip_of_as_many_members_as_there_may_be_comes_out(tmp_path: Path) -> N
 def test_what_python_unpacks_in_one_piece_is_refused(tmp_path: Path, method: int) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as opened:
         opened.writestr("a.png", bytes(1 << 20))
-    assert "'a.png' is not packed by deflate" in refused(tmp_path / "a.zip")
+    assert "'a.png' is not compressed by deflate" in refused(tmp_path / "a.zip")
     (tmp_path / "a.zip").unlink()
     with tarfile.open(tmp_path / "a.tar", "w:bz2" if method == zipfile.ZIP_BZIP2 else "w:xz"):
         pass
-    assert "is damaged or no archive" in refused(tmp_path / "a.tar")
+    assert "is damaged or not an archive" in refused(tmp_path / "a.tar")
 
 
 def test_members_of_a_tar_do_not_gather_in_memory(tmp_path: Path) -> None:
@@ -212,14 +212,14 @@ def test_a_tar_whose_note_would_fill_the_memory_is_refused(tmp_path: Path) -> No
     note.type, note.size = tarfile.XHDTYPE, 1 << 32
     path = tmp_path / "a.tgz"
     path.write_bytes(gzip.compress(note.tobuf(tarfile.GNU_FORMAT) + bytes(10_240)))
-    assert "a note of 4294967296 bytes" in refused(path)
+    assert "an extended header of 4294967296 bytes" in refused(path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_torn_archive_is_refused(tmp_path: Path, kind: str) -> None:
     path = make(tmp_path / kind, {"a": random.Random(1).randbytes(9_000), "b": b"2"})
     path.write_bytes(path.read_bytes()[:900])
-    assert "is damaged or no archive" in refused(path)
+    assert "is damaged or not an archive" in refused(path)
 
 
 def test_damaged_members_and_doubled_names_are_refused(tmp_path: Path) -> None:
@@ -234,7 +234,9 @@ def test_damaged_members_and_doubled_names_are_refused(tmp_path: Path) -> None:
     assert "twice" in refused(path)
     path.unlink()
     (tmp_path / "into/b.jpg").unlink()
-    assert "as file and as folder" in refused(make(tmp_path / "a.tar", {"c": b"1", "c/d": b"2"}))
+    assert "both as a file and as a folder" in refused(
+        make(tmp_path / "a.tar", {"c": b"1", "c/d": b"2"})
+    )
     assert "too long" in refused(make(tmp_path / "a.tar", {"e" * 300: b"1"}))
 
 
@@ -299,7 +301,7 @@ def test_a_name_that_is_korean_but_no_utf_8_says_what_renames_it(tmp_path: Path)
 
 
 BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
-    "digits without an end": (lambda: note(b"1" * 1_000_000) + one_file(), "no pax record"),
+    "digits without an end": (lambda: note(b"1" * 1_000_000) + one_file(), "invalid pax record"),
     "records without an end": (lambda: note(record(b"a", b"") * 99_999), "more than 1000 pax"),
     "records of all members": (
         lambda: b"".join(
@@ -308,13 +310,13 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
         ),
         "times its",
     ),
-    "a note on a note": (lambda: note(record(b"a", b"b")) * 17, "more than 16 notes"),
+    "a note on a note": (lambda: note(record(b"a", b"b")) * 17, "more than 16 extended headers"),
     "a map in a record": (
         lambda: note(record(b"GNU.sparse.map", b"0," * 400_000)) + one_file(),
         "'a.png' is a sparse file",
     ),
     "a map in headers": (lambda: sparse_file(50_000), "'s' is a sparse file"),
-    "a size of many digits": (lambda: note(record(b"size", b"9" * 90_000)), "is no number"),
+    "a size of many digits": (lambda: note(record(b"size", b"9" * 90_000)), "is not a number"),
     "a size below zero": (lambda: negative_size(), "a member of -"),
     "a name of a megabyte": (lambda: note(record(b"path", b"../" * 300_000)) + one_file(), "leads"),
     "deep folders": (lambda: note(record(b"path", b"a/" * 1_000)) + one_file(), "64 deep"),
@@ -408,7 +410,7 @@ def test_names_of_korean_windows_are_read(tmp_path: Path) -> None:
     path = zipped_as(tmp_path / "a.zip", [name.encode("cp949") for name in names])
     (tmp_path / "into").mkdir()
     assert unpack(path, tmp_path / "into", WIDE).notes == (
-        "3 names read as cp949, since the zip does not say",
+        "3 names read as cp949; the zip declares no encoding",
     )
     there = [p.relative_to(tmp_path / "into") for p in (tmp_path / "into").rglob("*.*")]
     assert {str(path) for path in there} == set(names)
@@ -442,7 +444,7 @@ def test_names_of_no_known_encoding_are_refused_with_advice(
     tmp_path: Path, names: list[bytes]
 ) -> None:
     told = refused(zipped_as(tmp_path / "a.zip", names))
-    assert "neither UTF-8 nor wholly Korean (cp949)" in told and "-mcu=on" in told
+    assert "neither UTF-8 nor entirely Korean (cp949)" in told and "-mcu=on" in told
     assert repr(names[0])[2:-1] in told
 
 
@@ -464,7 +466,7 @@ def test_every_unreadable_zip_is_refused(tmp_path: Path, kind: str) -> None:
     path = make(tmp_path / "a.zip", {"a.png": b"1"})
     path.write_bytes(spoil(path.read_bytes()))
     told = refused(path)
-    assert re.search(said, told) and "is damaged or no archive of its suffix" in told
+    assert re.search(said, told) and "is damaged or not an archive of its suffix" in told
 
 
 def test_an_encrypted_zip_and_a_zip_named_tar_are_refused(tmp_path: Path) -> None:

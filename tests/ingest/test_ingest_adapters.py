@@ -15,19 +15,19 @@ from tasks.core.paths import Paths
 from tasks.ingest.adapters import ADAPTERS
 from tasks.ingest.adapters.folder import read_folders
 from tasks.ingest.adapters.london import INFO_NAMES, read_london
-from tasks.ingest.label import Fault, Label, Reading, parse_age, parse_gender
+from tasks.ingest.label import AdapterResult, Fault, Label, parse_age, parse_gender
 from tasks.ingest.stage import Params, run
 
 HEADER = "face_id,face_age,face_gender,face_eth\n"
 
 
-def label(reading: Reading, path: str) -> Label:
+def label(reading: AdapterResult, path: str) -> Label:
     found = reading.labels[path]
     assert isinstance(found, Label), found
     return found
 
 
-def reason(reading: Reading, path: str) -> str:
+def reason(reading: AdapterResult, path: str) -> str:
     found = reading.labels[path]
     assert isinstance(found, Fault), found
     return found.reason

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from flows.datasets.demographics import COLUMNS, Demographics, count_demographics
 from tasks.core.errors import DataError, UserError
 from tasks.ingest.adapters import ADAPTERS
-from tasks.ingest.demographics import COLUMNS, Demographics, count_demographics
 
 BANDS = {"child": (0, 10), "adolescent": (10, 18), "adult": (18, 130)}
 FAIRFACE = "file,age,gender,race,service_test\n" + "".join(
@@ -88,7 +88,7 @@ def test_ages_in_years_beside_a_range(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--adapter 'vggface2': there are affectnet, cafe"):
+    with pytest.raises(UserError, match="--adapter 'vggface2': use one of affectnet, cafe"):
         count_demographics(tmp_path, "vggface2", BANDS)
     with pytest.raises(UserError, match="nowhere: no such folder"):
         count_demographics(tmp_path / "nowhere", "cafe", BANDS)

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from flows.intake.place_images import intake
 from tasks.core.errors import DataError
 from tasks.core.paths import Paths
 from tasks.ingest import stage
-from tasks.ingest.fer2013_csv import LABELS_NAME, picture_name, write_pictures
-from tasks.ingest.intake import intake
-from tasks.ingest.listing import list_files
-from tasks.ingest.sources import read_source
+from tasks.ingest.dataset_reader import read_source
+from tasks.ingest.list_files import list_files
+from tasks.ingest.spreadsheet import LABELS_NAME, image_name, write_images
 
 LIMIT = 1_000_000
 CODES = (0, 3, 6, 9)
@@ -57,7 +57,7 @@ def test_intake_makes_pictures_with_their_labels(tmp_path, paths, name, header) 
     assert summary.files == len(CODES) + 2 and not summary.already_there
     folder = paths.raw / "fer2013"
     for row in range(len(CODES)):
-        assert np.array_equal(np.asarray(Image.open(folder / picture_name(row))), pixels(row))
+        assert np.array_equal(np.asarray(Image.open(folder / image_name(row))), pixels(row))
     assert (folder / LABELS_NAME).read_text().splitlines()[:2] == [
         "file,emotion,usage",
         "fer0000000.png,0,Training",
@@ -105,14 +105,14 @@ def test_from_the_table_to_the_manifest(tmp_path, paths, monkeypatch) -> None:
 def test_the_table_itself_can_be_given(tmp_path: Path, paths: Paths) -> None:
     summary = intake(table(tmp_path / "fer2013.csv"), "fer", paths, LIMIT)
     assert summary.files == len(CODES) + 1
-    with pytest.raises(DataError, match=r"other\.csv: is no folder"):
+    with pytest.raises(DataError, match=r"other\.csv: is not a folder"):
         intake(table(tmp_path / "other.csv"), "other", paths, LIMIT)
 
 
 def test_a_folder_that_has_the_pictures_already_is_copied_as_it_is(tmp_path, paths) -> None:
     source = table(tmp_path / "given/fer2013.csv").parent
     (source / "all").mkdir()
-    write_pictures(source / "fer2013.csv", source / "all")
+    write_images(source / "fer2013.csv", source / "all")
     assert intake(source, "fer2013", paths, LIMIT).files == len(CODES) + 2
     assert (paths.raw / "fer2013/fer2013.csv").is_file()
     assert (paths.raw / "fer2013/all/fer0000000.png").is_file()
@@ -145,7 +145,7 @@ def test_memory_does_not_grow_with_the_table(tmp_path: Path) -> None:
         folder.mkdir()
         tracemalloc.start()
         try:
-            assert write_pictures(path, folder) == rows
+            assert write_images(path, folder) == rows
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

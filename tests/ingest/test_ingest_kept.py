@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tasks.core.paths import Paths
-from tasks.ingest import decode, stage
+from tasks.ingest import scan, stage
 
 
 def jpeg(seed: int) -> bytes:
@@ -41,13 +41,13 @@ def params(**changes: object) -> stage.Params:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that were decoded."""
     names: list[str] = []
-    real = decode.scan_file
+    real = scan.scan_file
 
-    def spy(path: Path, max_pixels: int) -> decode.Scan:
+    def spy(path: Path, max_pixels: int) -> scan.Scan:
         names.append(path.name)
         return real(path, max_pixels)
 
-    monkeypatch.setattr(decode, "scan_file", spy)
+    monkeypatch.setattr(scan, "scan_file", spy)
     monkeypatch.setattr(stage, "process_pool", lambda workers: ThreadPoolExecutor(2))
     return names
 

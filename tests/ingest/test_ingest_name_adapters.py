@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tasks.ingest.adapters import ADAPTERS
-from tasks.ingest.decode import Scan
 from tasks.ingest.label import Fault, Label, age_range
 from tasks.ingest.manifest import make_row
+from tasks.ingest.scan import Scan
 
 NOWHERE = Path("none")
 BANDS = {"child": (0, 10), "adolescent": (10, 18), "adult": (18, 130)}

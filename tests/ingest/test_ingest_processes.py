@@ -7,14 +7,14 @@ import pytest
 from PIL import Image
 
 from tasks.core.paths import Paths
-from tasks.ingest import decode
+from tasks.ingest import scan
 from tasks.ingest.stage import Params, run
 
 
 def test_outputs_do_not_depend_on_the_number_of_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode, "_FEW", 0)
+    monkeypatch.setattr(scan, "_FEW", 0)
     folder = tmp_path / "data/raw/mine/sad"
     folder.mkdir(parents=True)
     for number in range(40):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tasks.ingest.adapters import ADAPTERS
-from tasks.ingest.label import Fault, Label, Reading
+from tasks.ingest.label import AdapterResult, Fault, Label
 
 pytestmark = pytest.mark.skipif(
     "AFFECTGAP_ASSETS" not in os.environ, reason="AFFECTGAP_ASSETS is not set"
@@ -60,7 +60,7 @@ def rows_of(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(handle))
 
 
-def read(name: str, rows: list[dict[str, str]], folder: Path) -> Reading:
+def read(name: str, rows: list[dict[str, str]], folder: Path) -> AdapterResult:
     """Read the names; LIRIS-CSE's participants are in a table, made here of its twelve people."""
     files = sorted({row["name"] for row in rows})
     if name == "LIRIS":

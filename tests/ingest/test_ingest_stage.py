@@ -15,13 +15,15 @@ from PIL import Image
 from spellings import nfd
 
 from tasks.core.errors import DataError, ParamsError
+from tasks.core.imaging import decode
 from tasks.core.params import parse_section
 from tasks.core.paths import Paths
 from tasks.core.tables import MANIFEST_SCHEMA
-from tasks.ingest import decode, stage
+from tasks.ingest import scan as scan_module
+from tasks.ingest import stage
+from tasks.ingest.dataset_reader import Entry
 from tasks.ingest.label import Label
-from tasks.ingest.pictures import make_rows
-from tasks.ingest.sources import Entry
+from tasks.ingest.manifest import make_rows
 
 BANDS = {"child": [0, 10], "adolescent": [10, 18], "adult": [18, 130]}
 
@@ -297,13 +299,13 @@ def test_every_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         read.append(path.name)
         return original(path, max_pixels)
 
-    monkeypatch.setattr(decode, "read_content", counted)
+    monkeypatch.setattr(scan_module, "read_content", counted)
     ingest(tmp_path, mine="folder")
     assert sorted(read) == [f"{name}.jpg" for name in range(5)]
 
 
 def test_bands_come_from_years_and_else_from_the_data_set() -> None:
-    scan = decode.Scan("ab" * 32, 40, 30)
+    scan = scan_module.Scan("ab" * 32, 40, 30)
     bands = {"child": (0, 10), "adult": (18, 130)}
     cases = {
         "child": Label("fear", "fear", age_years=9.9, age_band="adult"),

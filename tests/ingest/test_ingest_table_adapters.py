@@ -17,8 +17,8 @@ from tasks.core.params import parse_section
 from tasks.core.paths import Paths
 from tasks.ingest import stage
 from tasks.ingest.adapters import ADAPTERS
-from tasks.ingest.label import Fault, Label, Reading
-from tasks.ingest.listing import list_files
+from tasks.ingest.label import AdapterResult, Fault, Label
+from tasks.ingest.list_files import list_files
 
 BANDS = {"child": [0, 10], "adolescent": [10, 18], "adult": [18, 130]}
 
@@ -39,11 +39,11 @@ def fill(folder: Path, files: Mapping[str, bytes | str]) -> None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def read(adapter: str, folder: Path) -> Reading:
+def read(adapter: str, folder: Path) -> AdapterResult:
     return ADAPTERS[adapter](folder, list_files(folder).files)
 
 
-def seen(reading: Reading, key: str = "emotion") -> dict[str, object]:
+def seen(reading: AdapterResult, key: str = "emotion") -> dict[str, object]:
     return {
         path: f"!{label.reason}" if isinstance(label, Fault) else getattr(label, key)
         for path, label in reading.labels.items()
@@ -242,7 +242,7 @@ def test_ck_plus_takes_the_labelled_peak_and_the_first_frame(tmp_path: Path) -> 
     peak = reading.labels[f"{sequence}00000011.png"]
     assert (peak.subject, peak.age_range.words, peak.age_source) == ("S005", "18-50", "dataset")
     (tmp_path / "Emotion/S005/001/S005_001_00000011_emotion.txt").write_text("three")
-    with pytest.raises(DataError, match="'three' is no code"):
+    with pytest.raises(DataError, match="'three' is not an emotion's code"):
         read("ck-plus", tmp_path)
 
 
@@ -269,7 +269,7 @@ def test_fer_plus_takes_the_emotion_with_most_votes(tmp_path: Path) -> None:
     no_face = reading.labels["FER2013Train/fer0000003.png"]
     assert "no face" in no_face.detail
     (tmp_path / "fer2013new.csv").write_text(head + "Training,a.png,x,0,0,0,0,0,0,0,0,0\n")
-    with pytest.raises(DataError, match="row 2: votes are whole numbers"):
+    with pytest.raises(DataError, match="row 2: votes must be whole numbers"):
         read("fer2013", tmp_path)
 
 

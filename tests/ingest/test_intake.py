@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from flows.intake import place_images as module
+from flows.intake.place_images import intake
 from tasks.core.errors import DataError
 from tasks.core.files import sha256_of
 from tasks.core.paths import Paths
-from tasks.ingest import intake as module
-from tasks.ingest.intake import intake
 
 LIMIT = 1_000_000
 
@@ -72,7 +72,7 @@ def test_a_labels_csv_with_a_fault_is_told_before_anything_is_copied(
         ("labels.csv.txt", "unknown column 'age'"),
         ("labels.xls", "labels.xls looks like a table of labels"),
         ("happy/labels.csv", "happy/labels.csv looks like a table of labels"),
-        ("labels (2).csv", "rename it labels.csv"),
+        ("labels (2).csv", "rename it to labels.csv"),
     ],
 )
 def test_no_labels_are_ignored_for_the_name_of_their_file(
@@ -129,10 +129,10 @@ def test_bad_names_are_refused(source: Path, paths: Paths, name: str) -> None:
 
 def test_missing_file_and_empty_sources(source: Path, paths: Paths, tmp_path: Path) -> None:
     assert "no such folder" in refused(tmp_path / "absent", "mine", paths)
-    assert "no folder" in refused(source / "notes.txt", "mine", paths)
+    assert "not a folder" in refused(source / "notes.txt", "mine", paths)
     (tmp_path / "empty").mkdir()
     assert "is empty" in refused(tmp_path / "empty", "mine", paths)
-    assert "inside it" in refused(tmp_path, "mine", paths)
+    assert "contains data/raw" in refused(tmp_path, "mine", paths)
 
 
 def test_folder_without_a_picture(source: Path, paths: Paths) -> None:
@@ -209,5 +209,5 @@ def test_target_that_appears_meanwhile_is_not_touched(
         shutil.copyfile(given, copy.parent.mkdir(parents=True, exist_ok=True) or copy)
 
     monkeypatch.setattr(module, "_copy", overtaken)
-    assert "something is there meanwhile" in refused(source, "mine", paths)
+    assert "was created meanwhile" in refused(source, "mine", paths)
     assert [path.name for path in paths.raw.rglob("*") if path.is_file()] == ["theirs.png"]

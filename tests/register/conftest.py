@@ -28,7 +28,7 @@ def registered(tmp_path_factory) -> Paths:
 
 @pytest.fixture
 def project(registered, tmp_path) -> Paths:
-    """The same store with one version, for a test alone (its artefacts stay where they were)."""
+    """A copy of the store with one version, for a single test (artifacts are not copied)."""
     skipped = shutil.ignore_patterns("artifacts", "*.lock")
     shutil.copytree(registered.root, tmp_path, dirs_exist_ok=True, ignore=skipped)
     return Paths(tmp_path)

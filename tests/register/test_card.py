@@ -1,4 +1,4 @@
-"""The model card: the run's own figures, in the words of docs/fairness_language.md, offline."""
+"""The model card: the run's figures, worded as in docs/fairness_language.md, self-contained."""
 
 import re
 import shutil
@@ -11,10 +11,11 @@ from registered_project import TABLES, make_project, split_table
 
 from tasks.core.labels import DRAWN_NOTICE
 from tasks.core.models.checkpoint import load_spec
-from tasks.core.render import render
+from tasks.core.plotting.html import render
 from tasks.core.tables import write_table
-from tasks.register.card import Card, Section, Table, as_markdown, write_cards
-from tasks.register.card_content import build_card
+from tasks.register.card import as_markdown, write_cards
+from tasks.register.card_content import Card, Section, build_card
+from tasks.register.card_tables import Table
 
 GUIDE = Path(__file__).parents[2] / "docs" / "fairness_language.md"
 TEMPLATES = Path(__file__).parents[2] / "tasks" / "register" / "templates"

@@ -1,4 +1,4 @@
-"""Where a rollback leads, with versions that came and went; the store is a stand-in."""
+"""Targets of rollbacks after several transitions, with a fake store."""
 
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -7,14 +7,14 @@ import pytest
 
 from tasks.core.errors import ModelError
 from tasks.core.paths import Paths
-from tasks.register import moves
-from tasks.register.moves import Move, make, way_back
-from tasks.register.records import in_use, read_records
+from tasks.register import alias_transitions
+from tasks.register.alias_transitions import Move, make, way_back
+from tasks.register.promotion_log import in_use, read_records
 from tasks.register.versions import PUT_BY, Version
 
 
 class Store:
-    """MLflow's client as far as moves use it."""
+    """The part of MLflow's client that transitions use."""
 
     def __init__(self, paths: Paths) -> None:
         self.paths = paths
@@ -55,18 +55,18 @@ def store(tmp_path, monkeypatch):
     def find(client, number):
         return Version(number, f"digest-{number}", "", (), store.tags.get(number, {}), when)
 
-    monkeypatch.setattr(moves, "find", find)
+    monkeypatch.setattr(alias_transitions, "find", find)
     monkeypatch.setattr(
-        moves,
+        alias_transitions,
         "registered_model",
         lambda client: SimpleNamespace(tags=client.notes, aliases=client.aliases),
     )
-    monkeypatch.setattr(moves, "aliases_of", lambda client: dict(client.aliases))
+    monkeypatch.setattr(alias_transitions, "aliases_of", lambda client: dict(client.aliases))
     return store
 
 
 def test_rolling_back_does_not_go_round_in_a_circle(store):
-    """4 came in the place of 3, and 3, let through again, in the place of 4."""
+    """4 replaced 3, and 3, approved again, replaced 4."""
     store.promote(1, 2, 3, 4, 3)
     assert [store.roll_back() for _ in range(3)] == [4, 2, 1]
     with pytest.raises(ModelError, match="no previous one"):

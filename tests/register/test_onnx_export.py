@@ -1,4 +1,4 @@
-"""The ONNX file beside a model: its answers are the model's, and this project can read it back."""
+"""ONNX export: it matches the model, and this project can read it."""
 
 import json
 import shutil
@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from registered_project import CROP, LABELS, write_small_model
 
-from tasks.core.models.checkpoint import load_model, no_pictures_seen, save_model
+from tasks.core.models.checkpoint import empty_seen_table, load_model, save_model
 from tasks.core.models.device import choose_device
-from tasks.core.models.onnx_network import read_onnx
-from tasks.core.models.recogniser import Recogniser
+from tasks.core.models.onnx_model import read_onnx
+from tasks.core.models.predictor import EmotionClassifier
 from tasks.register import onnx_export
 from tasks.register.onnx_export import export_beside
 
@@ -20,11 +20,11 @@ BACKBONES += ("resnet18", "resnet50", "efficientnet_b0")
 
 
 def answers(module, spec, crops):
-    return Recogniser(spec, module, choose_device("cpu"), batch_size=5).predict(crops)
+    return EmotionClassifier(spec, module, choose_device("cpu"), batch_size=5).predict(crops)
 
 
 def difference(folder):
-    """Of a probability, between the model and its export, for seven crops in batches of 5 and 2."""
+    """Largest difference of a probability for seven crops in batches of 5 and 2."""
     random = np.random.default_rng(1)
     colours = random.integers(0, 128, (7, 1, 1, 3), dtype=np.uint8)
     crops = colours + random.integers(0, 128, (7, 96, 96, 3), dtype=np.uint8)
@@ -38,9 +38,9 @@ def test_the_export_answers_as_the_model_and_says_what_it_takes(tmp_path):
     spec = write_small_model(tmp_path / "model", seed=4)
     assert export_beside(tmp_path / "model") == "exported"
     assert difference(tmp_path / "model") <= 1e-4
-    said = json.loads((tmp_path / "model" / "onnx" / "input.json").read_text())
-    assert said["model_version"] == spec.version and said["output"]["labels"] == list(LABELS)
-    assert said["input"]["input_size_px"] == 64 and said["crop"]["margin"] == CROP.margin
+    content = json.loads((tmp_path / "model" / "onnx" / "input.json").read_text())
+    assert content["model_version"] == spec.version and content["output"]["labels"] == list(LABELS)
+    assert content["input"]["input_size_px"] == 64 and content["crop"]["margin"] == CROP.margin
 
 
 @pytest.mark.long
@@ -55,7 +55,7 @@ def test_what_is_an_onnx_file_is_copied(tmp_path):
     write_small_model(tmp_path / "first", seed=4)
     export_beside(tmp_path / "first")
     network, spec = read_onnx(tmp_path / "first" / "onnx" / "model.onnx")
-    save_model(tmp_path / "model", network, spec, no_pictures_seen())
+    save_model(tmp_path / "model", network, spec, empty_seen_table())
     shutil.copy(tmp_path / "first" / "crop.json", tmp_path / "model" / "crop.json")
     assert export_beside(tmp_path / "model") == "copied"
     copied, given = (tmp_path / "model" / name for name in ("onnx/model.onnx", "model.onnx"))
@@ -64,15 +64,15 @@ def test_what_is_an_onnx_file_is_copied(tmp_path):
 
 @pytest.mark.parametrize("way", ["raises", "answers otherwise"])
 def test_an_export_that_fails_or_errs_is_not_kept_and_stops_nothing(tmp_path, monkeypatch, way):
-    def fails(whole, spec, file):
+    def fails(complete, spec, file):
         if way == "raises":
             raise RuntimeError("no operator\nof that name")
-        onnx_export._by_tracing(whole.cpu(), spec, file)
+        onnx_export._by_tracing(complete.cpu(), spec, file)
 
     write_small_model(tmp_path / "model", seed=4)
     monkeypatch.setattr(onnx_export, "_EXPORTERS", (fails,))
     if way != "raises":
         monkeypatch.setattr(onnx_export, "TOLERANCE", -1.0)
-    said = export_beside(tmp_path / "model")
-    assert said.startswith("none: ") and "\n" not in said
+    content = export_beside(tmp_path / "model")
+    assert content.startswith("none: ") and "\n" not in content
     assert not (tmp_path / "model" / "onnx").exists()

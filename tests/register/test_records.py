@@ -1,10 +1,10 @@
-"""promotions.csv: only added to, each decision once, whole after a crash while it is written."""
+"""promotions.csv: append-only, each decision once, consistent after a crash during a write."""
 
 import pytest
 
 from tasks.core.errors import DataError
 from tasks.core.paths import Paths
-from tasks.register.records import (
+from tasks.register.promotion_log import (
     COLUMNS,
     append_record,
     in_use,
@@ -14,8 +14,8 @@ from tasks.register.records import (
 )
 
 
-def row(number=1, action="promoted", decision="d1", **more):
-    return {"action": action, "version": number, "decision_id": decision, **more}
+def row(number=1, action="promoted", decision="d1", **values):
+    return {"action": action, "version": number, "decision_id": decision, **values}
 
 
 @pytest.fixture
@@ -62,11 +62,11 @@ def test_a_crash_at_any_byte_of_a_line_loses_no_other_line(paths):
     one = paths.promotions.read_bytes()
     append_record(paths, row(2, decision="d2", why="ä good reason"))
     two = paths.promotions.read_bytes()
-    for kept in sorted({*range(0, len(two), 11), len(one) - 1, len(one), len(two) - 1}):
-        paths.promotions.write_bytes(two[:kept])
-        whole = kept >= len(one)
-        assert list(read_records(paths)["version"]) == (["1"] if whole else [])
-        assert append_record(paths, row(1)) == (not whole)
+    for length in sorted({*range(0, len(two), 11), len(one) - 1, len(one), len(two) - 1}):
+        paths.promotions.write_bytes(two[:length])
+        complete = length >= len(one)
+        assert list(read_records(paths)["version"]) == (["1"] if complete else [])
+        assert append_record(paths, row(1)) == (not complete)
         append_record(paths, row(2, decision="d2", why="ä good reason"))
         assert list(read_records(paths)["version"]) == ["1", "2"]
 

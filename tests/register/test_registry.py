@@ -1,4 +1,4 @@
-"""The registry: a model is registered once, and moves survive a crash at any step."""
+"""The registry: a model is registered once, and transitions survive a crash at any step."""
 
 import functools
 import json
@@ -12,11 +12,11 @@ from registered_project import write_small_model
 from tasks.core.errors import AffectGapError, ModelError
 from tasks.core.labels import DRAWN_NOTICE
 from tasks.core.paths import Paths
-from tasks.core.tracking import close_dead_runs, open_store
+from tasks.core.tracking.mlflow_runs import close_dead_runs, open_store
 from tasks.register import registry
-from tasks.register.moves import Move
-from tasks.register.records import in_use, read_records
-from tasks.register.registry import NAME
+from tasks.register.alias_transitions import Move
+from tasks.register.promotion_log import in_use, read_records
+from tasks.register.versions import NAME
 
 WRITES = (
     "set_registered_model_tag",
@@ -39,13 +39,13 @@ def one_line(call, *arguments):
 
 
 def numbers(paths):
-    """What is in use, what is previous; None where there is none."""
+    """Numbers of champion and previous; None for none."""
     found = (registry.champion(paths), registry.previous(paths))
     return tuple(version and version.number for version in found)
 
 
 def put_into_use(paths, number, **named):
-    """Promote a version in the place of the one in use."""
+    """Promote a version against the current champion."""
     return registry.promote(paths, number, numbers(paths)[0], **named)
 
 
@@ -58,7 +58,7 @@ def add_versions(paths, last):
 
 
 def cut_the_power(monkeypatch, step):
-    """Let the process die instead of the store's write number `step`."""
+    """Make the process die instead of the store's write number `step`."""
     left = [step]
 
     def dying(name):
@@ -77,7 +77,7 @@ def cut_the_power(monkeypatch, step):
 
 
 def dies_at(monkeypatch, step, call, *arguments):
-    """Whether a call is killed when the power goes at its write number `step`."""
+    """Whether a call is killed by a power cut at its write number `step`."""
     with monkeypatch.context() as patched:
         cut_the_power(patched, step)
         try:
@@ -115,13 +115,13 @@ def test_the_same_model_is_registered_once_another_anew_and_a_lost_one_not_used(
 
 
 def lose_weights_in_the_store(project, version):
-    """What the store lost is one line, and does not come into use."""
+    """A version whose files are lost is one line, and is not promoted."""
     client, _ = open_store(project)
     stored = client.get_run(version.run_id).info.artifact_uri.removeprefix("file://")
     weights = f"{stored}/model/artifacts/model/model.safetensors"
     shutil.copyfile(f"{stored}/model/MLmodel", weights)
-    said = one_line(registry.promote, project, version.number, None)
-    assert "model.safetensors is missing or another one" in said
+    message = one_line(registry.promote, project, version.number, None)
+    assert "model.safetensors is missing or another one" in message
     shutil.rmtree(f"{stored}/model/artifacts")
     assert f"version {version.number}" in one_line(registry.fetch, project, version.number)
     assert numbers(project) == (None, None)
@@ -212,7 +212,7 @@ def test_promoting_what_is_in_use_changes_nothing(project):
 
 
 def test_a_version_is_not_put_in_the_place_of_one_that_it_was_not_compared_with(project):
-    """A person rolled back to version 1 while a pass committed what it judged against 2."""
+    """A person rolled back to version 1 while a run committed a decision against 2."""
     add_versions(project, 2)
     client, _ = open_store(project)
     client.set_registered_model_alias(NAME, "champion", "1")
@@ -222,12 +222,12 @@ def test_a_version_is_not_put_in_the_place_of_one_that_it_was_not_compared_with(
         registry.assert_rival(project, 2, 3)
     with pytest.raises(AffectGapError) as error:
         registry.promote(project, 2, 3)
-    told = "version 2 was compared with version 3, and version 1 is in use since"
-    assert str(error.value).startswith(told) and error.value.exit_code == 1  # tried again
+    reason = "version 2 was compared with version 3, and version 1 is in use since"
+    assert str(error.value).startswith(reason) and error.value.exit_code == 1  # tried again
     assert registry.champion(project).number == 1
     last = in_use(read_records(project))
     assert (last["action"], last["version"], last["previous"]) == ("not_made", "1", "2")
-    assert last["why"] == told
+    assert last["why"] == reason
 
 
 @pytest.fixture
@@ -242,7 +242,7 @@ def clones(project, tmp_path, monkeypatch):
 
 
 def meanwhile(monkeypatch, write, action):
-    """Do something once, right before a write of the store."""
+    """Call `action` once, right before a write of the store."""
     real, left = getattr(MlflowClient, write), [action]
 
     def call(self, *arguments, **named):
@@ -258,11 +258,11 @@ def notes(client):
 
 
 def refused_for(paths, number, other):
-    """A promotion gives up in favour of another clone's, and writes that down."""
+    """Check that a promotion gives up in favor of another clone's, and logs that."""
     with pytest.raises(AffectGapError) as error:
         registry.promote(paths, number, 1)
-    told = f"version {number} was compared with version 1, and version {other} is in use since"
-    assert str(error.value).startswith(told)
+    reason = f"version {number} was compared with version 1, and version {other} is in use since"
+    assert str(error.value).startswith(reason)
     last = read_records(paths).iloc[-1]
     assert (last["action"], last["version"]) == ("not_made", str(other))
     assert "replaced" not in registry.find_version(paths, number).tags
@@ -270,7 +270,7 @@ def refused_for(paths, number, other):
 
 
 def test_of_two_clones_that_promote_at_once_one_gives_up(clones, monkeypatch):
-    """Both have asked what is in use; the other one is done before this one writes its note."""
+    """Both have read the champion; the other one is done before this one writes its note."""
     here, there = clones
     with monkeypatch.context() as during:
         meanwhile(during, "set_registered_model_tag", lambda: registry.promote(there, 2, 1))

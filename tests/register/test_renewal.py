@@ -12,11 +12,11 @@ import pytest
 from registered_project import LABELS, draw_faces
 from typer.testing import CliRunner
 
-from flows import operations
-from flows.registry import models_table, reregister_command
+from flows import project_commands
+from flows.registry.model_table import models_table, reregister_command
 from tasks.core.errors import ModelError
 from tasks.core.paths import Paths
-from tasks.core.tracking import open_store
+from tasks.core.tracking.mlflow_runs import open_store
 from tasks.register import registry
 from tasks.register.versions import NAME
 
@@ -45,13 +45,15 @@ def stored(paths):
 
 
 def test_models_names_the_version_and_the_command_renews_its_code_alone(old, monkeypatch):
-    before, kept = registry.champion(old), stored(old) / "artifacts"
-    files = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
+    before, artifacts = registry.champion(old), stored(old) / "artifacts"
+    files = {path: path.read_bytes() for path in artifacts.rglob("*") if path.is_file()}
     assert "several clients ask at once" in models_table(old).caption
     assert "version 1 (champion, challenger); renew it: affectgap" in models_table(old).caption
 
-    monkeypatch.setattr(operations, "_project", lambda: old)
-    output = CliRunner().invoke(operations.operations_app, ["models", "--reregister", "1"]).output
+    monkeypatch.setattr(project_commands, "_project", lambda: old)
+    output = (
+        CliRunner().invoke(project_commands.operations_app, ["models", "--reregister", "1"]).output
+    )
     assert output.startswith(f"version 1 ({before.digest}) (champion, challenger) has today's")
 
     after = registry.champion(old)
@@ -59,7 +61,7 @@ def test_models_names_the_version_and_the_command_renews_its_code_alone(old, mon
     assert (after.number, after.digest, after.aliases) == (1, before.digest, before.aliases)
     changed = {name for name, text in after.tags.items() if before.tags.get(name) != text}
     assert changed == {"serving_code", "serving_code_renewed_at"}
-    assert {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()} == files
+    assert {path: path.read_bytes() for path in artifacts.rglob("*") if path.is_file()} == files
     served = mlflow.pyfunc.load_model(str(stored(old)))  # the old code cannot be imported
     rows = served.predict(pd.DataFrame({"image": draw_faces(1)}))
     assert rows["emotion"][0] in LABELS and rows["model_version"][0] == before.digest

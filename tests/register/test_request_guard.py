@@ -1,4 +1,4 @@
-"""What MLflow's server is not asked to read: foreign Hosts, other formats, large or deep bodies."""
+"""Requests that the guard rejects: foreign Hosts, other formats, large or deep bodies."""
 
 import asyncio
 import base64
@@ -11,7 +11,7 @@ import pytest
 import torch
 from registered_project import draw_faces
 
-from tasks.core.tracking import open_store
+from tasks.core.tracking.mlflow_runs import open_store
 from tasks.register import registry
 from tasks.register.request_guard import RequestGuard, fault_of_body
 from tasks.register.serve_settings import ServeSettings
@@ -21,7 +21,7 @@ SETTINGS = ServeSettings(hosts=frozenset({"faces.example"}), max_body_bytes=1 <<
 
 
 class Server:
-    """Stands for MLflow's application: counts what reaches it, and answers with the body."""
+    """A fake of MLflow's application: counts requests, and answers with the body."""
 
     def __init__(self):
         self.n_requests = 0

@@ -1,4 +1,4 @@
-"""The shipped model: answers as training does, stands alone, holds no pickle, speaks JSON."""
+"""The packaged model: same answers as in training, self-contained, no pickle, JSON."""
 
 import base64
 import importlib.metadata
@@ -16,12 +16,12 @@ from PIL import Image
 from registered_project import CROP, LABELS, draw_faces
 from serving_load import SIDES_PX, of_side
 
-from tasks.core.images import decode
-from tasks.core.models.recogniser import Recogniser
-from tasks.core.tracking import open_store
-from tasks.crop.all_faces import cut_all_faces
+from tasks.core.imaging.decode import decode
+from tasks.core.models.predictor import EmotionClassifier
+from tasks.core.tracking.mlflow_runs import open_store
+from tasks.crop.crop_all_faces import crop_all_faces
 from tasks.register import registry
-from tasks.register.kept_files import ARTEFACT
+from tasks.register.version_artifacts import ARTEFACT
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,8 @@ def probabilities(rows):
 
 
 def test_probabilities_are_those_of_the_training_code(registered, served, faces):
-    recogniser = Recogniser.load(registered.model("finetuned"), "cpu")
-    cuts = [cut_all_faces(decode(face, 10**7), CROP) for face in faces]
+    recogniser = EmotionClassifier.load(registered.model("finetuned"), "cpu")
+    cuts = [crop_all_faces(decode(face, 10**7), CROP) for face in faces]
     wanted = np.concatenate([recogniser.predict(cut.crops) for cut in cuts])
     rows = ask(served, *faces)
     assert len(rows) == len(wanted) == 3
@@ -126,12 +126,12 @@ def test_what_is_no_picture_gets_a_note_and_the_others_their_answers(served, fac
 def test_threads_get_the_answers_that_one_gets(served):
     drawn = draw_faces(len(SIDES_PX), 480)
     images = [of_side(image, side_px) for image, side_px in zip(drawn, SIDES_PX, strict=True)]
-    alone = [ask(served, image).to_json() for image in images]
+    serial = [ask(served, image).to_json() for image in images]
     order = list(range(len(images))) * 4
     with ThreadPoolExecutor(8) as threads:
         together = list(threads.map(lambda at: ask(served, images[at]).to_json(), order))
-    assert together == [alone[at] for at in order]
-    assert len(set(alone)) == len(alone)
+    assert together == [serial[at] for at in order]
+    assert len(set(serial)) == len(serial)
 
 
 def test_warnings_come_back_when_threads_have_decoded(faces):
@@ -164,7 +164,7 @@ def test_the_artefact_holds_code_and_exact_requirements_and_no_pickle(stored):
     assert not names & {"uv.lock", "pyproject.toml"}  # those of whoever registers
     assert {"model.safetensors", "card.md", "card.html", "model.onnx"} <= names
     files = {str(path.relative_to(stored / "code")) for path in (stored / "code").rglob("*.py")}
-    assert {"tasks/crop/face_detector.py", "tasks/core/models/recogniser.py"} <= files
+    assert {"tasks/crop/face_detector.py", "tasks/core/models/predictor.py"} <= files
     assert not [file for file in files if file.startswith(("tasks/train", "tasks/ingest"))]
     lines = (stored / "requirements.txt").read_text().split()
     assert all(importlib.metadata.version(line.split("==")[0]) for line in lines)

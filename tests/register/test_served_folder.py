@@ -1,13 +1,13 @@
-"""Images given as paths: one folder, and the same words for whatever cannot be read."""
+"""Images given as paths: one folder, and one message for everything unreadable."""
 
 import os
 
 import pytest
 
 from tasks.core.errors import ModelError
-from tasks.core.images import BadImageError
+from tasks.core.imaging.decode import BadImageError
+from tasks.register.pyfunc_model import read_below
 from tasks.register.serve_settings import serve_settings
-from tasks.register.served_folder import read_below
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The version in use, served by MLflow's own server from the registry, by a process of its own."""
+"""The champion, served by MLflow's server from the registry in a separate process."""
 
 import base64
 import json
@@ -24,9 +24,9 @@ from serving_load import (
     serial_answers,
 )
 
-from tasks.core.images import decode
-from tasks.core.models.recogniser import Recogniser
-from tasks.crop.all_faces import cut_all_faces
+from tasks.core.imaging.decode import decode
+from tasks.core.models.predictor import EmotionClassifier
+from tasks.crop.crop_all_faces import crop_all_faces
 from tasks.register import registry
 
 REPOSITORY = Path(__file__).parents[2]
@@ -70,8 +70,8 @@ def test_what_is_in_use_answers_over_http(second, project, tmp_path):
     assert rows[2]["emotion"] is None and rows[2]["note"].startswith("unreadable")
     assert rows[3]["note"] == rows[2]["note"]
     assert again[1]["emotion"] == rows[0]["emotion"] and error.value.code == 400
-    recogniser = Recogniser.load(registry.fetch(project, 2), "cpu")
-    wanted = recogniser.predict(cut_all_faces(decode(faces[0], 10**7), CROP).crops)[0]
+    recogniser = EmotionClassifier.load(registry.fetch(project, 2), "cpu")
+    wanted = recogniser.predict(crop_all_faces(decode(faces[0], 10**7), CROP).crops)[0]
     assert all(abs(rows[0][f"p_{k}"] - p) < 1e-5 for k, p in zip(LABELS, wanted, strict=True))
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tasks.core.imaging.shards import encode_png, write_shards
 from tasks.core.paths import Paths
-from tasks.core.shards import encode_png, write_shards
 from tasks.core.tables import MANIFEST_SCHEMA, rejects_table, write_csv, write_table
 from tasks.report import stage
 from tasks.report.inputs import FIGURES

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 
-from tasks.report.findings import cards, changes
+from tasks.report.sections.summary import cards, changes
 
 
 def cell(gender: str, emotion: str, change: float, p_adjusted: float) -> dict[str, object]:

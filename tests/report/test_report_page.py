@@ -11,8 +11,8 @@ from PIL import Image
 from tasks.core.errors import DataError
 from tasks.core.labels import DRAWN_NOTICE
 from tasks.core.paths import STAGE_OUTS
-from tasks.report.embed import embed
-from tasks.report.random_pictures import choose_pictures
+from tasks.report.html.components import embed
+from tasks.report.sample_predictions import choose_images
 
 CREDIT = "Face Research Lab London Set (DeBruine &amp; Jones 2017), CC BY 4.0"
 
@@ -138,9 +138,9 @@ def test_missing_optional_inputs_are_a_sentence(tmp_path, project, report):
         "No stage left out a picture.",
         "No digests",
         "No strategies were compared on held-out pictures.",
-        "No gap was standardised",
+        "No gap was standardized",
         "none is worst or best",
-        "Calibration cannot be told",
+        "Calibration cannot be computed",
         "No two groups could be compared in what they are read as.",
         "Who the base model was first trained on is not known here",
         "No published figures are named",
@@ -167,13 +167,13 @@ def test_it_writes_what_dvc_expects_and_the_same_again(drawn, report):
 def test_random_pictures_are_held_out_and_do_not_depend_on_row_order(pictures):
     table = pictures.assign(seen_in_training=False)
     seen = table.assign(seen_in_training=table["subject_id"] == "drawn/2")
-    chosen = choose_pictures({"base": table, "finetuned": seen}, 5, 1)
+    chosen = choose_images({"base": table, "finetuned": seen}, 5, 1)
     assert len(chosen) == 5
     rows = seen.set_index("image_id").loc[chosen]
     assert set(rows["split"]) == {"test"} and not rows["seen_in_training"].any()
     mixed = {"base": table.sample(frac=1, random_state=0), "finetuned": seen.iloc[::-1]}
-    assert choose_pictures(mixed, 5, 1) == chosen
-    assert choose_pictures(mixed, 5, 2) != chosen
+    assert choose_images(mixed, 5, 1) == chosen
+    assert choose_images(mixed, 5, 2) != chosen
 
 
 def test_large_pictures_are_made_to_fit(tmp_path):

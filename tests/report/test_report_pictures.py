@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from tasks.core.tables import read_table
-from tasks.report import random_pictures
-from tasks.report.embed import BUDGET_BYTES, BUDGETS_BYTES
+from tasks.report import sample_predictions
+from tasks.report.html.components import BUDGET_BYTES, BUDGETS_BYTES
 from tasks.report.inputs import FIGURES
-from tasks.report.random_pictures import pictures_figure
+from tasks.report.sample_predictions import sample_predictions_figure
 
 
 @pytest.fixture
@@ -18,10 +18,12 @@ def cells(monkeypatch, tmp_path):
     def draw_and_catch(paths, image_ids):
         caught = []
         monkeypatch.setattr(
-            random_pictures, "faces_figure", lambda cells, names, *_: caught.extend([cells, names])
+            sample_predictions,
+            "faces_figure",
+            lambda cells, names, *_: caught.extend([cells, names]),
         )
         tables = {name: read_table(paths.predictions(name)) for name in ("base", "finetuned")}
-        pictures_figure(paths, tables, image_ids, "", tmp_path / "x.png")
+        sample_predictions_figure(paths, tables, image_ids, "", tmp_path / "x.png")
         return caught
 
     return draw_and_catch
@@ -67,7 +69,7 @@ def test_the_page_has_both_sheets_within_its_size(drawn):
     page = drawn[0]
     for words in ("Training pictures before augmentation", "Random test pictures with each"):
         assert f'alt="{words}' in page
-    assert "with the box of the face that was found" in page
+    assert "the original picture with the detected face" in page
     assert "What the network sees in training" in page and "Loss: cross entropy." in page
     assert len(page.encode()) < 8_000_000
 
@@ -83,8 +85,8 @@ def test_the_page_says_which_epoch_was_kept_and_by_which_loss(tmp_path, project,
         "train: {keep: last}\nfinetune: {keep: last, loss: {name: multi_margin}}\n"
     )
     page, _ = report(paths)
-    assert "The epoch that was kept is marked: the last one;" in page
+    assert "The saved epoch is marked: the last one;" in page
     assert "Loss: cross entropy and multi margin." in page
     paths.params.write_text("train: {keep: best}\nfinetune: {keep: last}\n")
     page, _ = report(paths)
-    assert "of equal ones the lowest loss; of the fine-tuned model the last;" in page
+    assert "ties by the lowest loss; of the fine-tuned model the last;" in page

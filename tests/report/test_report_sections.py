@@ -31,7 +31,7 @@ def test_the_choice_is_told_with_what_it_went_by_and_that_test_pictures_had_no_p
     text = sections["strategies"]
     assert "Chosen: replay, out of base, naive and replay, by the worst group on validation" in text
     assert "children, with a mean recall over emotions of 92.0 % (129 of 140 pictures" in text
-    assert "+36.0 points beside the base model" in text and "(standard error 3.0)" in text
+    assert "+36.0 points compared with the base model" in text and "(standard error 3.0)" in text
     assert "more than 6.0 were needed to replace it" in text
     assert "too high, here by about 1.2 points: corrected it is 90.8 %" in text
     assert "took no part in the choice" in text
@@ -49,7 +49,7 @@ def test_a_base_model_that_was_kept_is_told_with_what_was_lacking(tmp_path, proj
     assert (
         "No strategy is better than the base model by more than its error, so that it was" in text
     )
-    assert "The nearest, naive, lies +2.0 points beside it; more than 6.0 were needed." in text
+    assert "The closest, naive, differs by +2.0 points; more than 6.0 were needed." in text
     assert "corrected it is" not in text
 
 
@@ -127,7 +127,7 @@ def test_the_training_curve_is_named_after_what_it_holds(tmp_path, drawn, projec
     choice = pd.read_csv(paths.tables / "choice.csv")
     _changed(paths, "choice", chosen=choice["strategy"] == "naive")
     page, _ = report(paths)
-    assert "the highest mean recall on validation pictures, of equal ones" in _plain(page)
+    assert "the highest mean recall on validation pictures, ties by" in _plain(page)
 
 
 def test_the_standardised_gap_stands_beside_the_raw_one(sections):
@@ -172,8 +172,10 @@ def test_printed_figures_stand_beside_ours_with_what_does_not_add_up(sections):
     assert "drawn, child base 20 of 40 86 % base 20 of 40 50.0 %" in text
     assert "drawn, child fine-tuned 20 of 40 92 % naive 30 of 40 75.0 %" in text
     assert "3; p. 9; does not add up: 20 of 40 is 50.0 %, printed is 86 %" in text
-    assert "Beside its fine-tuned model stands our naive strategy" in text
-    assert "judged on the pictures that its model was trained on; ours was trained on the" in text
+    assert "Its fine-tuned model is set beside our naive strategy" in text
+    assert (
+        "evaluated on the pictures that its model was trained on; ours was trained on the" in text
+    )
     assert "the one that this run chose (replay); the study" in text
     assert "20 of 40 is 50.0 %, printed is 86 %" in text
     assert text.count("20 of 40 50.0 %, 30.0 to 70.0") == 2  # under both protocols

@@ -14,9 +14,15 @@ from tasks.core.errors import DataError, ParamsError
 from tasks.core.params import parse_section
 from tasks.core.paths import Paths
 from tasks.core.tables import read_table, write_table
-from tasks.split.balance import SHARED_NOTE, count_strata, lacking_strata
-from tasks.split.by_hash import assign_splits, draw, split_of
 from tasks.split.stage import Params, run
+from tasks.split.subject_split import (
+    SHARED_NOTE,
+    assign_splits,
+    count_by_stratum,
+    draw,
+    lacking_strata,
+    split_of,
+)
 
 PARTS = {"train": 6.0, "validation": 2.0, "test": 2.0}
 EMOTIONS = ("neutral", "happiness", "sadness")
@@ -192,7 +198,7 @@ def test_strata_without_a_picture_in_some_split_are_named(tmp_path):
     paths = as_project(tmp_path, pd.concat([table, lone], ignore_index=True))
     result = run(parse(), paths)
     assert result.metrics["strata_lacking_a_split"] >= 1
-    counts = count_strata(read_table(paths.split), ["emotion", "gender"], PARTS, "subject")
+    counts = count_by_stratum(read_table(paths.split), ["emotion", "gender"], PARTS, "subject")
     named = [text for text in lacking_strata(counts) if text.startswith("pain unknown: ")]
     assert len(named) == 1 and named[0].count(",") == 1
     assert "no picture in a split" in result.summary

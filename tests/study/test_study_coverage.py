@@ -1,17 +1,17 @@
-"""How often the interval of a score holds the truth, with people and seeds that differ."""
+"""Coverage of the interval of a score, with variation between subjects and seeds."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from study_world import settings
 
-from tasks.study.scores import mean_recall_score
+from tasks.study.results import mean_recall_score
 
 EMOTIONS = 6
 
 
 def studies(people, seeds, seed_sd, number):
-    """Yield pictures and right answers of studies with their own people, pictures and seeds."""
+    """Yield images and correctness of studies with independent subjects, images and seeds."""
     emotion = np.tile(np.arange(EMOTIONS), 2 * people)
     person = np.repeat(np.arange(people), 2 * EMOTIONS)
     columns = {"emotion": emotion.astype(str), "subject_id": person, "subject_known": True}
@@ -20,12 +20,12 @@ def studies(people, seeds, seed_sd, number):
         rng = np.random.default_rng(study)
         ease = np.linspace(-0.5, 1.5, EMOTIONS)[emotion] + rng.normal(0, 0.7, len(emotion))
         ease = ease + rng.normal(0, 0.8, people)[person]
-        own = rng.normal(0, seed_sd, seeds) + rng.normal(0, seed_sd, (EMOTIONS, seeds))[emotion]
-        yield pictures, ease[:, None] + own + rng.normal(0, 0.8, (len(emotion), seeds)) > 0
+        effect = rng.normal(0, seed_sd, seeds) + rng.normal(0, seed_sd, (EMOTIONS, seeds))[emotion]
+        yield pictures, ease[:, None] + effect + rng.normal(0, 0.8, (len(emotion), seeds)) > 0
 
 
 def coverage(people, seeds, seed_sd, number):
-    """Return how often the interval, and one that knows of people alone, hold the truth."""
+    """Return the coverage of the interval, and of one from subjects only."""
     truth = np.mean([right.mean() for _, right in studies(400, 3, seed_sd, 100)])
     held, of_people = [], []
     for pictures, right in studies(people, seeds, seed_sd, number):

@@ -4,14 +4,8 @@ import pytest
 from study_world import TRAIN, World, settings
 
 from tasks.core.errors import ParamsError, UserError
-from tasks.study.arms import OPTIMISERS, arms_of
-from tasks.study.plan import (
-    decide,
-    epochs_of_grid,
-    epochs_trained,
-    progress,
-    winning_runs,
-)
+from tasks.study.candidates import OPTIMISERS, arms_of
+from tasks.study.plan import decide, epochs_of_grid, epochs_trained, progress, winning_runs
 
 SKILLS = {"lenet5": -1.0, "compact": 1.1, "mobilenet_v3_small": 0.95, "mse": -0.9}
 SKILLS |= {"multi_margin": -0.6, "class_balanced": -0.5, "label_smoothed": -0.4}
@@ -21,7 +15,7 @@ GOOD_LOSS = {**SKILLS, "cross_entropy": -2.0, "multi_margin": 0.4}
 
 
 def play(params, world):
-    """Train what the plan asks for until it asks for nothing."""
+    """Train the wanted runs until the study is finished."""
     results, batches = {}, []
     while wanted := progress(params, TRAIN, results).wanted:
         batches.append([run.key for run in wanted])
@@ -32,21 +26,21 @@ def play(params, world):
 
 def test_halving_finds_the_same_winner_for_less_than_a_third_of_the_epochs():
     halved, _, _ = play(settings(), World(SKILLS))
-    whole, _, _ = play(settings(halving=None), World(SKILLS))
-    chosen = [[d.choice.name for d in found.decisions] for found in (halved, whole)]
+    full, _, _ = play(settings(halving=None), World(SKILLS))
+    chosen = [[d.choice.name for d in found.decisions] for found in (halved, full)]
     assert chosen[0] == chosen[1] == ["compact", "cross_entropy", "adam@0.001"]
-    grid = epochs_of_grid(settings(), whole.decisions)
-    assert epochs_trained(whole.runs) == grid == 19 * 3 * 12
+    grid = epochs_of_grid(settings(), full.decisions)
+    assert epochs_trained(full.runs) == grid == 19 * 3 * 12
     assert epochs_trained(halved.runs) <= grid / 3
 
 
-def test_a_round_played_alone_from_the_arm_before_decides_as_in_its_study():
+def test_a_single_round_from_the_incumbent_decides_as_in_its_study():
     found, results, _ = play(settings(), World(GOOD_LOSS))
     before = None
     for decision in found.decisions:
-        alone = decide(decision.round, before, settings(), TRAIN, results)
-        assert alone.choice == decision.choice
-        assert [one.kept for one in alone.stands] == [one.kept for one in decision.stands]
+        single = decide(decision.round, before, settings(), TRAIN, results)
+        assert single.choice == decision.choice
+        assert [one.survivors for one in single.rungs] == [one.survivors for one in decision.rungs]
         before = decision.chosen
     lost = found.decisions[-1].runs[-1].key
     rest = {key: result for key, result in results.items() if key != lost}
@@ -68,7 +62,7 @@ def test_the_first_batch_is_one_seed_of_every_backbone_and_the_last_has_all_seed
     ]
 
 
-def test_nothing_is_trained_twice_and_what_was_trained_before_stands_in_the_next_round():
+def test_nothing_is_trained_twice_and_the_incumbent_competes_in_the_next_round():
     world = World(SKILLS)
     found, _, batches = play(settings(), world)
     assert len(set(world.trained)) == len(world.trained)
@@ -99,14 +93,14 @@ def test_a_study_that_was_stopped_goes_on_and_a_finished_one_is_replayed():
     assert [run.key for run in progress(settings(), TRAIN, rest).wanted] == [lost]
 
 
-def test_the_order_in_which_runs_finish_is_of_no_matter():
+def test_the_order_in_which_runs_finish_does_not_matter():
     _, results, _ = play(settings(), World(SKILLS))
     turned = dict(reversed(results.items()))
     one, other = (progress(settings(), TRAIN, found) for found in (results, turned))
     assert [d.choice for d in one.decisions] == [d.choice for d in other.decisions]
 
 
-def test_a_training_that_could_not_go_on_is_left_out_and_told():
+def test_a_failed_training_is_left_out_with_its_reason():
     found, results, _ = play(settings(), World(SKILLS, failing=["sgd@0.1", "lenet5"]))
     assert found.decisions[0].failed == {"lenet5": "lenet5: the loss is NaN"}
     assert found.decisions[2].failed == {"sgd@0.1": "sgd@0.1: the loss is NaN"}
@@ -118,7 +112,7 @@ def test_where_every_training_fails_one_line_says_so():
         play(settings(), World(SKILLS, failing=settings().backbones))
 
 
-def test_a_result_that_does_not_hold_is_wanted_again_and_never_looked_at():
+def test_a_result_of_another_recipe_is_wanted_again_and_never_used():
     world = World(SKILLS, failing=settings().backbones)
     first = progress(settings(), TRAIN, {}).wanted
     failed = world.results(first)
@@ -152,7 +146,7 @@ def test_the_published_protocol_is_one_seed_the_best_epoch_and_one_rate():
     assert best == "mobilenet_v3_small"  # no rule that prefers the smaller one
 
 
-def test_what_was_used_before_competes_though_params_do_not_name_it():
+def test_the_incumbent_competes_even_if_params_do_not_name_it():
     params = settings(optimisers=["sgd"], losses=["mse"])
     found, _, _ = play(params, World(SKILLS))
     assert [arm.name for arm in found.decisions[1].arms] == ["cross_entropy", "mse"]

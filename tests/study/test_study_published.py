@@ -8,7 +8,7 @@ from study_world import settings
 from tasks.core.errors import DataError, ParamsError
 from tasks.study import published
 from tasks.study.published import agreement, pairwise, read_study, studies, with_intervals
-from tasks.study.scores import Score
+from tasks.study.results import Score
 
 
 def score(mean, se=0.001):

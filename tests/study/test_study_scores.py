@@ -9,12 +9,17 @@ import pytest
 from study_world import TRAIN, World, settings
 
 from tasks.core.errors import DataError
-from tasks.study import scores
-from tasks.study.halving import rungs_of, survivors
-from tasks.study.one_standard_error import choose
+from tasks.study import results
 from tasks.study.plan import progress
-from tasks.study.results import read_results
-from tasks.study.scores import Score, accuracy_score, mean_recall_score, people_of, score_of
+from tasks.study.results import (
+    Score,
+    accuracy_score,
+    mean_recall_score,
+    people_of,
+    read_results,
+    score_of,
+)
+from tasks.study.selection_rule import choose, rungs_of, survivors
 from tasks.study.settings import Params
 
 
@@ -24,7 +29,7 @@ def pictures(emotions, people, known=True):
     return pd.DataFrame(columns)
 
 
-def stand(mean, se, parameters=10):
+def scored(mean, se, parameters=10):
     by_seed, method = (mean,), "made up"
     ends = (mean - 2 * se, mean + 2 * se)
     return Score(mean, se, se, 0.0, *ends, by_seed, 30, 100, parameters, method)
@@ -67,7 +72,7 @@ def test_the_error_of_people_is_that_of_the_draws_however_many_at_once(monkeypat
     shares = drawn @ (cells * right.mean(axis=1)[:, None]) / (drawn @ cells)
     expected = shares.mean(axis=1).std(ddof=1) * np.sqrt(25 / 24)
     assert found.people_se == pytest.approx(expected, rel=1e-9)
-    monkeypatch.setattr(scores, "_DRAWN_AT_ONCE", 70)
+    monkeypatch.setattr(results, "_DRAWN_AT_ONCE", 70)
     assert mean_recall_score(table, right, settings()).people_se == pytest.approx(expected, 1e-9)
 
 
@@ -106,28 +111,31 @@ def test_all_right_is_not_without_doubt():
 
 
 def test_the_smaller_network_within_one_standard_error_is_preferred():
-    scores = {"large": stand(0.70, 0.03, 50), "small": stand(0.68, 0.02, 5)}
+    scores = {"large": scored(0.70, 0.03, 50), "small": scored(0.68, 0.02, 5)}
     choice = choose(scores, "better", "")
     assert (choice.name, choice.best) == ("small", "large") and "10\u202f%" in choice.why
-    far = {**scores, "small": stand(0.66, 0.2, 5)}  # its own error is of no matter
+    far = {**scores, "small": scored(0.66, 0.2, 5)}  # the smaller one's error does not matter
     assert choose(far, "better", "").name == "large"
     assert choose(scores, "published", "").name == "large"
 
 
 def test_of_one_size_what_was_used_before_stays_and_then_the_higher_mean_wins():
-    scores = {"a": stand(0.69, 0.02), "b": stand(0.70, 0.02), "c": stand(0.695, 0.02)}
+    scores = {
+        "a": scored(0.69, 0.02),
+        "b": scored(0.70, 0.02),
+        "c": scored(0.695, 0.02),
+    }
     assert choose(scores, "better", "a").name == "a"
     assert choose(scores, "better", "").name == "b"
-    assert choose({**scores, "a": stand(0.67, 0.02)}, "better", "a").name == "b"
+    assert choose({**scores, "a": scored(0.67, 0.02)}, "better", "a").name == "b"
 
 
 def test_one_arm_in_three_survives_and_at_least_one():
     scores = {"a": 0.1, "b": 0.5, "c": 0.5, "d": 0.2, "e": 0.3, "f": 0.4, "g": 0.1}
-    assert survivors(scores, 2, settings()) == ["b", "c"]
-    assert survivors({"a": 0.5, "b": 0.5, "c": 0.5}, 2, settings()) == ["a"]  # equals: in order
-    assert survivors({"a": 0.0}, 2, settings()) == ["a"]
-    half = settings(halving={"first_epochs": 2, "reduction": 2, "first_seeds": 1})
-    assert survivors(scores, 2, half) == ["b", "c", "f"]
+    assert survivors(scores, 3) == ["b", "c"]
+    assert survivors({"a": 0.5, "b": 0.5, "c": 0.5}, 3) == ["a"]  # equal scores: the first wins
+    assert survivors({"a": 0.0}, 3) == ["a"]
+    assert survivors(scores, 2) == ["b", "c", "f"]
 
 
 def test_rungs_multiply_until_the_last_which_has_all_seeds():
@@ -144,7 +152,7 @@ def test_seeds_that_saw_other_pictures_are_refused():
         score_of([one, replace(other, validation=other.validation[1:])], settings())
 
 
-def test_results_that_are_torn_are_told_in_one_line(tmp_path):
+def test_torn_results_are_one_line(tmp_path):
     (tmp_path / "a-s1-e2").mkdir()
     (tmp_path / "a-s1-e2" / "result.json").write_text("{")
     with pytest.raises(DataError, match="a-s1-e2: is no finished run"):
@@ -152,7 +160,7 @@ def test_results_that_are_torn_are_told_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"learning_rates": {}}, "learning_rates has none for adam"),
         ({"seeds": [1, 1]}, "names something twice"),
@@ -162,6 +170,6 @@ def test_results_that_are_torn_are_told_in_one_line(tmp_path):
         ({"starts": {"lenet": "random"}}, "starts names lenet, which backbones does not"),
     ],
 )
-def test_impossible_settings_are_refused(changed, said):
-    with pytest.raises(ValueError, match=said):
+def test_impossible_settings_are_refused(changed, message):
+    with pytest.raises(ValueError, match=message):
         Params.model_validate({**settings().model_dump(), **changed})

@@ -9,14 +9,15 @@ import pytest
 import yaml
 from study_world import TRAIN, World, make_project, settings
 
-from flows.study_stages import TEST_KEYS
+from flows.study.dvc_stages import TEST_KEYS
 from tasks.core.errors import DataError
+from tasks.core.models import predictor
 from tasks.core.paths import Paths
-from tasks.study import stage, test
-from tasks.study.chosen_params import chosen_text
+from tasks.study import stage, test_evaluation
 from tasks.study.plan import progress
-from tasks.study.scores import mean_recall_score
-from tasks.study.test_looks import level_of
+from tasks.study.results import mean_recall_score
+from tasks.study.stage import chosen_text
+from tasks.study.test_evaluation import level_of
 
 SKILLS = {"lenet5": -1.0, "compact": 1.1, "mobilenet_v3_small": 0.95, "mse": -0.9, "sgd": -1.0}
 TEXT = """\
@@ -55,18 +56,18 @@ def test_the_tables_say_what_the_plan_decided(made):
     assert runs["new_epochs"].sum() == result.metrics["epochs"]
     arms = table(made, "arms").query("last")
     assert arms["chosen"].sum() == 3 and len(arms) == 3 + 6 + 12
-    shown = arms[(arms["round"] == "optimisers") & arms["best_rate"]]
-    assert sorted(shown["optimiser"]) == sorted(params.optimisers)
+    displayed = arms[(arms["round"] == "optimisers") & arms["best_rate"]]
+    assert sorted(displayed["optimiser"]) == sorted(params.optimisers)
     winners = json.loads((root / "study/tables/winners.json").read_text())
     assert winners == [f"backbones-compact-s{seed}-e12" for seed in (1, 2, 3)]
 
 
-def test_what_a_machine_needs_is_not_among_what_a_study_says(made):
-    said = json.loads((made[0] / "study/tables/study.json").read_text())["settings"]
-    assert "side_by_side" not in said and said["epochs"] == 12
+def test_machine_settings_are_not_stored(made):
+    stored = json.loads((made[0] / "study/tables/study.json").read_text())["settings"]
+    assert "side_by_side" not in stored and stored["epochs"] == 12
 
 
-def test_every_arm_has_its_longest_curve_in_every_round_that_it_stands_in(made):
+def test_every_arm_has_its_longest_curve_in_every_round(made):
     curves = table(made, "curves")
     longest = curves.groupby(["round", "arm", "seed"])["epoch"].agg(["max", "size"])
     assert (longest["max"] == longest["size"]).all()
@@ -102,7 +103,7 @@ def test_comments_of_the_params_stay():
     assert "    smoothing: 0.1        # its smoothing" in lines
 
 
-def test_params_that_stand_in_several_lines_are_written_anew():
+def test_a_block_style_group_is_replaced():
     several = "train:\n  group:\n    age_band: [adult]\n"
     assert yaml.safe_load(chosen_text(several, {"group": {}})) == {"train": {"group": {}}}
 
@@ -128,7 +129,7 @@ def test_runs_of_another_recipe_choose_nothing(tmp_path):
 
 
 class Fixed:
-    """A recogniser that answers by a rule and counts what it was shown."""
+    """A recognizer that answers by a rule and counts the crops."""
 
     def __init__(self, wrong):
         self.labels, self.device, self.wrong, self.shown = ("anger", "fear"), None, wrong, 0
@@ -151,25 +152,29 @@ def tested(tmp_path, monkeypatch):
         crops.append(np.full((2, 2, 3), (emotion == "fear", place, 0), dtype=np.uint8))
     columns = ["image_id", "subject_id", "subject_known", "emotion", "age_band", "gender", "split"]
     split = pd.DataFrame(rows, columns=columns)
-    monkeypatch.setattr(test, "make_repeatable", lambda device: None)
-    monkeypatch.setattr(test, "read_table", lambda path: split)
+    monkeypatch.setattr(test_evaluation, "make_deterministic", lambda device: None)
+    monkeypatch.setattr(test_evaluation, "read_table", lambda path: split)
     read = lambda part, folder: iter([crops[int(i)] for i in part["image_id"]])  # noqa: E731
-    monkeypatch.setattr(test, "read_crops", read)
+    monkeypatch.setattr(test_evaluation, "read_crops", read)
     seen = pd.DataFrame({"subject_id": ["s0", "s1"]})
-    monkeypatch.setattr(test, "load_seen", lambda folder: seen)
+    monkeypatch.setattr(test_evaluation, "load_seen", lambda folder: seen)
     (tmp_path / "study/tables").mkdir(parents=True)
     (tmp_path / "study/tables/winners.json").write_text(json.dumps(["a", "b"]))
-    (tmp_path / "params.yaml").write_text("train: {device: cpu}")
+    (tmp_path / "params.yaml").write_text("device: cpu")
     params = settings(seeds=[1, 2], halving=None)
-    # Nothing else of the section is there to be read: DVC looks at these keys alone.
+    # The stage may read no other keys, since DVC tracks only these.
     read = {key: getattr(params, key) for key in TEST_KEYS}
 
     def ask(version="v1", wrong=(40, 80)):
         models = [Fixed(value) for value in wrong]
         given = iter(models)
-        monkeypatch.setattr(test.Recogniser, "load", lambda *_: next(given))
-        monkeypatch.setattr(test, "load_spec", lambda folder: SimpleNamespace(version=version))
-        return test.run(test.Params.model_construct(**read), Paths(tmp_path)), models
+        monkeypatch.setattr(predictor.EmotionClassifier, "load", lambda *_: next(given))
+        monkeypatch.setattr(
+            test_evaluation, "load_spec", lambda folder: SimpleNamespace(version=version)
+        )
+        return test_evaluation.run(
+            test_evaluation.Params.model_construct(**read), Paths(tmp_path)
+        ), models
 
     return SimpleNamespace(ask=ask, split=split, params=params, seen=seen, root=tmp_path)
 
@@ -190,7 +195,7 @@ def test_every_winner_that_is_tested_is_one_look_and_later_intervals_are_wider(t
     (look,) = looks(tested)
     assert (look["look"], look["winner"], look["pictures"], look["people"]) == (1, "a b", 80, 50)
     assert look["mean_recall"] == pytest.approx(first[0, 0], abs=1e-5)
-    tested.ask()  # the same models and pictures: no look more
+    tested.ask()  # the same models and images are the same look
     assert looks(tested) == [look] and np.array_equal(interval(tested), first)
     tested.ask("v2")
     second = interval(tested)
@@ -198,7 +203,7 @@ def test_every_winner_that_is_tested_is_one_look_and_later_intervals_are_wider(t
     assert (second[:, 1] <= first[:, 1]).all() and (second[:, 2] >= first[:, 2]).all()
     assert (second[:, 2] - second[:, 1]).sum() > 1.02 * (first[:, 2] - first[:, 1]).sum()
     assert [row["look"] for row in looks(tested)] == [1, 2] and looks(tested)[0] == look
-    (tested.root / "study/test.csv").unlink()  # as DVC does before it makes an output again
+    (tested.root / "study/test.csv").unlink()  # as DVC does before it reruns a stage
     tested.ask()
     assert np.array_equal(interval(tested), first) and len(looks(tested)) == 2
     method = pd.read_csv(tested.root / "study/test.csv")["method"]
@@ -212,7 +217,7 @@ def test_other_test_pictures_are_another_look(tested):
     assert [row["look"] for row in looks(tested)] == [1, 2]
 
 
-def test_a_ledger_that_was_cut_is_told_in_one_line(tested):
+def test_a_ledger_with_a_missing_row_is_one_line(tested):
     tested.ask()
     tested.ask("v2")
     path = tested.root / "study/test_looks.csv"

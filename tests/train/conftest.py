@@ -8,14 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tasks.core.imaging.shards import encode_png, write_shards
 from tasks.core.params import load_yaml
 from tasks.core.paths import Paths
-from tasks.core.shards import encode_png, write_shards
 from tasks.core.tables import write_table
-from tasks.train import finetune, stage
-from tasks.train.pictures import Pictures
-from tasks.train.pixel_cache import RowFile
-from tasks.train.trainer import Validated
+from tasks.core.training.data.dataset import ImageDataset
+from tasks.core.training.data.pixel_cache import RowFile
+from tasks.core.training.trainer import ValidationResult
+from tasks.finetune import stage
+from tasks.train import initial_model
+from tasks.train import stage as train_stage
 
 EMOTIONS = ("anger", "happiness", "neutral")
 _PARAMS = load_yaml(Path(__file__).parents[2] / "params.yaml")
@@ -23,25 +25,26 @@ _SMALL = {"epochs": 3, "batch_size": 8, "device": "cpu", "precision": "float32"}
 
 
 @pytest.fixture
-def train_params() -> Callable[..., stage.Params]:
+def train_params() -> Callable[..., initial_model.TrainParams]:
     """Section `train` of params.yaml for small pictures, with overrides."""
     small = {**_PARAMS["train"], **_SMALL, "backbone": "lenet5", "input_size_px": 32}
 
-    def make(**changed: Any) -> stage.Params:
-        return stage.Params.model_validate({**small, **changed})
+    def make(**changed: Any) -> initial_model.TrainParams:
+        return initial_model.TrainParams.model_validate({**small, **changed})
 
     return make
 
 
 @pytest.fixture
-def finetune_params() -> Callable[..., finetune.Params]:
+def finetune_params() -> Callable[..., stage.Params]:
     """Section `finetune` of params.yaml for small pictures, with overrides.
 
     `epochs` holds for every strategy; `replay` and `distill` override single keys of theirs.
     """
-    section = _PARAMS["finetune"]
+    section = {**_PARAMS["train"], **_PARAMS["finetune"]}
+    section = {key: section[key] for key in stage.Params.model_fields if key in section}
 
-    def make(**changed: Any) -> finetune.Params:
+    def make(**changed: Any) -> stage.Params:
         own = {"min_n": 1, **changed}
         pace = {"epochs": changed.get("epochs", _SMALL["epochs"]), "learning_rate": 0.001}
         adults = {"group": {"age_band": ["adult"]}}
@@ -50,37 +53,37 @@ def finetune_params() -> Callable[..., finetune.Params]:
             "replay": section["replay"] | pace | adults | own.pop("replay", {}),
             "distill": section["distill"] | pace | own.pop("distill", {}),
         }
-        return finetune.Params.model_validate({**section, **_SMALL, **parts, **own})
+        return stage.Params.model_validate({**section, **_SMALL, **parts, **own})
 
     return make
 
 
 @pytest.fixture
-def pictures_of(tmp_path: Path) -> Callable[..., Pictures]:
+def pictures_of(tmp_path: Path) -> Callable[..., ImageDataset]:
     """Pictures from arrays: `(N, S, S, C)` uint8 and `(N,)` targets; all of one group."""
 
-    def make(pixels: np.ndarray, targets: Any, cells: Any = None) -> Pictures:
+    def make(pixels: np.ndarray, targets: Any, cells: Any = None) -> ImageDataset:
         file = tmp_path / f"pixels-{len(list(tmp_path.glob('pixels-*')))}.npy"
         np.save(file, pixels)
         rows, one_group = np.arange(len(pixels)), np.ones((len(pixels), 1), dtype=bool)
         cells = np.zeros(len(pixels), dtype=np.int64) if cells is None else np.array(cells)
         targets = np.array(targets, dtype=np.int64)
-        return Pictures(RowFile(file), str(file), rows, targets, one_group, cells)
+        return ImageDataset(RowFile(file), str(file), rows, targets, one_group, cells)
 
     return make
 
 
 @pytest.fixture
-def validated() -> Callable[[float], Validated]:
+def validated() -> Callable[[float], ValidationResult]:
     """An outcome of a validation of which the recall alone matters."""
-    return lambda recall: Validated(1.0, recall, recall, np.zeros(1, dtype=np.int64))
+    return lambda recall: ValidationResult(1.0, recall, recall, np.zeros(1, dtype=np.int64))
 
 
 @pytest.fixture(autouse=True)
 def without_sheets(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the figure of each training (most of a second), but for the tests of it."""
     if "sheet" not in request.node.path.stem:
-        monkeypatch.setattr(stage, "augmentation_sheet", lambda *_: None)
+        monkeypatch.setattr(train_stage, "augmentation_figure", lambda *_: None)
 
 
 @pytest.fixture

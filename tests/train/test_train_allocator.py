@@ -11,9 +11,9 @@ ROOT = Path(__file__).parents[2]
 AGAIN_AND_AGAIN = """
 import resource, sys
 import torch
-from tasks.train.allocator import keep_freed_memory
+from tasks.core.training.trainer import retain_freed_memory
 
-if sys.argv[1] == "keep" and not keep_freed_memory():
+if sys.argv[1] == "keep" and not retain_freed_memory():
     sys.exit("no mallopt here")
 
 def faults():

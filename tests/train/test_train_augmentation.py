@@ -3,9 +3,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from tasks.train import augmentation
-from tasks.train.augmentation import augment, draw_changes
-from tasks.train.recipe import Augmentation
+from tasks.core.training.config import Augmentation
+from tasks.core.training.data import augmentation
+from tasks.core.training.data.augmentation import augment, sample_augmentations
 
 STILL = {
     "flip": 0,
@@ -43,7 +43,7 @@ def way(request, monkeypatch):
 def augmented(pictures: np.ndarray, seed: int = 0, **changed: object) -> np.ndarray:
     ranges = Augmentation.model_validate({**STILL, **changed})
     rng = np.random.default_rng(seed)
-    changes = draw_changes(ranges, len(pictures), pictures.shape[3], rng)
+    changes = sample_augmentations(ranges, len(pictures), pictures.shape[3], rng)
     return augment(torch.from_numpy(pictures), changes).numpy().astype(int)
 
 
@@ -149,7 +149,7 @@ def test_what_a_gpu_does_is_what_a_cpu_does_but_for_rounding():
     pictures = smooth.permute(0, 2, 3, 1).to(torch.uint8).contiguous()
     ranges = Augmentation.model_validate(WILD)
     for channels in (3, 1):
-        changes = draw_changes(ranges, 6, channels, np.random.default_rng(0))
+        changes = sample_augmentations(ranges, 6, channels, np.random.default_rng(0))
         some = pictures[..., :channels].contiguous()
         first, second = (found(some, changes).int() for found in (CPU, GPU))
         assert (first - some).abs().float().mean() > 10  # something happened

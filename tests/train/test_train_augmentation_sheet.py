@@ -4,17 +4,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tasks.core.models.recogniser import Normalisation
+from tasks.core.models.predictor import Normalization
 from tasks.core.tables import read_table
-from tasks.train import augmentation_sheet, stage
-from tasks.train.augmentation import augment
-from tasks.train.augmentation_sheet import changed_inputs, choose_lines, in_words
-from tasks.train.batches import batches, draw_epoch
-from tasks.train.distributed import Group
-from tasks.train.outcome import load_both
-from tasks.train.pictures import choose_rows
-from tasks.train.strategy import Strategy
-from tasks.train.untrained import untrained
+from tasks.core.training.data.augmentation import augment
+from tasks.core.training.data.dataset import choose_rows
+from tasks.core.training.data.loader import batches, draw_epoch
+from tasks.core.training.distributed import ProcessGroup
+from tasks.core.training.strategy import Strategy
+from tasks.core.training.train_model import load_train_and_validation
+from tasks.train import augmentation_figure, stage
+from tasks.train.augmentation_figure import changed_inputs, choose_lines, in_words
+from tasks.train.initial_model import build_initial_model
 
 CPU = torch.device("cpu")
 
@@ -22,8 +22,8 @@ CPU = torch.device("cpu")
 def prepared(paths, params):
     rows = choose_rows(read_table(paths.split), params.group, "train.group", None)
     labels = ("anger", "happiness", "neutral")
-    spec = untrained(params, labels, rows.train["dataset"], paths).spec
-    return load_both(rows, params, paths, spec)[0], rows.train, spec
+    spec = build_initial_model(params, labels, rows.train["dataset"], paths).spec
+    return load_train_and_validation(rows, params, paths, spec)[0], rows.train, spec
 
 
 def test_the_inputs_are_those_of_the_batches_of_the_same_epoch(cohort, train_params):
@@ -35,11 +35,11 @@ def test_the_inputs_are_those_of_the_batches_of_the_same_epoch(cohort, train_par
         order = Strategy().order(pictures, rng)
         drawn = draw_epoch(pictures, order, params.augmentation, rng)
         seen = {}
-        for batch in batches(pictures, drawn, 3, Group(0, 1, CPU)):
+        for batch in batches(pictures, drawn, 3, ProcessGroup(0, 1, CPU)):
             pixels = batch.pixels
             if batch.changes is not None:  # on a device they are changed there
                 pixels = augment(pixels, batch.changes)
-            x = Normalisation(spec, CPU)(pixels)
+            x = Normalization(spec, CPU)(pixels)
             back = (x.permute(0, 2, 3, 1) * torch.tensor(spec.std) + torch.tensor(spec.mean)) * 255
             seen |= dict(zip(batch.rows.tolist(), back.numpy(), strict=True))
         for row, shown in zip(
@@ -86,7 +86,7 @@ def test_a_picture_that_a_balanced_epoch_leaves_out_is_not_made_up(
 def test_the_stage_writes_the_sheet_with_a_column_an_epoch(cohort, train_params, monkeypatch):
     caught = []
     monkeypatch.setattr(
-        augmentation_sheet, "_figure", lambda *parts: caught.append(parts) or real(*parts)
+        augmentation_figure, "_figure", lambda *parts: caught.append(parts) or real(*parts)
     )
     result = stage.run(train_params(epochs=2), cohort)
     path = cohort.figures / "augmentation.png"
@@ -96,7 +96,7 @@ def test_the_stage_writes_the_sheet_with_a_column_an_epoch(cohort, train_params,
     assert labels == ["anger", "happiness", "neutral"] and [len(c) for c in columns] == [3] * 4
 
 
-real = augmentation_sheet._figure
+real = augmentation_figure._figure
 
 
 def test_where_nothing_is_trained_the_figure_says_so(cohort, train_params):

@@ -6,16 +6,16 @@ import pytest
 
 from tasks.core.errors import DataError, ParamsError
 from tasks.core.tables import read_table, write_table
+from tasks.core.training.data.balanced_sampling import cells_of, sample_balanced
+from tasks.core.training.strategy import Strategy
+from tasks.finetune.strategies import Replay
 from tasks.train import stage
-from tasks.train.balance import cells_of, draw_balanced
-from tasks.train.replay import Replay
-from tasks.train.strategy import Strategy
 
 CELLS = np.array([2] * 11 + [0] * 3 + [1] * 6)
 
 
 def drawn(n, seed=0):
-    return draw_balanced(np.arange(100, 120), CELLS, n, np.random.default_rng(seed))
+    return sample_balanced(np.arange(100, 120), CELLS, n, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 7, 20, 33, 61])

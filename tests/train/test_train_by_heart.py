@@ -11,9 +11,9 @@ from torch import nn
 
 from tasks.core.models.backbones import ARCHITECTURES, TIMM_NAMES, build_module
 from tasks.core.models.spec import ModelSpec
-from tasks.train import loop
-from tasks.train.recipe import LossName, OptimiserName
-from tasks.train.strategy import Strategy
+from tasks.core.training import fit
+from tasks.core.training.config import LossName, OptimizerName
+from tasks.core.training.strategy import Strategy
 
 LABELS = ("anger", "happiness", "neutral", "sadness")
 TARGETS = np.array([0, 1, 2, 3, 0, 1, 2, 3])
@@ -70,7 +70,7 @@ class InTurn(Strategy):
 @pytest.fixture
 def learns(train_params, pictures_of, tmp_path, monkeypatch):
     """Train on the eight pictures and return the history of that one epoch."""
-    monkeypatch.setattr(loop, "save_progress", lambda *_: None)  # gigabytes for the largest
+    monkeypatch.setattr(fit, "save_progress", lambda *_: None)  # gigabytes for the largest
 
     def run(backbone=SMALL, size_px=32, steps=25, rate=0.001, **changed):
         torch.manual_seed(1)
@@ -97,7 +97,7 @@ def learns(train_params, pictures_of, tmp_path, monkeypatch):
             version="",
             source="",
         )
-        fitted = loop.fit(module, spec, shown, once, recipe, InTurn(), tmp_path, True)
+        fitted = fit.fit(module, spec, shown, once, recipe, InTurn(), tmp_path, True)
         return fitted.history, fitted.found
 
     return run
@@ -123,7 +123,7 @@ def test_every_loss(learns, name):
     assert by_heart(learns(loss={"name": name, "smoothing": 0.1, "beta": 0.9}))
 
 
-@pytest.mark.parametrize("name", OptimiserName.__args__)
+@pytest.mark.parametrize("name", OptimizerName.__args__)
 def test_every_optimiser(learns, name):
     rate = RATES.get(name, 0.001)
     assert by_heart(learns(rate=rate, optimiser={"name": name, "momentum": 0.9}))

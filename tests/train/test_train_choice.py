@@ -9,18 +9,25 @@ import torch
 from safetensors.torch import load_file
 from statsmodels.stats.proportion import proportion_confint
 
+from tasks.choose import stage
+from tasks.choose.stage import add_wilson_intervals
 from tasks.core.errors import ParamsError
 from tasks.core.models.backbones import build_module
-from tasks.core.models.checkpoint import SEEN_COLUMNS, load_seen, load_spec, save_model
+from tasks.core.models.checkpoint import (
+    SEEN_COLUMNS,
+    Skipped,
+    load_seen,
+    load_spec,
+    read_skipped,
+    save_model,
+    write_skipped,
+)
 from tasks.core.models.spec import ModelSpec
 from tasks.core.paths import STRATEGIES
-from tasks.core.skipped import Skipped, read_skipped, write_skipped
 from tasks.core.tables import read_table, write_table
-from tasks.train import choose, interpolate
-from tasks.train.by_people import with_intervals
-from tasks.train.design_effect import worth
-from tasks.train.loop import HISTORY_COLUMNS
-from tasks.train.on_validation import score_groups
+from tasks.core.training.fit import HISTORY_COLUMNS
+from tasks.core.training.validation import effective_sample_size, score_groups
+from tasks.interpolate import stage as interpolate_stage
 
 LABELS = ("anger", "happiness", "neutral")
 SPEC = ModelSpec(
@@ -33,7 +40,7 @@ SPEC = ModelSpec(
     version="",
     source="made",
 )
-CHOOSE = choose.Params(
+CHOOSE = stage.Params(
     by=["age_band"],
     min_n=1,
     standard_errors=2,
@@ -47,7 +54,9 @@ CHOOSE = choose.Params(
 
 def between_params(**changed):
     usual = {"from": "naive", "coefficients": 5, "by": ["age_band"], "min_n": 1}
-    return interpolate.Params.model_validate({**usual, "device": "cpu", "batch_size": 8, **changed})
+    return interpolate_stage.Params.model_validate(
+        {**usual, "device": "cpu", "batch_size": 8, **changed}
+    )
 
 
 def write_model(paths, name, seed=0, seen=()):
@@ -82,7 +91,7 @@ def answers(monkeypatch):
         said = known.get(spec.source, right_for())(rows)
         return score_groups(rows, said, by, min_n)
 
-    monkeypatch.setattr(choose, "judge", judge)
+    monkeypatch.setattr(stage, "score_by_group", judge)
     return known
 
 
@@ -107,9 +116,9 @@ def same(one, other):
 
 def test_the_ends_are_the_two_models_bit_for_bit_and_between_is_a_line(models):
     base, naive = state(models, "base"), state(models, "naive")
-    assert same(interpolate.between(base, naive, 0.0), base)
-    assert same(interpolate.between(base, naive, 1.0), naive)
-    quarter = interpolate.between(base, naive, 0.25)
+    assert same(interpolate_stage.lerp_state_dict(base, naive, 0.0), base)
+    assert same(interpolate_stage.lerp_state_dict(base, naive, 1.0), naive)
+    quarter = interpolate_stage.lerp_state_dict(base, naive, 0.25)
     for name in ("stem.0.weight", "stem.1.running_mean", "stem.1.running_var", "head.bias"):
         expected = 0.75 * base[name].numpy() + 0.25 * naive[name].numpy()
         assert np.allclose(quarter[name].numpy(), expected, atol=1e-6)
@@ -127,8 +136,8 @@ def test_the_coefficient_is_the_one_with_the_best_worst_group(models, monkeypatc
         said = right_for("child", "adult") if index == best else right_for("adult")
         return score_groups(validation.rows, said(validation.rows), by, min_n)
 
-    monkeypatch.setattr(interpolate, "judge", judge)
-    result = interpolate.run(between_params(), models)
+    monkeypatch.setattr(interpolate_stage, "score_by_group", judge)
+    result = interpolate_stage.run(between_params(), models)
     assert result.metrics["coefficient"] == best / 4
     kept = state(models, "interpolate")
     assert same(tried[best], kept)
@@ -143,7 +152,7 @@ def test_the_coefficient_is_the_one_with_the_best_worst_group(models, monkeypatc
 
 def test_interpolation_remembers_what_its_end_saw_and_what_chose_it(models):
     write_model(models, "naive", 1, seen=[["000", "made/00", "finetune", "train"]])
-    interpolate.run(between_params(), models)
+    interpolate_stage.run(between_params(), models)
     seen = load_seen(models.model("interpolate"))
     table = read_table(models.split)
     chose = seen[seen["stage"] == "interpolate"]
@@ -156,7 +165,7 @@ def test_interpolation_remembers_what_its_end_saw_and_what_chose_it(models):
 
 def test_nothing_is_mixed_where_the_other_end_was_skipped(models):
     write_skipped(models.model("naive"), Skipped("finetune.strategies does not name naive", LABELS))
-    interpolate.run(between_params(), models)
+    interpolate_stage.run(between_params(), models)
     assert "does not name naive" in read_skipped(models.model("interpolate")).reason
 
 
@@ -165,7 +174,7 @@ def test_the_worst_group_decides_and_not_the_mean(models, answers):
     answers["naive"] = right_for("child", emotions=("anger", "happiness"))
     answers["replay"] = right_for("child", "adult", emotions=("anger",))  # a third of everybody
     answers["distill"] = right_for("child", "adult", emotions=("anger", "neutral"))
-    result = choose.run(CHOOSE, models)
+    result = stage.run(CHOOSE, models)
     assert same(state(models, "finetuned"), state(models, "distill"))
     spec = load_spec(models.model("finetuned"))
     assert spec.source == "chosen on validation pictures: distill; distill"
@@ -185,13 +194,13 @@ def test_of_equally_good_strategies_the_one_that_departs_least_from_base_is_kept
     for name in ("naive", "replay", "distill"):
         answers[name] = right_for("adult", "child")
     answers["head"] = right_for("adult")  # no better in the worst group
-    choose.run(CHOOSE, models)
+    stage.run(CHOOSE, models)
     assert same(state(models, "finetuned"), state(models, "distill"))
 
 
 def test_a_better_mean_alone_does_not_replace_the_base_model(models, answers):
     answers["head"] = right_for("adult")  # children are at 0 with every model
-    choose.run(CHOOSE, models)
+    stage.run(CHOOSE, models)
     assert same(state(models, "finetuned"), state(models, "base"))
 
 
@@ -207,7 +216,7 @@ def test_the_best_of_several_epochs_is_no_advantage_by_that_alone(models, answer
     epochs = "".join(f"{epoch},1,1,{score},0\n" for epoch, score in enumerate((1 / 6, 0, 0, 0)))
     history = f"{','.join(HISTORY_COLUMNS)}\n{epochs}"
     (models.model("naive") / "history.csv").write_text(history)
-    choose.run(CHOOSE, models)
+    stage.run(CHOOSE, models)
     table = pd.read_csv(models.tables / "choice.csv")
     row = table[(table["strategy"] == "naive") & table["worst"]].iloc[0]
     assert row["recall_score"] == pytest.approx(1 / 6, abs=1e-5)
@@ -221,7 +230,7 @@ def _first(rows):
 def test_the_base_model_is_kept_where_every_strategy_does_worse(models, answers):
     answers["base"] = right_for("adult", "child", emotions=("anger",))
     answers["naive"] = right_for("child")
-    result = choose.run(CHOOSE, models)
+    result = stage.run(CHOOSE, models)
     assert same(state(models, "finetuned"), state(models, "base"))
     source = load_spec(models.model("finetuned")).source
     assert "no strategy is better by more than its error" in source
@@ -234,7 +243,7 @@ def test_the_test_split_has_no_say(models):
     """Every test picture gets another label: scores and choice stay. On validation they do not."""
 
     def outcome():
-        choose.run(CHOOSE, models)
+        stage.run(CHOOSE, models)
         return (models.tables / "choice.csv").read_bytes(), state(models, "finetuned")
 
     before, kept = outcome()
@@ -250,7 +259,7 @@ def test_the_test_split_has_no_say(models):
 def test_every_validation_picture_of_the_choice_is_named_as_seen(models, answers):
     write_model(models, "replay", 3, seen=[["000", "made/00", "finetune", "train"]])
     answers["replay"] = right_for("child", "adult")
-    choose.run(CHOOSE, models)
+    stage.run(CHOOSE, models)
     seen = load_seen(models.model("finetuned"))
     table = read_table(models.split)
     chose = seen[seen["stage"] == "choose"]
@@ -262,7 +271,7 @@ def test_every_validation_picture_of_the_choice_is_named_as_seen(models, answers
 def test_choice_table_has_every_groups_recall_with_its_interval(models, answers):
     answers["head"] = right_for("child", emotions=("anger", "neutral"))
     write_skipped(models.model("naive"), Skipped("left out", LABELS))
-    choose.run(CHOOSE, models)
+    stage.run(CHOOSE, models)
     table = pd.read_csv(models.tables / "choice.csv")
     row = table[(table["strategy"] == "head") & (table["group"] == "child")].iloc[0]
     assert (row["dimension"], row["n"], row["subjects"], row["correct"]) == ("age_band", 6, 2, 4)
@@ -287,8 +296,8 @@ def test_intervals_of_the_choice_hold_what_they_promise_of_new_people(alike):
         share = rng.beta(truth * spread, (1 - truth) * spread, people)
         right = rng.random(people * pictures) < share.repeat(pictures)
         row = {"n": len(right), "subjects": people, "known_n": len(right), "correct": right.sum()}
-        scored = pd.DataFrame([row | {"worth": worth(right, subjects)}])
-        found = with_intervals(scored, 0.95).iloc[0]
+        scored = pd.DataFrame([row | {"worth": effective_sample_size(right, subjects)}])
+        found = add_wilson_intervals(scored, 0.95).iloc[0]
         held.append(found["ci_low"] <= truth <= found["ci_high"])
         effective_n.append(found["effective_n"])
     assert 0.92 <= np.mean(held) <= 0.995
@@ -301,7 +310,7 @@ def test_choice_says_where_it_is_not_known_who_is_on_the_pictures(models, answer
     child = table["age_band"] == "child"
     own = table["subject_id"].mask(child, table["image_id"])
     write_table(table.assign(subject_id=own, subject_known=~child), models.split)
-    choose.run(CHOOSE, models)
+    stage.run(CHOOSE, models)
     method = pd.read_csv(models.tables / "choice.csv").groupby("group")["method"].unique()
     assert all("is not known" in text for text in method["child"])
     assert all("is not known" not in text for text in method["adult"])
@@ -330,7 +339,7 @@ def test_small_and_unknown_groups_are_shown_but_do_not_decide():
 
 def test_a_group_column_that_is_not_there_is_named(models):
     with pytest.raises(ParamsError, match=r"choose\.by: .*'shoe_size'"):
-        choose.run(CHOOSE.model_copy(update={"by": ["shoe_size"]}), models)
+        stage.run(CHOOSE.model_copy(update={"by": ["shoe_size"]}), models)
 
 
 def test_nothing_fine_tuned_keeps_the_base_folder_and_says_so(models):
@@ -340,7 +349,7 @@ def test_nothing_fine_tuned_keeps_the_base_folder_and_says_so(models):
     (models.model("base") / "model.onnx").write_bytes(b"weights of another kind")
     spec = json.loads((models.model("base") / "model.json").read_text())
     (models.model("base") / "model.json").write_text(json.dumps(spec | {"architecture": "onnx"}))
-    result = choose.run(CHOOSE, models)
+    result = stage.run(CHOOSE, models)
     assert (models.model("finetuned") / "model.onnx").read_bytes() == b"weights of another kind"
     assert load_spec(models.model("finetuned")).source.startswith("nothing was fine-tuned")
     assert "nothing was fine-tuned" in result.summary

@@ -15,20 +15,20 @@ import yaml
 from torch import distributed, nn
 from torch.nn import functional
 
-from tasks.core import ranks
 from tasks.core.errors import ModelError, UserError
 from tasks.core.models.backbones import build_module
+from tasks.core.models.checkpoint import Skipped
 from tasks.core.models.spec import ModelSpec
+from tasks.core.parallel import process
 from tasks.core.params import load_yaml
-from tasks.core.skipped import Skipped
-from tasks.train import batch_norm
-from tasks.train.batch_norm import SynchronisedBatchNorm, by_hand
-from tasks.train.distributed import Group
-from tasks.train.launch import launch
-from tasks.train.outcome import skip, whole_folder
-from tasks.train.steps import Network
-from tasks.train.strategy import Strategy
-from tasks.train.trainer import Trainer
+from tasks.core.training import sync_batch_norm
+from tasks.core.training.distributed import ProcessGroup
+from tasks.core.training.step import TrainableNetwork
+from tasks.core.training.strategy import Strategy
+from tasks.core.training.sync_batch_norm import SynchronizedBatchNorm, by_hand
+from tasks.core.training.torchrun import run_torchrun
+from tasks.core.training.train_model import atomic_folder, skip
+from tasks.core.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -70,7 +70,7 @@ def test_on_cuda_torchs_layer_works_on_the_networks_own_tensors():
     x = torch.randn(6, 4, 3, 3)
     weight, bias = torch.rand(4, requires_grad=True), torch.rand(4, requires_grad=True)
     kept, expected = (torch.zeros(4), torch.ones(4)), (torch.zeros(4), torch.ones(4))
-    y = SynchronisedBatchNorm().by_torch(x, kept, (weight, bias), 0.1, 1e-5)
+    y = SynchronizedBatchNorm().by_torch(x, kept, (weight, bias), 0.1, 1e-5)
     assert torch.allclose(y, plain(x, expected, (weight, bias), 0.1, 1e-5), atol=1e-6)
     assert torch.allclose(kept[0], expected[0])
     assert torch.allclose(kept[1], expected[1])
@@ -88,21 +88,21 @@ def test_layers_that_inherit_from_batch_norm_are_answered_too(monkeypatch):
         asked.append(tuple(x.shape))
         return x
 
-    monkeypatch.setattr(batch_norm, "by_hand", answer)
+    monkeypatch.setattr(sync_batch_norm, "by_hand", answer)
     network = nn.Sequential(BatchNormAct2d(3), nn.BatchNorm2d(3))
     x = torch.linspace(-1, 1, 24).reshape(2, 3, 2, 2)
-    with SynchronisedBatchNorm():
+    with SynchronizedBatchNorm():
         y = network.train()(x)
     assert asked == [(2, 3, 2, 2)] * 2
     assert torch.equal(y, x.relu())  # what the first does beside is done
-    with SynchronisedBatchNorm():
+    with SynchronizedBatchNorm():
         network.eval()(x)
     assert len(asked) == 2
 
 
 def test_parts_of_a_batch_are_all_of_it():
     rows = np.arange(11)
-    parts = [Group(rank, 3, CPU).part(rows) for rank in range(3)]
+    parts = [ProcessGroup(rank, 3, CPU).part(rows) for rank in range(3)]
     assert np.array_equal(np.concatenate(parts), rows)
     assert {len(part) for part in parts} == {3, 4}
 
@@ -110,9 +110,9 @@ def test_parts_of_a_batch_are_all_of_it():
 def test_only_the_first_process_writes(cohort, monkeypatch):
     for name, value in {"TORCHELASTIC_RUN_ID": "x", "RANK": "1", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ranks.PartDone), whole_folder(cohort.model("base")) as fresh:
+    with pytest.raises(process.PartDone), atomic_folder(cohort.model("base")) as fresh:
         fresh.mkdir(parents=True)
-    with pytest.raises(ranks.PartDone):
+    with pytest.raises(process.PartDone):
         skip(cohort, "naive", Skipped("why", ("anger",)))
     assert not cohort.model("base").parent.exists()
     monkeypatch.setenv("RANK", "0")
@@ -139,14 +139,16 @@ def trainer_of_two(pictures_of, train_params, alone_in_a_group):
     def make(**changed):
         params = train_params(backbone="compact", **{"batch_size": 24, **changed})
         network = build_module("compact", 3, 3, 32)
-        return Trainer(network, spec, params, Strategy(), pictures, Group(0, 2, CPU)), pictures
+        return Trainer(
+            network, spec, params, Strategy(), pictures, ProcessGroup(0, 2, CPU)
+        ), pictures
 
     return make
 
 
 def test_processes_find_out_before_the_first_step_how_much_fits(trainer_of_two, monkeypatch):
     trainer, pictures = trainer_of_two()
-    before, real, tried = trainer.weights(), Network.logits, []
+    before, real, tried = trainer.weights(), TrainableNetwork.logits, []
 
     def logits(network, pixels):
         tried.append(len(pixels))
@@ -154,11 +156,11 @@ def test_processes_find_out_before_the_first_step_how_much_fits(trainer_of_two, 
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(network, pixels)
 
-    monkeypatch.setattr(Network, "logits", logits)
+    monkeypatch.setattr(TrainableNetwork, "logits", logits)
     said = trainer.find_pieces(pictures)
     assert tried == [12, 6, 3]  # twelve of a batch are this process's
     assert trainer.pieces == 4
-    assert "a batch of 24 now goes through in pieces of at most 3 pictures" in said
+    assert "a batch of 24 is now split into parts of at most 3 pictures" in said
     assert all(torch.equal(before[name], tensor) for name, tensor in trainer.weights().items())
     assert all(weight.grad is None for weight in trainer.module.parameters())
 
@@ -179,7 +181,7 @@ def test_processes_without_a_picture_each_are_refused(trainer_of_two, monkeypatc
 def test_options_that_torchrun_does_not_know_are_one_line(capsys):
     for options in ("--processes 2", "--nproc-per-node many"):
         with pytest.raises(UserError, match="torchrun cannot read") as error:
-            launch(options, ["train"])
+            run_torchrun(options, ["train"])
         assert "\n" not in str(error.value)
 
 

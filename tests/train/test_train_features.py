@@ -8,10 +8,11 @@ from torch import nn
 
 from tasks.core.models.backbones import build_module
 from tasks.core.models.spec import ModelSpec
-from tasks.train import features, finetune, stage
-from tasks.train.features import fit_head
-from tasks.train.head_only import HeadOnly
-from tasks.train.loop import fit
+from tasks.core.training import linear_probe
+from tasks.core.training.fit import fit
+from tasks.core.training.linear_probe import HeadOnly, fit_head
+from tasks.finetune import stage as finetune_stage
+from tasks.train import stage
 
 LABELS = ("anger", "happiness", "neutral")
 SIDE_PX = 32
@@ -58,9 +59,9 @@ def some(pictures_of):
 def counted(monkeypatch):
     """Count the pictures that pass through a backbone for their features."""
     sizes = []
-    real = features.Backbone.__call__
+    real = linear_probe.Backbone.__call__
     monkeypatch.setattr(
-        features.Backbone, "__call__", lambda self, x: (sizes.append(len(x)), real(self, x))[1]
+        linear_probe.Backbone, "__call__", lambda self, x: (sizes.append(len(x)), real(self, x))[1]
     )
     return sizes
 
@@ -71,7 +72,7 @@ def test_the_head_on_features_is_the_head_through_the_frozen_backbone(
 ):
     """mini_xception ends in a convolution whose maps are averaged."""
     recipe = finetune_params(epochs=4, learning_rate=0.01)
-    still = recipe.model_copy(update={"augmentation": features._NONE})
+    still = recipe.model_copy(update={"augmentation": linear_probe._NO_AUGMENTATION})
     spec = spec_of(backbone)
     fast = fit_head(network(backbone), spec, *some, recipe, HeadOnly(), tmp_path / "a", False)
     slow = fit(network(backbone), spec, *some, still, HeadOnly(), tmp_path / "b", False)
@@ -119,7 +120,7 @@ def test_stage_head_computes_features_once_and_resumes(
     cohort, train_params, finetune_params, counted, monkeypatch
 ):
     stage.run(train_params(epochs=1, backbone="compact"), cohort)
-    result = finetune.run(finetune_params(epochs=6), cohort, "head")
+    result = finetune_stage.run(finetune_params(epochs=6), cohort, "head")
     assert sum(counted) == 4 + 18 + 6  # the children's training and validation pictures
     assert result.metrics["valid_recall_score_at_best"] > 0
     spec = json.loads((cohort.model("head") / "model.json").read_text())

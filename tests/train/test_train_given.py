@@ -17,19 +17,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tasks.core.errors import ModelError
 from tasks.core.files import sha256_of
-from tasks.core.models import given, pretrained
-from tasks.core.models.backbones import build_module
+from tasks.core.models.backbones import build_module, head_parameter_names
 from tasks.core.models.checkpoint import SEEN_COLUMNS, load_model, load_seen, save_model
-from tasks.core.models.head import head_parameters
-from tasks.core.models.keras_mobilenet import read_mobilenet
-from tasks.core.models.recogniser import Recogniser
+from tasks.core.models.predictor import EmotionClassifier
 from tasks.core.models.spec import ModelSpec
-from tasks.core.models.start import Start
 from tasks.core.paths import Paths
 from tasks.core.tables import read_table
-from tasks.evaluate.in_batches import predict_crops
-from tasks.train import stage
-from tasks.train.untrained import Untrained, untrained
+from tasks.evaluate.batch_prediction import predict_crops
+from tasks.train import initial_model, stage
+from tasks.train.initial_model import InitialModel, build_initial_model
+from tasks.train.pretrained import catalog, external_model
+from tasks.train.pretrained.keras_networks import read_mobilenet
+from tasks.train.pretrained.transfer import InitialWeights
 
 LABELS = ("anger", "happiness", "neutral")
 
@@ -90,7 +89,7 @@ def test_an_onnx_file_becomes_the_base_model_and_reads_the_crops(cut, train_para
     assert {path.name for path in base.iterdir()} == names
     assert sha256_of(file)[:12] in result.summary and load_seen(base).empty
     table = read_table(cut.split)
-    recogniser = Recogniser.load(base, "cpu", 16)
+    recogniser = EmotionClassifier.load(base, "cpu", 16)
     answers = predict_crops(recogniser, table, cut.crop_shards).argmax(axis=1)
     assert [recogniser.labels[index] for index in answers] == list(table["emotion"])
 
@@ -158,10 +157,10 @@ def test_a_model_of_ours_for_other_crops_is_one_line(cut, train_params, ours):
 
 def test_a_tight_box_is_wanted_and_a_looser_one_is_noted(cut, train_params, monkeypatch):
     name, made = "fer2013/mini_xception", build_module("mini_xception", 7, 1).state_dict()
-    entry = replace(pretrained.PRETRAINED[name], read=lambda _: ("mini_xception", made))
-    for module in (pretrained, given):
+    entry = replace(catalog.PRETRAINED[name], read=lambda _: ("mini_xception", made))
+    for module in (catalog, external_model):
         monkeypatch.setattr(module, "PRETRAINED", {name: entry})
-    monkeypatch.setattr(pretrained, "weights_file", lambda name, root: root / name)
+    monkeypatch.setattr(catalog, "weights_file", lambda name, root: root / name)
     looser = stage.run(train_params(weights=name), cut)
     assert "crop.margin is 0.25, but that of fer2013/mini_xception is 0" in looser.summary
     cut.crop_settings.write_text(json.dumps({"margin": 0.0}))
@@ -178,9 +177,9 @@ def test_what_is_no_model_is_one_line(cut, train_params, weights):
 def test_training_from_imagenet_keeps_its_normalisation_and_says_so(cut, train_params, monkeypatch):
     def start(backbone, n_classes, channels, input_size_px, root):
         module = build_module(backbone, n_classes, channels, input_size_px)
-        return Start(module, (0.4, 0.5, 0.6), (0.2, 0.2, 0.2), "timm made_in1k, mit")
+        return InitialWeights(module, (0.4, 0.5, 0.6), (0.2, 0.2, 0.2), "timm made_in1k, mit")
 
-    monkeypatch.setattr("tasks.train.untrained.imagenet_start", start)
+    monkeypatch.setattr("tasks.train.initial_model.init_from_imagenet", start)
     params = {"start": "imagenet", "backbone": "timm/test_efficientnet", "epochs": 1}
     stage.run(train_params(**params), cut)
     _, spec = load_model(cut.model("base"))
@@ -190,12 +189,12 @@ def test_training_from_imagenet_keeps_its_normalisation_and_says_so(cut, train_p
 
 def body_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Everything but the head."""
-    names = set(head_parameters(module))
+    names = set(head_parameter_names(module))
     return {name: t for name, t in module.state_dict().items() if name not in names}
 
 
-def begin(params: stage.Params, paths: Paths, *labels: str) -> Untrained:
-    return untrained(params, labels, pd.Series(["drawn"]), paths)
+def begin(params: initial_model.TrainParams, paths: Paths, *labels: str) -> InitialModel:
+    return build_initial_model(params, labels, pd.Series(["drawn"]), paths)
 
 
 def test_a_model_of_ours_is_trained_on_with_a_fresh_head(cut, train_params, ours):
@@ -208,7 +207,7 @@ def test_a_model_of_ours_is_trained_on_with_a_fresh_head(cut, train_params, ours
     assert f"trained here from version {old.version} (trained elsewhere)" in spec.source
     for name, tensor in body_of(after).items():
         torch.testing.assert_close(tensor, body_of(before)[name], atol=1e-6, rtol=0)
-    for name in head_parameters(after):
+    for name in head_parameter_names(after):
         assert not torch.allclose(after.get_parameter(name), before.get_parameter(name), atol=1e-3)
     assert "crop.margin is 0.25, but margin of" in summary  # a note: the model is trained on
     seen = load_seen(cut.model("base"))
@@ -265,11 +264,11 @@ def test_a_keras_mobilenet_with_its_yaml_is_taken_as_it_is(cut, train_params, ke
 
 def test_a_published_mobilenet_is_trained_on(cut, train_params, keras_file, monkeypatch):
     name = "hsemotion/mobilenet_7"
-    monkeypatch.setattr(pretrained, "weights_file", lambda *_: keras_file)
-    labels = pretrained.PRETRAINED[name].spec.labels[:CLASSES]
-    spec = pretrained.PRETRAINED[name].spec.model_copy(update={"labels": labels})
-    entry = replace(pretrained.PRETRAINED[name], spec=spec)
-    for module in (pretrained, given):
+    monkeypatch.setattr(catalog, "weights_file", lambda *_: keras_file)
+    labels = catalog.PRETRAINED[name].spec.labels[:CLASSES]
+    spec = catalog.PRETRAINED[name].spec.model_copy(update={"labels": labels})
+    entry = replace(catalog.PRETRAINED[name], spec=spec)
+    for module in (catalog, external_model):
         monkeypatch.setattr(module, "PRETRAINED", {name: entry})
     params = {"start": name, "backbone": "mobilenet_v1"}
     first = begin(train_params(**params), cut, *LABELS)

@@ -16,12 +16,13 @@ from tasks.core.errors import ModelError
 from tasks.core.files import sha256_of
 from tasks.core.models.backbones import build_module
 from tasks.core.models.spec import ModelSpec
-from tasks.train import loop, steps, trainer
-from tasks.train.loop import Fitted, fit
-from tasks.train.loss_watch import LossWatch
-from tasks.train.memory import in_parts_that_fit, is_out_of_memory
-from tasks.train.pictures import Pictures
-from tasks.train.strategy import Strategy
+from tasks.core.training import distributed, step, trainer, training_state
+from tasks.core.training import fit as fit_module
+from tasks.core.training.data.dataset import ImageDataset
+from tasks.core.training.fit import FitResult, fit
+from tasks.core.training.out_of_memory import is_out_of_memory, predict_with_oom_backoff
+from tasks.core.training.strategy import Strategy
+from tasks.core.training.trainer import LossAccumulator
 
 ROOT = Path(__file__).parents[2]
 NO_ROOM = RuntimeError(
@@ -31,7 +32,7 @@ NO_ROOM = RuntimeError(
 
 
 @pytest.fixture
-def pictures(pictures_of) -> Pictures:
+def pictures(pictures_of) -> ImageDataset:
     """Twenty-four pictures of three labels, each with its own bright stripe."""
     rng = np.random.default_rng(0)
     targets = np.arange(24) % 3
@@ -42,10 +43,10 @@ def pictures(pictures_of) -> Pictures:
 
 
 @pytest.fixture
-def fitted(pictures, train_params, tmp_path) -> Callable[..., Fitted]:
+def fitted(pictures, train_params, tmp_path) -> Callable[..., FitResult]:
     """Fit a network to the pictures; `work` is the folder for progress."""
 
-    def make(work: str = "work", until: int | None = None, **changed: object) -> Fitted:
+    def make(work: str = "work", until: int | None = None, **changed: object) -> FitResult:
         params = train_params(**{"epochs": 2, "batch_size": 8, **changed})
         torch.manual_seed(0)
         module = build_module(params.backbone, 3, 3, 32)
@@ -65,11 +66,11 @@ def fitted(pictures, train_params, tmp_path) -> Callable[..., Fitted]:
     return make
 
 
-def bits(fitted: Fitted) -> bytes:
+def bits(fitted: FitResult) -> bytes:
     return b"".join(tensor.numpy().tobytes() for tensor in fitted.module.state_dict().values())
 
 
-def close(one: Fitted, other: Fitted) -> bool:
+def close(one: FitResult, other: FitResult) -> bool:
     pairs = zip(one.module.parameters(), other.module.parameters(), strict=True)
     return all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
 
@@ -77,7 +78,7 @@ def close(one: Fitted, other: Fitted) -> bool:
 def fail_above(n_pictures: int, monkeypatch, error: Exception = NO_ROOM) -> list[int]:
     """Let memory hold so many pictures in training and no more; returns what was tried."""
     tried: list[int] = []
-    real = steps.Network.train_logits
+    real = step.TrainableNetwork.train_logits
 
     def train_logits(network, pixels, changes):
         tried.append(len(pixels))
@@ -85,7 +86,7 @@ def fail_above(n_pictures: int, monkeypatch, error: Exception = NO_ROOM) -> list
             raise error
         return real(network, pixels, changes)
 
-    monkeypatch.setattr(steps.Network, "train_logits", train_logits)
+    monkeypatch.setattr(step.TrainableNetwork, "train_logits", train_logits)
     return tried
 
 
@@ -100,7 +101,7 @@ def test_pieces_give_the_gradients_of_the_whole_batch(fitted, monkeypatch, capsy
     assert np.allclose(whole.history, pieces.history, atol=1e-5)
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
     assert len(said) == 2
-    assert "a batch of 8 now goes through in pieces of at most 2 pictures" in said[1]
+    assert "a batch of 8 is now split into parts of at most 2 pictures" in said[1]
 
 
 def test_the_epoch_in_which_memory_ran_out_is_trained_from_its_start(fitted, monkeypatch):
@@ -111,7 +112,7 @@ def test_the_epoch_in_which_memory_ran_out_is_trained_from_its_start(fitted, mon
     assert tried == [8, *[4] * 6]
     monkeypatch.undo()
 
-    real, sizes = steps.Network.train_logits, []
+    real, sizes = step.TrainableNetwork.train_logits, []
 
     def fail_in_the_fifth_step(network, pixels, changes):
         sizes.append(len(pixels))
@@ -119,7 +120,7 @@ def test_the_epoch_in_which_memory_ran_out_is_trained_from_its_start(fitted, mon
             raise NO_ROOM
         return real(network, pixels, changes)
 
-    monkeypatch.setattr(steps.Network, "train_logits", fail_in_the_fifth_step)
+    monkeypatch.setattr(step.TrainableNetwork, "train_logits", fail_in_the_fifth_step)
     later = fitted("later", backbone="compact")
     assert sizes == [*[8] * 5, *[4] * 6]  # three steps an epoch; the second begins anew
     assert bits(later) == bits(at_once)
@@ -168,14 +169,14 @@ def test_other_errors_are_not_taken_for_memory(fitted, monkeypatch):
 
 
 def test_a_loss_that_is_no_number_names_epoch_and_step(fitted, monkeypatch, tmp_path):
-    real, n_steps = trainer.take_step, []
+    real, n_steps = step.train_step, []
 
-    def take_step(*arguments):
+    def train_step(*arguments):
         n_steps.append(1)
         loss = real(*arguments)
         return loss * float("nan") if len(n_steps) == 5 else loss
 
-    monkeypatch.setattr(trainer, "take_step", take_step)
+    monkeypatch.setattr(trainer, "train_step", train_step)
     with pytest.raises(ModelError, match=r"epoch 2 at step 2 of 3 .*below 0\.001$") as error:
         fitted(backbone="lenet5")
     assert "\n" not in str(error.value)
@@ -186,7 +187,9 @@ def test_a_loss_that_is_no_number_names_epoch_and_step(fitted, monkeypatch, tmp_
 
 
 def test_losses_that_are_looked_at_seldom_still_name_the_first_bad_step(monkeypatch):
-    watch = LossWatch(loop.Group(0, 1, torch.device("cpu")), epoch=3, n_steps=9, learning_rate=0.1)
+    watch = LossAccumulator(
+        distributed.ProcessGroup(0, 1, torch.device("cpu")), epoch=3, n_steps=9, learning_rate=0.1
+    )
     watch._every = 50
     for loss in (1.0, 2.0, float("inf"), float("nan")):
         watch.add(torch.tensor(loss))
@@ -220,7 +223,7 @@ def test_what_is_found_is_what_the_kept_weights_say(fitted, pictures, monkeypatc
     def validate(own, shown):
         outcome = real(own, shown)
         found.append(outcome.found)
-        return trainer.Validated(1.0, next(recalls), outcome.accuracy, outcome.found)
+        return trainer.ValidationResult(1.0, next(recalls), outcome.accuracy, outcome.found)
 
     monkeypatch.setattr(trainer.Trainer, "validate", validate)
     how = {"backbone": "compact", "learning_rate": 0.01, "schedule": "constant", "epochs": 3}
@@ -233,12 +236,14 @@ def test_what_is_found_is_what_the_kept_weights_say(fitted, pictures, monkeypatc
 
 def test_progress_of_other_code_is_not_gone_on_from(fitted, monkeypatch):
     saved = []
-    real = loop.save_progress
-    monkeypatch.setattr(loop, "save_progress", lambda *a: (saved.append(a[1].epoch), real(*a)))
+    real = training_state.save_progress
+    monkeypatch.setattr(
+        fit_module, "save_progress", lambda *a: (saved.append(a[1].epoch), real(*a))
+    )
     fitted("work", backbone="lenet5", epochs=2, until=1)
     fitted("work", backbone="lenet5", epochs=2, until=1)
     assert saved == [1]  # the same code has nothing left to do
-    monkeypatch.setattr(loop, "_code", lambda: "edited")
+    monkeypatch.setattr(fit_module, "_code_digest", lambda: "edited")
     fitted("work", backbone="lenet5", epochs=2, until=1)
     assert saved == [1, 1]
 
@@ -264,12 +269,12 @@ def test_asking_about_pictures_goes_on_with_fewer_at_once_and_says_so(capsys):
         return rows.sum()
 
     device = torch.device("cpu")
-    answers = list(in_parts_that_fit(ask, np.arange(8), 8, device))
+    answers = list(predict_with_oom_backoff(ask, np.arange(8), 8, device))
     assert asked == [8, 4, 2, 2, 2, 2]
     assert [(list(rows), int(total)) for rows, total in answers][-1] == ([6, 7], 13)
-    assert "2 pictures at once" in capsys.readouterr().out
+    assert "the batch size is now 2 pictures" in capsys.readouterr().out
     with pytest.raises(ModelError, match="one picture at a time"):
-        list(in_parts_that_fit(lambda rows: ask(np.arange(9)), np.arange(8), 8, device))
+        list(predict_with_oom_backoff(lambda rows: ask(np.arange(9)), np.arange(8), 8, device))
 
 
 def test_keep_last_keeps_the_last_epoch_whatever_it_is_like(fitted, monkeypatch, validated):
@@ -318,9 +323,9 @@ def test_compiled_networks_keep_their_names_and_a_failing_compiler_is_one_line(
     with pytest.raises(ModelError, match=r"torch\.compile cannot .*set compile: never") as error:
         fitted("broken", backbone="lenet5", compile="always")
     assert "\n" not in str(error.value)
-    monkeypatch.setattr(trainer, "wants_compiling", lambda *_: True)
+    monkeypatch.setattr(trainer, "should_compile", lambda *_: True)
     without = fitted("without", backbone="lenet5", compile="auto")
-    assert "it is trained without" in capsys.readouterr().out
+    assert "training continues without it" in capsys.readouterr().out
     assert bits(without) == bits(plain)
 
 
@@ -328,9 +333,10 @@ TRAIN = """
 import json, sys, time
 from pathlib import Path
 from tasks.core.paths import Paths
-from tasks.train import stage, trainer
+from tasks.core.training import trainer
+from tasks.train import stage
 
-def take_step(*arguments):
+def train_step(*arguments):
     steps.append(1)
     if len(steps) == stop_at:
         print("in the middle", flush=True)
@@ -338,8 +344,8 @@ def take_step(*arguments):
     return real(*arguments)
 
 root, params, stop_at = Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
-real, steps = trainer.take_step, []
-trainer.take_step = take_step
+real, steps = trainer.train_step, []
+trainer.train_step = train_step
 stage.run(stage.Params.model_validate(params), Paths(root))
 """
 
@@ -384,9 +390,10 @@ def test_a_machine_with_too_little_memory_trains_in_pieces(cohort, train_params)
 import json, os, re, resource, sys
 from pathlib import Path
 from tasks.core.paths import Paths
-from tasks.train import stage, trainer
+from tasks.core.training import trainer
+from tasks.train import stage
 
-trainer.keep_freed_memory = lambda: False  # what is freed is given back, so that the limit counts
+trainer.retain_freed_memory = lambda: False  # what is freed is given back, so that the limit counts
 root, share = Path(sys.argv[1]), float(sys.argv[2])
 small, large = (stage.Params.model_validate(json.loads(text)) for text in sys.argv[3:])
 stage.run(small, Paths(root))
@@ -422,7 +429,7 @@ print(stage.run(again, Paths(root)).metrics)
         if done.returncode in (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS):
             continue
         assert done.returncode == 0 or "ModelError: out of memory with one picture" in done.stderr
-        if done.returncode == 0 and "note: out of memory: a batch of 36 now goes" in after:
+        if done.returncode == 0 and "note: out of memory: a batch of 36 is now split" in after:
             assert "out of memory" not in before
             return
     pytest.fail("no amount of memory led to pieces:\n" + "\n".join(said))

@@ -8,8 +8,8 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional
 
-from tasks.train.losses import class_weights, label_loss
-from tasks.train.recipe import Loss, LossName
+from tasks.core.training.config import Loss, LossName
+from tasks.core.training.losses import class_weights, label_loss
 
 NAMES = LossName.__args__
 COUNTS = np.array([4, 3, 1, 0])

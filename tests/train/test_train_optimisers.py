@@ -9,17 +9,17 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional
 
-from tasks.train.optimisers import learning_rate, make_optimiser
-from tasks.train.recipe import OptimiserName
-from tasks.train.resume import (
-    Progress,
+from tasks.core.training.config import OptimizerName
+from tasks.core.training.optimizers import learning_rate, make_optimizer
+from tasks.core.training.training_state import (
+    TrainingState,
     load_progress,
-    optimiser_moments,
-    restore_moments,
+    optimizer_state,
+    restore_optimizer_state,
     save_progress,
 )
 
-NAMES = OptimiserName.__args__
+NAMES = OptimizerName.__args__
 RATE, DECAY, MOMENTUM = 0.02, 0.1, 0.8
 START = np.array([[1.0, -2.0, 0.5], [0.3, 0.7, -0.1]])
 SCALE = np.array([[0.5, 1.0, 3.0], [0.1, 2.0, 0.7]])  # of a loss whose gradient is SCALE * weights
@@ -121,7 +121,7 @@ BY_HAND = {
 @pytest.mark.parametrize("name", NAMES)
 def test_the_steps_are_those_of_the_paper(recipe, name):
     weight = nn.Parameter(torch.from_numpy(START.copy()))
-    found = followed(make_optimiser(recipe(name), [weight]), weight, 13)
+    found = followed(make_optimizer(recipe(name), [weight]), weight, 13)
     expected = list(BY_HAND[name](lambda weights: SCALE * weights, START))
     assert np.allclose(found, expected, rtol=1e-6, atol=1e-8)
 
@@ -129,7 +129,7 @@ def test_the_steps_are_those_of_the_paper(recipe, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_rate_of_each_step_can_be_set(recipe, name):
     weight = nn.Parameter(torch.from_numpy(START.copy()))
-    optimiser = make_optimiser(recipe(name, weight_decay=0.0), [weight])
+    optimiser = make_optimizer(recipe(name, weight_decay=0.0), [weight])
     for group in optimiser.param_groups:
         group["lr"] = 0.0
     assert np.array_equal(followed(optimiser, weight, 1)[0], START)
@@ -141,7 +141,7 @@ def test_the_rate_of_each_step_can_be_set(recipe, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_first_steps_go_downhill(recipe, name):
     weight = nn.Parameter(torch.from_numpy(START.copy()))
-    optimiser = make_optimiser(recipe(name, weight_decay=0.0), [weight])
+    optimiser = make_optimizer(recipe(name, weight_decay=0.0), [weight])
     losses = [(SCALE * at**2).sum() for at in [START, *followed(optimiser, weight, 3)]]
     assert losses == sorted(losses, reverse=True)
 
@@ -170,24 +170,24 @@ def trained(module, optimiser, steps):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_training_that_goes_on_from_its_file_ends_with_the_same_bits(recipe, name, tmp_path):
     module = network()
-    optimiser = make_optimiser(recipe(name), module.parameters())
+    optimiser = make_optimizer(recipe(name), module.parameters())
     trained(module, optimiser, range(7))  # one past Ranger's sixth, where its slow weights move
     weights = copy.deepcopy(module.state_dict())
-    moments = optimiser_moments(optimiser)
-    kept = Progress(1, [{"epoch": 1}], 1, weights, weights, moments, seconds=1.5, pieces=2)
+    moments = optimizer_state(optimiser)
+    kept = TrainingState(1, [{"epoch": 1}], 1, weights, weights, moments, seconds=1.5, pieces=2)
     save_progress(tmp_path, kept, "this")
     trained(module, optimiser, range(7, 14))
 
     again = network()
-    resumed = make_optimiser(recipe(name), again.parameters())
+    resumed = make_optimizer(recipe(name), again.parameters())
     progress = load_progress(tmp_path, "this")
     assert (progress.seconds, progress.pieces) == (1.5, 2)
     again.load_state_dict(progress.weights)
-    restore_moments(resumed, progress.moments)
+    restore_optimizer_state(resumed, progress.moments)
     trained(again, resumed, range(7, 14))
     for key, tensor in module.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[key]), key
-    left, right = optimiser_moments(optimiser), optimiser_moments(resumed)
+    left, right = optimizer_state(optimiser), optimizer_state(resumed)
     assert left.keys() == right.keys()
     assert all(torch.equal(left[key], right[key]) for key in left)
     for weight in again.parameters():
@@ -199,12 +199,12 @@ def test_a_training_that_goes_on_from_its_file_ends_with_the_same_bits(recipe, n
 def test_moments_are_a_copy_and_a_fresh_optimisers_make_a_fresh_one(recipe, name):
     module = network()
     start = copy.deepcopy(module.state_dict())
-    optimiser = make_optimiser(recipe(name), module.parameters())
-    fresh = optimiser_moments(optimiser)
+    optimiser = make_optimizer(recipe(name), module.parameters())
+    fresh = optimizer_state(optimiser)
     trained(module, optimiser, range(7))
     first = copy.deepcopy(module.state_dict())
     module.load_state_dict(start)
-    restore_moments(optimiser, fresh)
+    restore_optimizer_state(optimiser, fresh)
     trained(module, optimiser, range(7))
     assert all(torch.equal(first[key], tensor) for key, tensor in module.state_dict().items())
 
@@ -212,7 +212,7 @@ def test_moments_are_a_copy_and_a_fresh_optimisers_make_a_fresh_one(recipe, name
 def test_the_moments_of_another_training_are_not_taken(recipe, tmp_path):
     module = network()
     state = module.state_dict()
-    save_progress(tmp_path, Progress(1, [], 0, state, state), "this")
+    save_progress(tmp_path, TrainingState(1, [], 0, state, state), "this")
     assert load_progress(tmp_path, "other") is None
     assert load_progress(tmp_path, "this").pieces == 1
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from tasks.core.errors import DataError
-from tasks.core.models.recogniser import prepare
+from tasks.core.imaging.shards import read_crops
+from tasks.core.models import predictor
+from tasks.core.models.predictor import prepare
 from tasks.core.models.spec import ModelSpec
-from tasks.core.shards import read_crops
 from tasks.core.tables import read_table, write_table
-from tasks.train import pixel_cache
-from tasks.train.pictures import load_pictures
+from tasks.core.training.data import pixel_cache
+from tasks.core.training.data.dataset import load_images
 
 LABELS = ("anger", "happiness", "neutral")
 SPEC = ModelSpec(
@@ -34,7 +35,7 @@ GREY = SPEC.model_copy(update={"colour": "grey", "mean": (0.5,), "std": (0.5,)})
 def decoded(monkeypatch):
     """How many crops were decoded, as it goes."""
     counted = []
-    real = pixel_cache.prepare
+    real = predictor.prepare
     monkeypatch.setattr(
         pixel_cache,
         "prepare",
@@ -53,7 +54,7 @@ def files(paths):
 def test_a_batch_holds_the_crops_at_the_networks_size(cohort, spec):
     table = read_table(cohort.split)
     rows = table[table["split"] == "validation"].iloc[::-1]
-    pictures = load_pictures(rows, cohort, spec)
+    pictures = load_images(rows, cohort, spec)
     wanted = prepare(np.stack(list(read_crops(rows, cohort.crop_shards))), spec)
     assert len(pictures) == len(rows) == 12
     assert pictures.n_channels == wanted.shape[3]
@@ -69,18 +70,18 @@ def test_a_batch_holds_the_crops_at_the_networks_size(cohort, spec):
 def test_crops_are_decoded_once_for_all_stages_and_sizes_lie_side_by_side(cohort, decoded):
     table = read_table(cohort.split)
     for split in ("train", "validation"):
-        load_pictures(table[table["split"] == split], cohort, SPEC)
+        load_images(table[table["split"] == split], cohort, SPEC)
     write_table(table.assign(split="train"), cohort.split)  # another split of the same crops
-    load_pictures(table, cohort, SPEC)
+    load_images(table, cohort, SPEC)
     assert sum(decoded) == len(table)
-    load_pictures(table, cohort, GREY)
+    load_images(table, cohort, GREY)
     assert sum(decoded) == 2 * len(table)
     assert [Path(file).name for file in files(cohort)] == ["32-grey.npy", "32-rgb.npy"]
 
 
 def test_other_crops_take_the_place_of_the_old_ones(cohort, decoded):
     table = read_table(cohort.split)
-    before = load_pictures(table, cohort, SPEC)
+    before = load_images(table, cohort, SPEC)
     first = before.batch(np.arange(4))
     shard = cohort.crop_shards / table["shard"].iloc[0]
     # The same names, places and sizes, but the first two pictures changed their places.
@@ -90,14 +91,14 @@ def test_other_crops_take_the_place_of_the_old_ones(cohort, decoded):
         [one["offset_bytes"], one["size_bytes"]],
     ]
     write_table(table, cohort.split)
-    swapped = load_pictures(table, cohort, SPEC)
+    swapped = load_images(table, cohort, SPEC)
     assert np.array_equal(swapped.batch(np.array([1, 0])), first[:2])
     assert before.fingerprint() != swapped.fingerprint()
     os.utime(shard, ns=(0, 0))
-    assert load_pictures(table, cohort, SPEC).content == swapped.content  # touched, not changed
+    assert load_images(table, cohort, SPEC).content == swapped.content  # touched, not changed
     other = table.assign(image_id=table["image_id"] + "x")
     write_table(other, cohort.split)
-    load_pictures(other, cohort, SPEC)
+    load_images(other, cohort, SPEC)
     assert len(files(cohort)) == 1  # one digest's alone
     assert sum(decoded) == 3 * len(table)
     assert np.array_equal(before.batch(np.arange(4)), first)  # who has it open reads on
@@ -105,33 +106,33 @@ def test_other_crops_take_the_place_of_the_old_ones(cohort, decoded):
 
 def test_a_changed_shard_is_noticed_whatever_its_size(cohort):
     table = read_table(cohort.split)
-    before = load_pictures(table, cohort, SPEC)
+    before = load_images(table, cohort, SPEC)
     shard = cohort.crop_shards / table["shard"].iloc[0]
     content = bytearray(shard.read_bytes())
     content[257] ^= 1  # in a header: the pixels are the same, and yet it is another file
     shard.write_bytes(bytes(content))
-    assert load_pictures(table, cohort, SPEC).content != before.content
+    assert load_images(table, cohort, SPEC).content != before.content
 
 
 def test_fingerprint_tells_rows_targets_groups_and_cells_apart(cohort):
     table = read_table(cohort.split)
-    pictures = load_pictures(table, cohort, SPEC)
+    pictures = load_images(table, cohort, SPEC)
     others = [
-        load_pictures(table.iloc[::-1], cohort, SPEC),
-        load_pictures(table, cohort, GREY),
+        load_images(table.iloc[::-1], cohort, SPEC),
+        load_images(table, cohort, GREY),
         replace(pictures, targets=pictures.targets[::-1].copy()),
         replace(pictures, groups=np.zeros_like(pictures.groups)),
         replace(pictures, cells=pictures.cells + 1),
     ]
     prints = {picture.fingerprint() for picture in [pictures, *others]}
     assert len(prints) == 6
-    assert load_pictures(table, cohort, SPEC).fingerprint() == pictures.fingerprint()
+    assert load_images(table, cohort, SPEC).fingerprint() == pictures.fingerprint()
 
 
 def test_a_build_that_breaks_off_leaves_nothing_that_is_read(cohort, monkeypatch):
     table = read_table(cohort.split)
-    real = pixel_cache.prepare
-    monkeypatch.setattr(pixel_cache, "_AT_ONCE", 8)
+    real = predictor.prepare
+    monkeypatch.setattr(pixel_cache, "_CROPS_PER_TASK", 8)
     calls = []
 
     def fail(crops, spec):
@@ -142,15 +143,15 @@ def test_a_build_that_breaks_off_leaves_nothing_that_is_read(cohort, monkeypatch
 
     monkeypatch.setattr(pixel_cache, "prepare", fail)
     with pytest.raises(OSError, match="No space"):
-        load_pictures(table, cohort, SPEC)
+        load_images(table, cohort, SPEC)
     assert files(cohort) == []
     monkeypatch.setattr(pixel_cache, "prepare", real)
     half = cohort.at("work/pixels/0123")
     half.mkdir()
     (half / "32-rgb.npy").write_bytes(b"another digest's")
-    pictures = load_pictures(table, cohort, SPEC)
+    pictures = load_images(table, cohort, SPEC)
     (cohort.at("work/pixels") / pictures.content).with_name(".32-grey.1.npy").write_bytes(b"half")
-    load_pictures(table, cohort, GREY)
+    load_images(table, cohort, GREY)
     assert len(list(cohort.at("work/pixels").rglob("*.npy"))) == 2
 
 
@@ -158,7 +159,7 @@ def test_a_full_disk_is_told_before_anything_is_written(cohort, monkeypatch):
     usage = shutil.disk_usage(cohort.root)._replace(free=1000)
     monkeypatch.setattr(pixel_cache.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(DataError, match=r"work/pixels: 60 crops at 32 px need .* GB") as error:
-        load_pictures(read_table(cohort.split), cohort, SPEC)
+        load_images(read_table(cohort.split), cohort, SPEC)
     assert "\n" not in str(error.value)
 
 
@@ -166,12 +167,13 @@ def test_processes_that_start_together_build_it_once(cohort):
     code = (
         "import sys; from pathlib import Path; import numpy as np\n"
         "from tasks.core.models.spec import ModelSpec; from tasks.core.paths import Paths\n"
-        "from tasks.core.tables import read_table; from tasks.train import pixel_cache\n"
-        "from tasks.train.pictures import load_pictures\n"
+        "from tasks.core.tables import read_table\n"
+        "from tasks.core.training.data import pixel_cache\n"
+        "from tasks.core.training.data.dataset import load_images\n"
         "paths, spec = Paths(Path(sys.argv[1])), ModelSpec.model_validate_json(sys.argv[2])\n"
         "real, counted = pixel_cache._build, []\n"
         "pixel_cache._build = lambda *a: (counted.append(1), real(*a))\n"
-        "pictures = load_pictures(read_table(paths.split), paths, spec)\n"
+        "pictures = load_images(read_table(paths.split), paths, spec)\n"
         "print(len(counted), int(pictures.batch(np.arange(60)).sum()))"
     )
     command = [sys.executable, "-c", code, str(cohort.root), SPEC.model_dump_json()]

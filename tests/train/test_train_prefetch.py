@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from tasks.train.prefetch import prefetched
+from tasks.core.training.data.loader import prefetch
 
 
 def threads() -> int:
@@ -12,8 +12,8 @@ def threads() -> int:
 
 @pytest.mark.parametrize("ahead", [0, 1, 3])
 def test_items_come_whole_and_in_order(ahead):
-    assert list(prefetched(iter(range(20)), ahead)) == list(range(20))
-    assert list(prefetched(iter([]), ahead)) == []
+    assert list(prefetch(iter(range(20)), ahead)) == list(range(20))
+    assert list(prefetch(iter([]), ahead)) == []
     assert not threads()
 
 
@@ -25,7 +25,7 @@ def test_the_next_items_are_made_while_this_one_is_used():
             made.append(number)
             yield number
 
-    coming = prefetched(items(), 2)
+    coming = prefetch(items(), 2)
     assert next(coming) == 0
     deadline = time.monotonic() + 5
     while len(made) < 3 and time.monotonic() < deadline:
@@ -41,7 +41,7 @@ def test_an_error_comes_in_its_place_and_ends_the_thread():
         yield 2
         raise OSError("no such picture")
 
-    coming = prefetched(items(), 2)
+    coming = prefetch(items(), 2)
     assert [next(coming), next(coming)] == [1, 2]
     with pytest.raises(OSError, match="no such picture"):
         next(coming)
@@ -56,7 +56,7 @@ def test_stopping_early_ends_the_thread_and_makes_no_more():
             made.append(len(made))
             yield len(made)
 
-    coming = prefetched(endless(), 2)
+    coming = prefetch(endless(), 2)
     next(coming)
     coming.close()
     assert not threads()

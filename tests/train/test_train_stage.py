@@ -9,11 +9,13 @@ import torch
 from tasks.core.errors import DataError, ModelError, ParamsError
 from tasks.core.files import sha256_of
 from tasks.core.models.checkpoint import load_model, load_seen
-from tasks.core.models.recogniser import Recogniser
+from tasks.core.models.predictor import EmotionClassifier
 from tasks.core.tables import read_table, write_table
-from tasks.train import finetune, loop, stage, trainer
-from tasks.train.loop import HISTORY_COLUMNS, best_epoch
-from tasks.train.recall import mean_recall_score
+from tasks.core.training import fit, trainer, training_state
+from tasks.core.training.fit import HISTORY_COLUMNS, best_epoch
+from tasks.core.training.validation import mean_recall_score
+from tasks.finetune import stage as finetune_stage
+from tasks.train import stage
 
 
 def weights(paths, name="base"):
@@ -55,7 +57,7 @@ def test_resumed_training_ends_with_the_same_bits(cohort, train_params, monkeypa
     stage.run(params, cohort)
     undisturbed = weights(cohort), (cohort.model("base") / "history.csv").read_bytes()
 
-    real, epochs = loop.save_progress, []
+    real, epochs = training_state.save_progress, []
 
     def save_then_die(folder, progress, fingerprint):
         real(folder, progress, fingerprint)
@@ -63,10 +65,10 @@ def test_resumed_training_ends_with_the_same_bits(cohort, train_params, monkeypa
         if progress.epoch == killed_after:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "save_progress", save_then_die)
+    monkeypatch.setattr(fit, "save_progress", save_then_die)
     with pytest.raises(KeyboardInterrupt):
         stage.run(params, cohort)
-    monkeypatch.setattr(loop, "save_progress", lambda *a: (epochs.append(a[1].epoch), real(*a)))
+    monkeypatch.setattr(fit, "save_progress", lambda *a: (epochs.append(a[1].epoch), real(*a)))
     stage.run(params, cohort)
 
     assert epochs == [1, 2, 3, 4]  # each epoch was trained once
@@ -77,14 +79,14 @@ def test_torn_or_foreign_progress_is_not_used(cohort, train_params, monkeypatch)
     params = train_params(epochs=2)
     stage.run(params, cohort)
     undisturbed = weights(cohort)
-    real = loop.load_progress
+    real = training_state.load_progress
 
     def tear(folder, fingerprint):
         folder.mkdir(parents=True)
         (folder / "progress.safetensors").write_bytes(b"\x10\x00\x00torn")
         return real(folder, fingerprint)
 
-    monkeypatch.setattr(loop, "load_progress", tear)
+    monkeypatch.setattr(fit, "load_progress", tear)
     stage.run(params, cohort)
     assert weights(cohort) == undisturbed
 
@@ -138,7 +140,7 @@ def test_finetuned_model_starts_from_base_and_remembers_what_both_saw(
 ):
     stage.run(train_params(epochs=3), cohort)
     base = weights(cohort)
-    result = finetune.run(finetune_params(epochs=2), cohort, "naive")
+    result = finetune_stage.run(finetune_params(epochs=2), cohort, "naive")
 
     assert weights(cohort) == base
     _, spec = load_model(cohort.model("naive"))
@@ -162,7 +164,7 @@ def test_finetuning_that_only_harms_keeps_the_base_model(
     stage.run(train_params(epochs=2), cohort)
     recalls = iter([0.9, 0.1, 0.2])
     monkeypatch.setattr(trainer.Trainer, "validate", lambda *_: validated(next(recalls)))
-    result = finetune.run(finetune_params(epochs=2), cohort, "naive")
+    result = finetune_stage.run(finetune_params(epochs=2), cohort, "naive")
     assert result.metrics["best_epoch"] == 0
     assert weights(cohort, "naive") == weights(cohort)
 
@@ -174,7 +176,7 @@ def test_emotions_that_the_base_model_lacks_are_left_out_and_counted(
     adult_anger = (table["age_band"] == "adult") & (table["emotion"] == "anger")
     write_table(table[~adult_anger], cohort.split)
     stage.run(train_params(epochs=1), cohort)
-    result = finetune.run(finetune_params(epochs=1), cohort, "naive")
+    result = finetune_stage.run(finetune_params(epochs=1), cohort, "naive")
     assert load_model(cohort.model("naive"))[1].labels == ("happiness", "neutral")
     children_angry = table[~adult_anger].query("emotion == 'anger' and split != 'test'")
     assert result.metrics["left_out_pictures"] == len(children_angry) > 0
@@ -203,15 +205,15 @@ def test_diverging_training_says_to_lower_the_rate(cohort, train_params):
 def test_pretrained_weights_train_nothing_and_have_seen_nobody(
     cohort, train_params, finetune_params, monkeypatch
 ):
-    from tasks.core.models import pretrained
-    from tasks.core.models.mini_xception import MiniXception
+    from tasks.core.models.small_networks import MiniXception
+    from tasks.train.pretrained import catalog
 
     torch.manual_seed(0)
     made = MiniXception(7, 1).state_dict()
-    entry = pretrained.PRETRAINED["fer2013/mini_xception"]
-    monkeypatch.setattr(pretrained, "weights_file", lambda name, root: root / name)
+    entry = catalog.PRETRAINED["fer2013/mini_xception"]
+    monkeypatch.setattr(catalog, "weights_file", lambda name, root: root / name)
     monkeypatch.setattr(
-        pretrained,
+        catalog,
         "PRETRAINED",
         {"fer2013/mini_xception": replace(entry, read=lambda _: ("mini_xception", made))},
     )
@@ -223,7 +225,9 @@ def test_pretrained_weights_train_nothing_and_have_seen_nobody(
     history = (cohort.model("base") / "history.csv").read_text()
     assert history == ",".join(HISTORY_COLUMNS) + "\n"
 
-    finetune.run(finetune_params(epochs=1), cohort, "naive")  # three of its seven labels occur
+    finetune_stage.run(
+        finetune_params(epochs=1), cohort, "naive"
+    )  # three of its seven labels occur
     assert load_model(cohort.model("naive"))[1].labels == spec.labels
 
 
@@ -236,7 +240,7 @@ def test_unknown_pretrained_name_lists_the_known_ones(cohort, train_params):
 def test_trained_model_reads_the_crops_it_was_trained_for(cohort, train_params):
     params = train_params(backbone="compact", epochs=12, learning_rate=0.003)
     stage.run(params, cohort)
-    recogniser = Recogniser.load(cohort.model("base"), "cpu")
+    recogniser = EmotionClassifier.load(cohort.model("base"), "cpu")
     crop = np.full((1, 40, 40, 3), 90, dtype=np.uint8)
     crop[:, 6:14, 8:32] = 230
     assert recogniser.labels[recogniser.predict(crop).argmax()] == "anger"

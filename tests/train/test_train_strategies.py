@@ -10,16 +10,17 @@ from scipy.stats import entropy
 
 from tasks.core.errors import ParamsError
 from tasks.core.files import sha256_of
-from tasks.core.models.checkpoint import load_model, load_seen, load_spec
-from tasks.core.skipped import read_skipped
+from tasks.core.models.checkpoint import load_model, load_seen, load_spec, read_skipped
 from tasks.core.tables import read_table, write_table
-from tasks.train import batches, finetune, loop, stage, trainer
-from tasks.train.distill import Distill
-from tasks.train.losses import label_loss
-from tasks.train.on_validation import score_groups
-from tasks.train.recall import worst_recall_score
-from tasks.train.recipe import Loss
-from tasks.train.replay import Replay
+from tasks.core.training import fit, training_state
+from tasks.core.training import trainer as trainer_module
+from tasks.core.training.config import Loss
+from tasks.core.training.data import loader
+from tasks.core.training.losses import label_loss
+from tasks.core.training.validation import score_groups, worst_recall_score
+from tasks.finetune import stage as finetune_stage
+from tasks.finetune.strategies import Distill, Replay
+from tasks.train import stage
 
 EVERY = ("naive", "head", "replay", "distill")
 
@@ -47,16 +48,16 @@ def trained(cohort, train_params):
 def last_epoch_kept(monkeypatch, validated):
     """Every epoch validates better than the one before, so that the last one is kept."""
     recalls = iter(np.linspace(0.1, 0.9, 1000))
-    monkeypatch.setattr(trainer.Trainer, "validate", lambda *_: validated(next(recalls)))
+    monkeypatch.setattr(trainer_module.Trainer, "validate", lambda *_: validated(next(recalls)))
 
 
 @pytest.mark.usefixtures("last_epoch_kept")
 def test_head_changes_the_head_and_nothing_else(trained, finetune_params):
-    finetune.run(finetune_params(epochs=2), trained, "head")
+    finetune_stage.run(finetune_params(epochs=2), trained, "head")
     before, after = state(trained, "base"), state(trained, "head")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"head.weight", "head.bias"}  # running means and variances stay too
-    finetune.run(finetune_params(epochs=2), trained, "naive")
+    finetune_stage.run(finetune_params(epochs=2), trained, "naive")
     naive = state(trained, "naive")
     assert not torch.equal(naive["stem.1.running_mean"], before["stem.1.running_mean"])
 
@@ -83,14 +84,14 @@ def test_replay_draws_others_in_every_epoch_and_the_same_from_the_same_seed(pict
 
 def test_a_picture_shown_twice_in_an_epoch_is_changed_in_two_ways():
     order = np.array([4, 2, 4, 0])
-    assert sorted(batches.showings(order)) == [0, 1, 2, 3]
+    assert sorted(loader.repeat_index(order)) == [0, 1, 2, 3]
     shuffled = np.random.default_rng(0).permutation(9)
-    assert np.array_equal(batches.showings(shuffled), shuffled)
+    assert np.array_equal(loader.repeat_index(shuffled), shuffled)
 
 
 @pytest.mark.parametrize("name", ["replay", "distill"])
 def test_seen_names_what_was_replayed_and_what_it_was_validated_on(trained, finetune_params, name):
-    finetune.run(finetune_params(epochs=1), trained, name)
+    finetune_stage.run(finetune_params(epochs=1), trained, name)
     seen = load_seen(trained.model(name))
     table = read_table(trained.split)
     for role, (stage_, band) in itertools.product(
@@ -105,10 +106,10 @@ def test_seen_names_what_was_replayed_and_what_it_was_validated_on(trained, fine
 
 
 def test_everyone_else_is_replayed_where_no_group_is_named(trained, finetune_params):
-    result = finetune.run(finetune_params(epochs=1, replay={"group": {}}), trained, "replay")
+    result = finetune_stage.run(finetune_params(epochs=1, replay={"group": {}}), trained, "replay")
     assert result.metrics["train_pictures"] == 36  # six children and six adults, three each
     with pytest.raises(ParamsError, match=r"finetune\.replay\.group: every picture") as error:
-        finetune.run(finetune_params(group={}), trained, "replay")
+        finetune_stage.run(finetune_params(group={}), trained, "replay")
     assert "\n" not in str(error.value)
 
 
@@ -123,9 +124,9 @@ def test_the_replayed_pictures_have_a_say_in_which_epoch_is_kept(
         return validated(0.5)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer.Trainer, "validate", validate)
-        finetune.run(finetune_params(epochs=1), trained, "replay")
-        finetune.run(finetune_params(epochs=1), trained, "naive")
+        patch.setattr(trainer_module.Trainer, "validate", validate)
+        finetune_stage.run(finetune_params(epochs=1), trained, "replay")
+        finetune_stage.run(finetune_params(epochs=1), trained, "naive")
     assert asked[0].sum(axis=0).tolist() == [6, 6]  # adults, children: two subjects, three each
     assert asked[-1].sum(axis=0).tolist() == [6]
 
@@ -140,7 +141,7 @@ def test_a_checkpoint_does_not_hang_on_a_handful_or_on_people_of_unknown_age(
         asked.append(pictures.groups)
         return validated(0.5)
 
-    monkeypatch.setattr(trainer.Trainer, "validate", validate)
+    monkeypatch.setattr(trainer_module.Trainer, "validate", validate)
     table = read_table(trained.split)
     validation = table["split"] == "validation"
     adults = table["image_id"][validation & (table["age_band"] == "adult")]
@@ -151,7 +152,9 @@ def test_a_checkpoint_does_not_hang_on_a_handful_or_on_people_of_unknown_age(
     everyone = {"group": {}}
     for min_n, counting in ((2, [3, 6]), (1, [1, 3, 6]), (4, [6]), (7, [12])):
         asked.clear()
-        finetune.run(finetune_params(epochs=1, min_n=min_n, replay=everyone), trained, "replay")
+        finetune_stage.run(
+            finetune_params(epochs=1, min_n=min_n, replay=everyone), trained, "replay"
+        )
         assert sorted(asked[0].sum(axis=0)) == counting
         rows = table.assign(age_band=band)[validation]
         verdict = score_groups(rows, rows["emotion"].to_numpy(), ["age_band"], min_n)
@@ -201,7 +204,7 @@ def test_distill_has_the_label_loss_on_own_and_divergence_from_the_base_on_repla
 @pytest.mark.usefixtures("last_epoch_kept")
 def test_distill_never_looks_at_the_replayed_labels(trained, finetune_params):
     def run(name, **changed):
-        finetune.run(finetune_params(epochs=1, **changed), trained, name)
+        finetune_stage.run(finetune_params(epochs=1, **changed), trained, name)
         return weights(trained, name)
 
     first, unweighted, replay = run("distill"), run("distill", distill={"weight": 0}), run("replay")
@@ -220,10 +223,10 @@ def test_a_strategy_that_was_killed_ends_with_the_same_bits(
     trained, finetune_params, monkeypatch, name
 ):
     params = finetune_params(epochs=3)
-    finetune.run(params, trained, name)
+    finetune_stage.run(params, trained, name)
     undisturbed = weights(trained, name), (trained.model(name) / "history.csv").read_bytes()
 
-    real, epochs = loop.save_progress, []
+    real, epochs = training_state.save_progress, []
 
     def save_then_die(folder, progress, fingerprint):
         real(folder, progress, fingerprint)
@@ -231,10 +234,10 @@ def test_a_strategy_that_was_killed_ends_with_the_same_bits(
         if epochs == [1, 2]:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "save_progress", save_then_die)
+    monkeypatch.setattr(fit, "save_progress", save_then_die)
     with pytest.raises(KeyboardInterrupt):
-        finetune.run(params, trained, name)
-    finetune.run(params, trained, name)
+        finetune_stage.run(params, trained, name)
+    finetune_stage.run(params, trained, name)
     assert epochs == [1, 2, 3]
     assert (
         weights(trained, name),
@@ -244,13 +247,13 @@ def test_a_strategy_that_was_killed_ends_with_the_same_bits(
 
 def test_strategies_have_their_own_pace(trained, finetune_params):
     params = finetune_params(epochs=2, replay={"epochs": 1})
-    assert len(finetune.run(params, trained, "replay").series["train_loss"]) == 1
-    assert len(finetune.run(params, trained, "naive").series["train_loss"]) == 2
+    assert len(finetune_stage.run(params, trained, "replay").series["train_loss"]) == 1
+    assert len(finetune_stage.run(params, trained, "naive").series["train_loss"]) == 2
 
 
 def test_a_strategy_that_is_left_out_says_so_and_leaves_nothing_else(trained, finetune_params):
-    finetune.run(finetune_params(epochs=1), trained, "head")
-    result = finetune.run(finetune_params(strategies=["naive"]), trained, "head")
+    finetune_stage.run(finetune_params(epochs=1), trained, "head")
+    result = finetune_stage.run(finetune_params(strategies=["naive"]), trained, "head")
     assert [path.name for path in trained.model("head").iterdir()] == ["skipped.json"]
     skipped = read_skipped(trained.model("head"))
     assert "finetune.strategies does not name head" in skipped.reason
@@ -262,7 +265,7 @@ def test_a_base_model_that_cannot_be_trained_skips_every_strategy(trained, finet
     path = trained.model("base") / "model.json"
     path.write_text(path.read_text().replace('"compact"', '"onnx"'))
     for name in EVERY:
-        finetune.run(finetune_params(), trained, name)
+        finetune_stage.run(finetune_params(), trained, name)
         assert "onnx" in read_skipped(trained.model(name)).reason
 
 
@@ -272,16 +275,16 @@ def test_a_group_without_pictures_yet_is_waited_for_or_stops(trained, finetune_p
     children = table["age_band"].eq("child") & table["split"].isin(missing_in)
     write_table(table[~children], trained.split)
     for name in EVERY:
-        finetune.run(finetune_params(may_be_empty=True), trained, name)
+        finetune_stage.run(finetune_params(may_be_empty=True), trained, name)
         assert "no pictures of finetune.group yet" in read_skipped(trained.model(name)).reason
     with pytest.raises(ParamsError, match=r"finetune\.group.*finetune\.may_be_empty: true"):
-        finetune.run(finetune_params(may_be_empty=False), trained, "naive")
+        finetune_stage.run(finetune_params(may_be_empty=False), trained, "naive")
 
 
 def test_a_misspelt_group_column_is_not_waited_for(trained, finetune_params):
     with pytest.raises(ParamsError, match="age_bnad"):
         params = finetune_params(may_be_empty=True, group={"age_bnad": ["child"]})
-        finetune.run(params, trained, "naive")
+        finetune_stage.run(params, trained, "naive")
 
 
 def test_an_unknown_strategy_is_refused_by_the_params(finetune_params):
@@ -290,7 +293,7 @@ def test_an_unknown_strategy_is_refused_by_the_params(finetune_params):
 
 
 def test_source_says_which_strategy(trained, finetune_params):
-    finetune.run(finetune_params(epochs=1), trained, "replay")
+    finetune_stage.run(finetune_params(epochs=1), trained, "replay")
     assert load_spec(trained.model("replay")).source.startswith("fine-tuned here (replay) from")
     history = pd.read_csv(trained.model("replay") / "history.csv")
     assert list(history["epoch"]) == [0, 1]

@@ -11,26 +11,27 @@ from tasks.core.errors import DataError, DownloadError, ModelError, ParamsError,
 from tasks.core.files import sha256_of
 from tasks.core.models.checkpoint import load_model, load_seen
 from tasks.core.tables import read_table, write_table
-from tasks.train import loop, study_run
-from tasks.train.recall import mean_recall_score
-from tasks.train.study_check import check_names, check_recipe, check_trainable
+from tasks.core.training import fit, training_state
+from tasks.core.training.validation import mean_recall_score
+from tasks.train import trial
+from tasks.train.trial import check_names, check_recipe, check_trainable
 
 
 @pytest.fixture
 def planned(train_params):
     """Content of a run's file, with overrides of its section `train`."""
 
-    def make(until: int, **changed) -> study_run.Params:
+    def make(until: int, **changed) -> trial.Params:
         train = train_params(epochs=4, group={}, keep="last", **changed)
         facts = {"round": "backbones", "arm": train.backbone, "seed": train.seed, "until": until}
-        return study_run.Params(**facts, train=train)
+        return trial.Params(**facts, train=train)
 
     return make
 
 
 def train(paths, params, slug="backbones-x-s1"):
     key = f"{slug}-e{params.until}"
-    result = study_run.run(params, paths, key)
+    result = trial.run(params, paths, key)
     facts = json.loads((paths.study_result(key) / "result.json").read_text())
     return result, facts, paths.study_result(key)
 
@@ -38,8 +39,8 @@ def train(paths, params, slug="backbones-x-s1"):
 def test_rungs_end_with_the_bits_of_one_go_without_progress(cohort, planned, monkeypatch):
     _, _, straight = train(cohort, planned(4), "backbones-straight-s1")
     epochs = []
-    real = loop.save_progress
-    monkeypatch.setattr(loop, "save_progress", lambda *a: (epochs.append(a[1].epoch), real(*a)))
+    real = training_state.save_progress
+    monkeypatch.setattr(fit, "save_progress", lambda *a: (epochs.append(a[1].epoch), real(*a)))
     _, first, halfway = train(cohort, planned(2))
     assert first["until"] == first["kept_epoch"] == 2
     assert not (halfway / "model").exists()
@@ -86,13 +87,13 @@ def test_a_runs_file_is_read_as_it_was_written(cohort, planned):
     path = cohort.study_run("backbones-x-s1-e2")
     path.parent.mkdir(parents=True)
     path.write_text(yaml.safe_dump(planned(2).model_dump(mode="json")))
-    assert study_run.load_run(cohort, "backbones-x-s1-e2") == planned(2)
+    assert trial.load_run(cohort, "backbones-x-s1-e2") == planned(2)
 
 
 @pytest.mark.parametrize("key", ["backbones-x-s1-e9", "../runs/backbones-x-s1-e2", "params"])
 def test_a_run_that_is_not_planned_is_one_line(cohort, key):
     with pytest.raises(UserError, match="affectgap study"):
-        study_run.load_run(cohort, key)
+        trial.load_run(cohort, key)
 
 
 def test_a_run_cannot_stop_after_its_end(planned):

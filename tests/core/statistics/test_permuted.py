@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from scipy import sparse, stats
 
-from tasks.core.statistics.difference import Sides, differences
-from tasks.core.statistics.permuted import permutation_p
+from tasks.core.statistics.cluster_bootstrap import Resampled
+from tasks.core.statistics.differences import Sides, differences
+from tasks.core.statistics.permutation import permutation_p
 from tasks.core.statistics.recalls import BySubject
-from tasks.core.statistics.resample import Resampled
 
 
 def sides(images, hits, in_a):

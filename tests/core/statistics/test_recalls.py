@@ -5,9 +5,8 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from tasks.core.intervals import wilson
-from tasks.core.statistics.people import People
-from tasks.core.statistics.recalls import recalls
+from tasks.core.statistics.clusters import People
+from tasks.core.statistics.recalls import recalls, wilson
 
 
 def of_one_group(subject, correct, known=None):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.core.statistics.unknown_people import known_subjects, without_verdicts
+from tasks.core.statistics.clusters import known_subjects, without_verdicts
 
 
 def judged(unknown, of=10):
