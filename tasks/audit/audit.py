@@ -44,7 +44,7 @@ INDEPENDENT = "; images without a subject id were taken as independent at the us
 PROTOCOLS: tuple[str, ...] = (HELD_OUT, ALL)
 _Job = tuple[Callable[..., pd.DataFrame], tuple[Any, ...]]
 _MANY_CELLS = 1_000_000  # images times columns, from which on starting processes pays
-_SLOWEST = ("standardised", "confusion_gaps", "fairness", "intersections")  # these start first
+_SLOWEST = ("fairness", "standardised", "calibration", "confusion_gaps", "intersections")
 _NEEDED = ("image_id", "dataset", "subject_id", "emotion", "split", "model", "y_pred")
 _SUBJECTS = ("effective_subjects", "n_unknown", "recall_per_subject")
 _SUBJECTS += ("per_subject_ci_low", "per_subject_ci_high")
@@ -68,7 +68,7 @@ def model_labels(frame: pd.DataFrame) -> dict[str, list[str] | None]:
 
 def answered(part: pd.DataFrame) -> set[str]:
     """Return the emotions that occur among a model's answers."""
-    return set(part["y_pred"]) & set(EMOTIONS)
+    return set(part["y_pred"].unique()) & set(EMOTIONS)
 
 
 def prepare(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
@@ -241,7 +241,7 @@ def _make_tables(jobs: Mapping[str, _Job], cells: int) -> dict[str, pd.DataFrame
     """Make tables that do not depend on each other, in several processes where they are large."""
     if cells < _MANY_CELLS:
         return {name: make(*arguments) for name, (make, arguments) in jobs.items()}
-    order = sorted(jobs, key=lambda name: name not in _SLOWEST)
+    order = [*_SLOWEST, *(name for name in jobs if name not in _SLOWEST)]
     with process_pool(0) as pool:
         made = map_in_order(_make, [jobs[name] for name in order], pool, chunk_size=1)
         tables = dict(zip(order, made, strict=True))

@@ -210,11 +210,14 @@ def _with_texts(table: pd.DataFrame, change: Callable[[str], str], changed: str)
         if column.dtype.kind in "biufcmM":
             continue
         cells = column.to_numpy(dtype=object)
-        found = np.array([isinstance(cell, str) and bool(match(cell)) for cell in cells], bool)
-        if found.any():
-            texts = cells.copy()
-            texts[found] = [change(cell) for cell in cells[found]]
-            columns[index] = pd.Series(texts, index=column.index)
+        # Names of groups repeat: each is looked at once.
+        texts = {cell for cell in cells if isinstance(cell, str)}
+        new = {text: change(text) for text in texts if match(text)}
+        if new:
+            changed_cells = [
+                new.get(cell, cell) if isinstance(cell, str) else cell for cell in cells
+            ]
+            columns[index] = pd.Series(np.array(changed_cells, object), index=column.index)
     header = [change(name) if isinstance(name, str) else name for name in table.columns]
     if not columns and header == list(table.columns):
         return table

@@ -193,6 +193,25 @@ def test_the_figure_is_drawn_with_and_without_probabilities(calibration, tmp_pat
     assert drawn[0] == drawn[1] != drawn[2]
 
 
+def test_of_many_groups_the_figure_shows_the_worst_calibrated(calibration, monkeypatch, tmp_path):
+    titles = []
+
+    def keep_titles(figure, path, words, *more):
+        titles.extend(axis.get_title(loc="left") for axis in figure.axes if axis.get_visible())
+        titles.append(words.splitlines()[-1])
+
+    monkeypatch.setattr("tasks.audit.figures.calibration.save", keep_titles)
+    frame = pictures()
+    frame["site"] = [f"site {row % 45:02}" for row in range(len(frame))]
+    table = calibration(frame, by=["site"])
+    table.loc[(table["group"] == "site 07") & (table["bin"] == "all"), "ece_loss"] = 1.0
+    calibration_figure(table, "title", "credit", tmp_path / "calibration.png", {})
+    assert titles[0] == "all" and "site site 07" in titles and len(titles) == 13
+    assert titles[-1] == (
+        "shown are the groups with the largest error; 34 others are in calibration.csv"
+    )
+
+
 @pytest.mark.slow
 def test_the_interval_holds_the_overconfidence_in_95_of_100_cohorts(calibration):
     held = 0

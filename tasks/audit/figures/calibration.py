@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tasks.audit.figures.recall import model_marks
+from tasks.audit.figures.recall import PANELS_AT_MOST, model_marks
 from tasks.core.labels import ALL
 from tasks.core.plotting.style import (
     COLOURS,
@@ -20,6 +20,7 @@ from tasks.core.plotting.style import (
 )
 
 _COLUMNS = 3
+_WORST = 11  # groups that have a panel where there are too many
 _PLAIN = ("age_band", "gender", ALL)  # whose groups speak for themselves
 
 
@@ -36,16 +37,17 @@ def calibration_figure(
         empty_figure(path, f"Calibration cannot be estimated: {reasons}", credit)
         return
     models = list(dict.fromkeys(table["model"]))
-    panels = list(table[["dimension", "group"]].drop_duplicates().itertuples(index=False))
+    panels, left = _panels(table)
     lines = -(-len(panels) // _COLUMNS)
     figure = Figure(figsize=(WIDTH_INCHES, 1.2 + 4.4 * lines))
     axes = figure.subplots(lines, _COLUMNS, squeeze=False)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     for axis, panel in zip(axes.flat, panels, strict=False):
-        of_panel = (table["dimension"] == panel.dimension) & (table["group"] == panel.group)
+        dimension, group = panel
+        of_panel = (table["dimension"] == dimension) & (table["group"] == group)
         _panel(axis, table[of_panel], models)
-        word = panel.group if panel.dimension in _PLAIN else f"{panel.dimension} {panel.group}"
+        word = group if dimension in _PLAIN else f"{dimension} {group}"
         axis.set_title(
             str(word).replace("_", " "),
             fontsize=11,
@@ -60,7 +62,26 @@ def calibration_figure(
         f"than it is right.\n{title[:1].upper()}{title[1:]}; bars: {level:g} % intervals; larger "
         "marks: more pictures"
     )
+    if left:
+        words += (
+            f"\nshown are the groups with the largest error; {left} others are in calibration.csv"
+        )
     save(figure, path, words, credit, model_marks(models))
+
+
+def _panels(table: pd.DataFrame) -> tuple[list[tuple[str, str]], int]:
+    """Choose the groups that get a panel; return them and the number of the others.
+
+    Of more than `PANELS_AT_MOST`, all images together and the groups with the largest error of any
+    model: a hundred panels are not read.
+    """
+    summaries = table[table["bin"] == ALL]
+    losses = summaries.groupby(["dimension", "group"], sort=False)["ece_loss"].max()
+    if len(losses) <= PANELS_AT_MOST:
+        return list(losses.index), 0
+    worst = losses.drop((ALL, ALL), errors="ignore").nlargest(_WORST).index
+    chosen = [panel for panel in losses.index if panel == (ALL, ALL) or panel in worst]
+    return chosen, len(losses) - len(chosen)
 
 
 def _panel(axis: Axes, part: pd.DataFrame, models: Sequence[str]) -> None:

@@ -165,7 +165,7 @@ def _columns(
     rows: Sequence[dict[str, Any]], known: pd.DataFrame, dimension: str
 ) -> tuple[sparse.csr_array, sparse.csr_array]:
     """Return which images each figure of each group divides by, and which of them it counts."""
-    names = sorted(set(known["emotion"]) | set(known["y_pred"]))
+    names = sorted({*known["emotion"].unique(), *known["y_pred"].unique()})
     emotion, answer = (codes(known[column], names) for column in ("emotion", "y_pred"))
     code_of = {name: code for code, name in enumerate(names)}
     groups = list(dict.fromkeys(name for row in rows for name in row["groups"]))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from fairlearn.metrics import MetricFrame, false_positive_rate, true_positive_rate
+from fairlearn.metrics import MetricFrame
 from sklearn.metrics import accuracy_score
 
 from tasks.audit.measures.fairness_intervals import COLUMNS as INTERVALS
@@ -132,7 +132,7 @@ def _measured(
     metrics: dict[str, Any] = {RECALL: accuracy_score}
     if emotion is not None:
         truth, answer = (truth == emotion).astype(int), (answer == emotion).astype(int)
-        metrics = {TRUE_POSITIVE: true_positive_rate, FALSE_POSITIVE: false_positive_rate}
+        metrics = {TRUE_POSITIVE: _true_positive_rate, FALSE_POSITIVE: _false_positive_rate}
     frame = MetricFrame(
         metrics=metrics,
         y_true=truth,
@@ -148,6 +148,18 @@ def _measured(
         name: _Extremes(by_group[name], frame.overall[name], difference[name], ratio[name])
         for name in metrics
     }
+
+
+def _true_positive_rate(truth: pd.Series, answer: pd.Series, sample_weight: pd.Series) -> float:
+    """Return fairlearn's rate of groups that hold both classes, without its checks of each group.
+
+    MetricFrame calls it once per group, and the checks take nine tenths of the time.
+    """
+    return float((sample_weight * answer)[truth == 1].sum() / sample_weight[truth == 1].sum())
+
+
+def _false_positive_rate(truth: pd.Series, answer: pd.Series, sample_weight: pd.Series) -> float:
+    return _true_positive_rate(1 - truth, answer, sample_weight)
 
 
 def _row(

@@ -120,7 +120,7 @@ class _Images:
         known = part["subject_known"].to_numpy(dtype=bool)
         subject = np.full(len(part), -1)
         subject[known] = pd.factorize(part["subject_id"][known])[0]
-        emotions = in_order(set(part["emotion"]))
+        emotions = in_order(part["emotion"])
         correct = part["correct"].to_numpy(dtype=float)
         return cls(subject, codes(part["emotion"], emotions), emotions, correct, known)
 

@@ -46,6 +46,7 @@ class Resampled(People):
         super().__init__(subject)
         self.resamples = resamples
         self.seed = seed
+        self._blocks: list[np.ndarray] = []
 
     def sums(self, values: Values) -> np.ndarray:
         """Sum columns over each draw's images.
@@ -74,7 +75,13 @@ class Resampled(People):
         yield from (columns[start : start + step] for start in range(0, len(columns), step))
 
     def _draws(self) -> Iterator[np.ndarray]:
-        """Yield blocks of draws `(b, people)`: how often each person was drawn."""
+        """Yield blocks of draws `(b, people)`: how often each person was drawn.
+
+        A table asks once per column: draws that fit into one block are kept.
+        """
+        if self._blocks:
+            yield from self._blocks
+            return
         rng = np.random.default_rng(self.seed)
         block = max(1, _AT_ONCE // max(self.people, 1))
         for start in range(0, self.resamples, block):
@@ -82,7 +89,10 @@ class Resampled(People):
             picked = rng.integers(self.people, size=(rows, self.people))
             picked += np.arange(rows)[:, None] * self.people
             counts = np.bincount(picked.ravel(), minlength=rows * self.people)
-            yield counts.reshape(rows, self.people).astype(float)
+            counts = counts.reshape(rows, self.people).astype(float)
+            if rows == self.resamples:
+                self._blocks = [counts]
+            yield counts
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
