@@ -1,9 +1,8 @@
 """Run one stage: `python -m tasks STAGE [ITEM]`, as dvc.yaml does.
 
-Loads the stage's params, opens its MLflow run, calls it and logs what it returns; so the same
-stage logs the same whether DVC or Prefect started it. Leaves with 0, with 2 after a user's mistake
-(one line, no traceback) and with 1 after a failure. Under `torchrun` the first process does all
-that, and the others help it to train.
+Loads the stage's params, opens its MLflow run, calls it and logs its result, so that the log is the
+same whether DVC or Prefect started the stage. Exit codes: 0, 2 for a mistake of the user (one line,
+no traceback), 1 for a failure. Under `torchrun` rank 0 does all that; the other ranks only train.
 """
 
 import importlib
@@ -25,8 +24,8 @@ from tasks.core.terminal import prepare_output, print_error
 from tasks.core.text import printable
 from tasks.core.tracking.versions import input_digests
 
-# What the first process says, the others need not say too: torchrun ends them when it leaves.
-_FIRST_SPEAKS_S = 60
+# Time for rank 0 to report an error that all ranks meet: torchrun ends the others when it exits.
+_RANK_ZERO_FIRST_S = 60
 
 
 def main(argv: list[str]) -> int:
@@ -37,7 +36,7 @@ def main(argv: list[str]) -> int:
     name_account(Path.cwd())
     from tasks.core.tracking import mlflow_runs
 
-    # Threads that wait by spinning slow down the stage beside this one many times; read by OpenMP
+    # Threads that spin while they wait slow down other stages many times. OpenMP reads the variable
     # when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     name, items = (argv[0], argv[1:]) if argv else ("", [])
@@ -46,15 +45,15 @@ def main(argv: list[str]) -> int:
         if not is_stage(name, items):
             known = ", ".join([*STAGE_OUTS, f"{STUDY_RUN} KEY", *STUDY_OUTS])
             raise UserError(f"no stage '{stage}'; there are {known}")
-        return _in_its_part(name, items, stage)
+        return _launch_or_run(name, items, stage)
     except AffectGapError as error:
         if process.rank() > 0:
-            time.sleep(_FIRST_SPEAKS_S)
+            time.sleep(_RANK_ZERO_FIRST_S)
         print_error(error)
         return error.exit_code
     except mlflow_runs.KilledError:
         return 143
-    except PermissionError as error:  # as in the project of another account
+    except PermissionError as error:  # such as in a project of another account
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     except Exception as error:
@@ -66,7 +65,7 @@ def main(argv: list[str]) -> int:
         return 130
 
 
-def _in_its_part(name: str, items: list[str], stage: str) -> int:
+def _launch_or_run(name: str, items: list[str], stage: str) -> int:
     """Launch torchrun, or run as rank 0 or as a worker rank."""
     options = os.environ.get(process.TORCHRUN_VARIABLE, "").strip()
     if options and name in TRAINING and not process.under_torchrun():
@@ -75,11 +74,11 @@ def _in_its_part(name: str, items: list[str], stage: str) -> int:
         return run_torchrun(options, [name, *items])
     paths = Paths(find_root(Path.cwd()))
     if process.rank() == 0:
-        close_folders(paths.root)  # what DVC makes before and after this stage has its own umask
+        close_folders(paths.root)  # DVC, which runs before and after this stage, has its own umask
         _run(name, items, stage, paths)
         return 0
     with suppress(process.PartDone):
-        _help(name, items, paths)
+        _run_worker(name, items, paths)
     return 0
 
 
@@ -88,10 +87,8 @@ def _run(name: str, items: list[str], stage: str, paths: Paths) -> None:
 
     module = importlib.import_module(MODULES[name])
     params = _params(name, items, module, paths)
-    lock, busy = (
-        paths.at("work/locks") / stage,
-        f"stage {stage} is already running here; wait for it",
-    )
+    lock = paths.at("work/locks") / stage
+    busy = f"stage {stage} is already running here; wait for it"
     with alone(lock, busy), mlflow_runs.open_run(paths, stage, params.model_dump(), "stage") as run:
         inputs = input_digests(paths, stage)
         run.log_tags({f"input.{path}": digest for path, digest in inputs.items()})
@@ -104,15 +101,15 @@ def _run(name: str, items: list[str], stage: str, paths: Paths) -> None:
         print(f"{stage}: {printable(result.summary)} ({seconds:.0f} s)", flush=True)
 
 
-def _help(name: str, items: list[str], paths: Paths) -> None:
-    """Train with the first process, which alone locks, tracks and writes."""
+def _run_worker(name: str, items: list[str], paths: Paths) -> None:
+    """Train with rank 0, which is the only one to lock, track and write."""
     os.environ["AFFECTGAP_PROGRESS"] = "off"
     module = importlib.import_module(MODULES[name])
     module.run(_params(name, items, module, paths), paths, *items)
 
 
 def _params(name: str, items: list[str], module: ModuleType, paths: Paths) -> Section:
-    """Load the stage's section of params.yaml; a run of a study has a file of its own."""
+    """Load the stage's section of params.yaml; a run of a study has its own file."""
     params: Section
     if name == STUDY_RUN:
         params = module.load_run(paths, *items)

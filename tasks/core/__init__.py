@@ -1,1 +1,1 @@
-"""Nouns that two or more rooms share; imports no room."""
+"""Code shared by two or more packages of `tasks`; imports none of them."""

@@ -1,8 +1,8 @@
-"""Downloads into a cache: checked by their digest, resumed where they broke off, never silent.
+"""Downloads into a cache: verified by digest, resumable, with progress.
 
-Pooch keeps the cache, checks digests and knows figshare's DOIs (https://www.fatiando.org/pooch);
-the downloader here adds what it lacks: resuming (HTTP Range, RFC 9110 §14) and this project's
-progress. Without a network the error says which file to put where by hand.
+Pooch manages the cache, checks digests and resolves figshare's DOIs
+(https://www.fatiando.org/pooch). The downloader here adds resumption (HTTP Range, RFC 9110 §14) and
+progress. Without a network the error names the file and where to put it by hand.
 """
 
 import logging
@@ -21,16 +21,16 @@ from pooch.downloaders import FigshareRepository
 from tasks.core.errors import DownloadError
 from tasks.core.parallel.progress import track
 
-_CHUNK_BYTES = 1 << 16  # what a cut connection loses at most
-_TIMEOUT_S = (10, 60)  # to connect, between two pieces
-_TRIES_WITHOUT_A_BYTE = 2
-_HEADERS = {"User-Agent": "affectgap", "Accept-Encoding": "identity"}  # ranges of the file itself
+_CHUNK_BYTES = 1 << 16  # an interrupted connection loses at most this
+_TIMEOUT_S = (10, 60)  # to connect, between two chunks
+_TRIES_WITHOUT_PROGRESS = 2
+_HEADERS = {"User-Agent": "affectgap", "Accept-Encoding": "identity"}  # ranges of raw bytes
 
 
 def cache_dir() -> Path:
-    """Return the folder of downloads: `AFFECTGAP_CACHE`, else the platform's cache folder."""
-    given = os.environ.get("AFFECTGAP_CACHE")
-    return Path(given).expanduser().absolute() if given else Path(pooch.os_cache("affectgap"))
+    """Return the folder of downloads: `AFFECTGAP_CACHE`, or the platform's cache folder."""
+    folder = os.environ.get("AFFECTGAP_CACHE")
+    return Path(folder).expanduser().absolute() if folder else Path(pooch.os_cache("affectgap"))
 
 
 def has_digest(path: Path, digest: str) -> bool:
@@ -41,64 +41,38 @@ def has_digest(path: Path, digest: str) -> bool:
 
 
 def fetch_file(address: str, digest: str | None, name: str, folder: Path) -> Path:
-    """Return a file of the cache, downloaded first where it is not there.
+    """Return the file `name` of the cache in `folder`, downloading it if it is missing.
 
-    Parameters
-    ----------
-    address
-        Where it comes from, http(s).
-    digest
-        sha256 as 64 hex digits, or `md5:` and 32; None where it is not known, so that whatever the
-        address gives is taken.
-    name
-        Its name in the cache.
-    folder
-        The cache's folder; it is made.
-
-    Returns
-    -------
-    Path
-        The file, with that digest. A broken-off download stays as `<name>.<digest>.part` (without
-        a digest as `<name>.unknown.part`) and is resumed by the next call.
+    `digest` is sha256 as 64 hex digits, or `md5:` and 32; None: any content is accepted. An
+    interrupted download stays as `<name>.<digest>.part` (without a digest `<name>.unknown.part`),
+    and the next call resumes it.
 
     Raises
     ------
     DownloadError
-        One line that names the file, its address, its digest and where to put it by hand.
+        One line with the file, its address, its digest and where to put it by hand.
     """
     target = folder / name
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):  # two stages may want the same weights
+    with FileLock(f"{target}.lock"):  # two stages may need the same weights
         if target.is_file():
             return target if digest is None else _require_digest(target, digest, address)
         tag = "unknown" if digest is None else digest.rpartition(":")[2][:12]
-        downloader = _Downloader(folder / f"{name}.{tag}.part", resume_alike=digest is None)
+        downloader = _Downloader(folder / f"{name}.{tag}.part", same_version=digest is None)
         try:
             _retrieve(address, digest, target, downloader)
-        except (OSError, ValueError) as error:  # the network or the disk; another digest (pooch)
+        except (OSError, ValueError) as error:  # ValueError: pooch's error for a wrong digest
             raise DownloadError(_by_hand(address, digest, target, error)) from None
     return target
 
 
 def figshare_files(doi: str) -> dict[str, tuple[str, str]]:
-    """Query figshare for the files of a data set.
+    """Return the files of a data set on figshare: name to (address, `md5:` digest).
 
-    Parameters
-    ----------
-    doi
-        The DOI with its version, such as `10.6084/m9.figshare.5047666.v5`.
-
-    Returns
-    -------
-    dict
-        File name to (address, `md5:` and its digest as figshare publishes it).
-
-    Raises
-    ------
-    DownloadError
-        One line where figshare cannot be asked or answers something else.
+    The DOI includes the version, such as `10.6084/m9.figshare.5047666.v5`. Raises DownloadError if
+    figshare cannot be reached or returns an unexpected answer.
     """
-    # Not through doi.org: that leads to figshare's web pages, which refuse programs.
+    # doi.org would redirect to figshare's web pages, which reject programs.
     repository = FigshareRepository(
         doi, f"https://doi.org/{doi}", timeout=_TIMEOUT_S, headers=_HEADERS
     )
@@ -116,15 +90,15 @@ def figshare_files(doi: str) -> dict[str, tuple[str, str]]:
 
 
 class _Downloader:
-    """What pooch calls with the address and where it wants the file.
+    """A resuming downloader for pooch.
 
-    `resume_alike` goes on only with the version of the file that was begun (RFC 9110 §13.1.5): with
-    no digest to compare, nothing else would tell that two halves do not belong together.
+    With `same_version` it resumes only the same version of the file (RFC 9110 §13.1.5): without a
+    digest nothing else would detect that the halves come from different versions.
     """
 
-    def __init__(self, part: Path, resume_alike: bool) -> None:
+    def __init__(self, part: Path, same_version: bool) -> None:
         self.part = part
-        self.version = part.with_suffix(".version") if resume_alike else None
+        self.version = part.with_suffix(".version") if same_version else None
 
     def __call__(self, url: str, output_file: Any, pooch: Any) -> None:
         tries = 0
@@ -135,8 +109,8 @@ class _Downloader:
                 break
             except requests.RequestException as error:
                 tries = 0 if self._size() > before else tries + 1
-                refused = error.response is not None and error.response.status_code < 500
-                if tries >= _TRIES_WITHOUT_A_BYTE or refused:
+                rejected = error.response is not None and error.response.status_code < 500
+                if tries >= _TRIES_WITHOUT_PROGRESS or rejected:
                     raise
         os.replace(self.part, output_file)
         if self.version is not None:
@@ -146,10 +120,10 @@ class _Downloader:
         return self.part.stat().st_size if self.part.exists() else 0
 
     def _continue(self, url: str) -> None:
-        headers = {**_HEADERS, **self._rest()}
+        headers = {**_HEADERS, **self._range_headers()}
         with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as response:
             if response.status_code == requests.codes.requested_range_not_satisfiable:
-                self.part.unlink()  # it is whole already, or not of this file: from the start
+                self.part.unlink()  # already complete, or of another file: restart
                 return self._continue(url)
             response.raise_for_status()
             resumed = response.status_code == requests.codes.partial_content
@@ -160,15 +134,15 @@ class _Downloader:
                     handle.write(chunk)
         return None
 
-    def _rest(self) -> dict[str, str]:
-        """Return the headers that ask for what is not here yet."""
-        have = self._size()
-        if not have:
+    def _range_headers(self) -> dict[str, str]:
+        """Return the headers that request the missing bytes."""
+        size = self._size()
+        if not size:
             return {}
         if self.version is None:
-            return {"Range": f"bytes={have}-"}
-        begun = self.version.read_text(encoding="utf-8") if self.version.exists() else ""
-        return {"Range": f"bytes={have}-", "If-Range": begun} if begun else {}
+            return {"Range": f"bytes={size}-"}
+        tag = self.version.read_text(encoding="utf-8") if self.version.exists() else ""
+        return {"Range": f"bytes={size}-", "If-Range": tag} if tag else {}
 
     def _chunks(self, response: requests.Response) -> Iterator[bytes]:
         size_bytes = int(response.headers.get("Content-Length", 0))
@@ -178,20 +152,20 @@ class _Downloader:
 
 
 def _version(response: requests.Response) -> str:
-    """Return what names this version of the file; "" where the server says nothing exact."""
+    """Return the strong ETag of a response, or ""."""
     tag = str(response.headers.get("ETag", ""))
     return "" if tag.startswith("W/") else tag
 
 
 def _retrieve(address: str, digest: str | None, target: Path, downloader: _Downloader) -> None:
-    pooch.get_logger().setLevel(logging.WARNING)  # it announces every download on stderr
+    pooch.get_logger().setLevel(logging.WARNING)  # it logs every download to stderr
     resumed = downloader.part.exists()
     try:
         pooch.retrieve(address, digest, target.name, target.parent, downloader=downloader)
     except ValueError:
         if not resumed:
             raise
-        # The part came from a file that has changed since: once more, from the start.
+        # The file has changed since the partial download: start again.
         pooch.retrieve(address, digest, target.name, target.parent, downloader=downloader)
 
 

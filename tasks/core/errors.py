@@ -1,28 +1,25 @@
-"""The error tree: what a user sees as one line, and with which exit code.
+"""Exceptions that users see as one line, with their exit codes, and the detection of a full disk.
 
-Everything that a user can mend is a `UserError`; `tasks/__main__.py` and `flows/cli.py` print its
-text after "error:" and leave with its exit code, without a traceback.
+A `UserError` is something that the user can correct. `tasks/__main__.py` and `flows/cli.py` print
+its text after "error:" and exit with its code, without a traceback.
 """
 
 import errno
 
 from tasks.core.text import printable
 
-# Of a longer fault the middle is left out: it quotes a cell or a name, and the advice stands last.
+# The middle of a longer line is dropped: it quotes a cell or a name, and the advice comes last.
 _MAX_START, _MAX_END = 1000, 400  # characters
 FULL = "the disk is full; make room, then run the same command again"
 _ERRNOS = (errno.ENOSPC, errno.EDQUOT)
-_WORDS = ("No space left on device", "database or disk is full", "Disk quota exceeded")
+_MESSAGES = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 
 
 class AffectGapError(Exception):
-    """Root of the project's own errors; the text says what, where and what to do.
+    """Base class of the project's errors; the text says what, where and what to do.
 
-    Parameters
-    ----------
-    faults
-        One line per fault. What a fault quotes, such as a file's name, is shown without control
-        characters: a line break in it does not begin another line.
+    There is one line per fault. Control characters in quoted names are escaped, so that a line
+    break in a file's name does not start another line.
     """
 
     exit_code = 1
@@ -40,13 +37,13 @@ def _shortened(line: str) -> str:
 
 
 class UserError(AffectGapError):
-    """A mistake in what was given: a parameter, a file, a folder, a command (exit code 2)."""
+    """A mistake in the input: a parameter, a file, a folder, a command (exit code 2)."""
 
     exit_code = 2
 
 
 class BusyError(UserError):
-    """Another command holds a lock of this project; the same command works when it is done."""
+    """Another command holds a lock of this project; retry when it is done."""
 
 
 class ParamsError(UserError):
@@ -58,7 +55,7 @@ class DataError(UserError):
 
 
 class DownloadError(UserError):
-    """A file could not be fetched; the text names the file and where to put it by hand."""
+    """A download failed; the text names the file and where to put it by hand."""
 
 
 class ModelError(UserError):
@@ -66,27 +63,27 @@ class ModelError(UserError):
 
 
 class DivergedError(ModelError):
-    """A training's loss is no finite number any more; names the step and what to change."""
+    """The training loss became NaN or infinite; names the step and what to change."""
 
 
 class ConservationError(AffectGapError):
-    """A stage lost or invented rows: rows in is not rows out plus rejects (a defect of ours)."""
+    """A stage lost or invented rows: rows in ≠ rows out + rejects (a bug in this project)."""
 
 
 def is_full(error: BaseException) -> bool:
-    """Return whether an error, or one behind it, came of a full disk."""
-    seen: set[int] = set()
-    behind: BaseException | None = error
-    while behind is not None and id(behind) not in seen:
-        if isinstance(behind, OSError) and behind.errno in _ERRNOS:
+    """Return whether an exception, or one in its chain, was caused by a full disk."""
+    visited: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in visited:
+        if isinstance(current, OSError) and current.errno in _ERRNOS:
             return True
-        if says_full(str(behind)):
+        if says_full(str(current)):
             return True
-        seen.add(id(behind))
-        behind = behind.__cause__ or behind.__context__
+        visited.add(id(current))
+        current = current.__cause__ or current.__context__
     return False
 
 
 def says_full(text: str) -> bool:
-    """Return whether another program's message is of a full disk."""
-    return any(words in text for words in _WORDS)
+    """Return whether another program's message reports a full disk."""
+    return any(message in text for message in _MESSAGES)

@@ -1,10 +1,10 @@
 """Files: atomic writing, digests, locks, and modes that keep other accounts out.
 
-New files are made for this account alone (`restrict_umask`). What is there already, and what DVC or
-git made with another umask, is closed at the folders that hold it (`close_folders`): DVC gives the
-files of its cache mode 0444 whatever the umask. `data/inbox` is left as its operator set it, since
-sites may deliver through a group. A folder with the setgid bit counts as shared with its group on
-purpose and keeps its group's access.
+New files are readable for this account only (`restrict_umask`). Older files, and those that DVC or
+git write with another umask, are protected by the modes of their folders (`close_folders`): DVC
+gives the files of its cache mode 0444 whatever the umask. `data/inbox` keeps the mode that its
+operator set, since sites may deliver through a group. A folder with the setgid bit is shared with
+its group on purpose and keeps the group's access.
 """
 
 import hashlib
@@ -31,10 +31,10 @@ _OTHERS, _GROUP_AND_OTHERS = 0o007, 0o077
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path in the same folder and move it into place when the block succeeds.
+    """Yield a temporary path in the same folder, and rename it to `path` if the block succeeds.
 
-    The parent folder is made; the file and its folder are synced, so that a power cut leaves the
-    old file or the new one. The temporary file keeps the suffix, which some writers look at.
+    Creates the parent folder. The file and its folder are synced, so that a power cut leaves the
+    old file or the new one. The temporary file has the same suffix, which some writers depend on.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
@@ -53,7 +53,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically; bytes of a name in another encoding become escapes."""
+    """Write UTF-8 text atomically; undecodable bytes of file names become escapes."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
@@ -65,7 +65,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Return a file's sha256 as 64 hex digits, read in pieces of 1 MiB."""
+    """Return a file's sha256 as 64 hex digits."""
     digest = hashlib.sha256()
     with path.open("rb") as handle:
         while chunk := handle.read(_CHUNK_BYTES):
@@ -75,7 +75,7 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def alone(path: Path, busy: str) -> Iterator[None]:
-    """Hold the lock file `path` (its folder is made); raises BusyError(busy) if another does."""
+    """Hold the lock file `path`; raises BusyError(busy) if another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=0)
     try:
@@ -89,23 +89,15 @@ def alone(path: Path, busy: str) -> Iterator[None]:
 
 
 def restrict_umask() -> None:
-    """Have this process and what it starts make files that no other account may read."""
+    """Set the umask of this process and its children so that other accounts cannot read files."""
     os.umask(os.umask(_GROUP_AND_OTHERS) | _GROUP_AND_OTHERS)
 
 
 def close_folders(root: Path) -> list[tuple[Path, int]]:
-    """Take other accounts' access to the project's private folders and files away.
+    """Remove other accounts' access to the project's private folders and files.
 
-    Parameters
-    ----------
-    root
-        The project's folder.
-
-    Returns
-    -------
-    list of tuple
-        What was open and is closed now, each with its earlier mode. What belongs to another
-        account stays as it is; see `open_to_others`.
+    Returns the changed paths with their former modes. Paths that belong to another account stay as
+    they are; see `open_to_others`.
     """
     closed = []
     for path, mode, target in open_to_others(root):
@@ -116,7 +108,7 @@ def close_folders(root: Path) -> list[tuple[Path, int]]:
 
 
 def open_to_others(root: Path) -> Iterator[tuple[Path, int, int]]:
-    """Yield private paths that other accounts may use: path, mode, and what it should be."""
+    """Yield private paths that other accounts can access: path, mode, and the mode to set."""
     for path in _private_paths(root):
         with suppress(OSError):
             mode = stat.S_IMODE(path.lstat().st_mode)
@@ -125,23 +117,23 @@ def open_to_others(root: Path) -> Iterator[tuple[Path, int, int]]:
     data = root / "data"
     with suppress(OSError):
         mode = stat.S_IMODE(data.stat().st_mode)
-        # Sites that may use the inbox pass through this folder; they cannot list it.
+        # Sites with access to the inbox may traverse this folder but not list it.
         passage = 0o011 if _mode(root / INBOX) & _GROUP_AND_OTHERS else 0
         if denied := mode & _denied(mode) & ~passage:
             yield data, mode, mode & ~denied
 
 
 def prepare_site_cache(root: Path) -> Path:
-    """Make the folder of DVC's site cache, for this account alone, and return it.
+    """Create the folder of DVC's site cache, private to this account, and return it.
 
-    DVC by itself would make it writable for everybody. What another account put there before is
-    removed, since DVC would unpickle it.
+    DVC itself would make it writable for everybody. Files of other accounts in it are deleted,
+    since DVC would unpickle them.
     """
     folder = root / SITE_CACHE
     repositories = folder / "repo"
     if not (root / ".dvc").is_dir():
         return folder
-    with suppress(OSError):  # a project of another account: DVC says what it cannot do
+    with suppress(OSError):  # in a project of another account DVC reports the error itself
         repositories.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in (folder.parent, folder, repositories):
             if _mode(path) & _GROUP_AND_OTHERS:

@@ -1,8 +1,8 @@
-"""The one sentence that a reader takes away: the largest gap between groups, found in `gaps.csv`.
+"""Sentences about gaps between groups: the largest one in `gaps.csv`, or that none is significant.
 
-Only comparisons that were tested (enough images on both sides) and whose p-value, corrected for
-all that were tested along the same dimension, is below `ALPHA` can be named. Otherwise no gap could
-be shown, which is not the same as there being none.
+A gap is reported only if it was tested (enough images on both sides) and its p-value, corrected for
+all tests along the same dimension, is below `ALPHA`. Otherwise the sentence says that no gap could
+be shown, which does not mean that there is none.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from tasks.core.labels import ALL
 ALPHA = 0.05
 UNCORRECTED_ONLY = "not shown after correction for all comparisons"
 _MOST_DECIMALS = 4
-BETWEEN = " \N{MULTIPLICATION SIGN} "  # between the columns of an intersection, and their values
+BETWEEN = " \N{MULTIPLICATION SIGN} "  # separates the columns of an intersection, and their values
 _PEOPLE = {
     ("age_band", "child"): "children",
     ("age_band", "adolescent"): "adolescents",
@@ -28,23 +28,10 @@ _PEOPLE = {
 def largest_gap(
     gaps: pd.DataFrame, model: str, single_emotions: bool, protocol: str = "held_out"
 ) -> pd.Series | None:
-    """Return the row of the largest gap that could be shown, or None.
+    """Return the row of `gaps.csv` with a model's largest significant gap, or None.
 
-    Parameters
-    ----------
-    gaps
-        The table `gaps.csv`.
-    model
-        Whose gaps.
-    single_emotions
-        True: among comparisons on one emotion; False: among those pooled over emotions.
-    protocol
-        `held_out` or `all`.
-
-    Returns
-    -------
-    pandas.Series or None
-        Turned so that `a` is the group that is read less well (`gap` is negative).
+    It is oriented so that `a` is the group with the lower recall (`gap` is negative).
+    `single_emotions` selects comparisons on one emotion; otherwise those pooled over emotions.
     """
     if gaps.empty:
         return None
@@ -57,37 +44,41 @@ def largest_gap(
 
 
 def could_be_shown(rows: pd.DataFrame) -> pd.Series:
-    """Whether gaps are shown: tested, a corrected p-value below `ALPHA`, an interval without 0."""
-    apart = (rows["ci_low"] > 0) | (rows["ci_high"] < 0)
-    return rows["enough_n"].astype(bool) & (rows["p_adjusted"] < ALPHA) & apart
+    """Return which gaps are tested, with a corrected p below `ALPHA` and an interval without 0."""
+    excludes_0 = (rows["ci_low"] > 0) | (rows["ci_high"] < 0)
+    return rows["enough_n"].astype(bool) & (rows["p_adjusted"] < ALPHA) & excludes_0
 
 
 def turned(row: pd.Series) -> pd.Series:
-    """Turn a comparison so that the group that is read less well is `a`."""
+    """Orient a comparison so that `a` is the group with the lower recall."""
     if row["gap"] <= 0:
         return row
-    other = row.copy()
+    swapped = row.copy()
     for name in ("group", "n", "correct", "recall", "subjects"):
-        other[f"{name}_a"], other[f"{name}_b"] = row[f"{name}_b"], row[f"{name}_a"]
-    other["gap"], other["ci_low"], other["ci_high"] = -row["gap"], -row["ci_high"], -row["ci_low"]
-    return other
+        swapped[f"{name}_a"], swapped[f"{name}_b"] = row[f"{name}_b"], row[f"{name}_a"]
+    swapped["gap"], swapped["ci_low"], swapped["ci_high"] = (
+        -row["gap"],
+        -row["ci_high"],
+        -row["ci_low"],
+    )
+    return swapped
 
 
 def people(dimension: str, group: str) -> str:
-    """Return who a group is, as in "images of …"."""
+    """Return a noun phrase for a group, as in "pictures of …"."""
     words = f"people with {dimension} {group} (as recorded)".replace("_", " ")
     return _PEOPLE.get((dimension, group), words)
 
 
 def percent(share: float) -> str:
-    """Write a share from 0 to 1 as per cent with one decimal."""
+    """Format a share from 0 to 1 as a percentage with one decimal."""
     return f"{100 * share:.1f}\u202f%"
 
 
 def points(share: float, signed: bool = False) -> str:
-    """Write a difference of shares in percentage points with one decimal.
+    """Format a difference of shares in percentage points with one decimal.
 
-    A difference that would round to 0 gets more decimals, so that a limit stands on its side of 0.
+    A difference that would round to 0 gets more decimals, so that the sign of a limit is visible.
     """
     value = 100 * share
     decimals = 1
@@ -103,8 +94,8 @@ def points(share: float, signed: bool = False) -> str:
 def not_shown(row: Mapping[str, Any]) -> str:
     """Return the verdict on a difference whose corrected p-value is too large.
 
-    An interval holds for its own comparison alone, so that it may exclude 0 where the p-value,
-    corrected for all comparisons, does not: the words then say so instead of contradicting it.
+    The interval is not corrected for the other comparisons and may exclude 0. The verdict then says
+    so instead of contradicting it.
     """
     if row["ci_low"] > 0 or row["ci_high"] < 0:
         return f"was {UNCORRECTED_ONLY}"
@@ -112,14 +103,9 @@ def not_shown(row: Mapping[str, Any]) -> str:
 
 
 def gap_sentence(row: pd.Series, model: str) -> str:
-    """State a gap with its counts and interval in one sentence.
+    """Describe a gap, oriented by `turned`, in a sentence with its counts and interval.
 
-    Parameters
-    ----------
-    row
-        A comparison, turned by `turned`.
-    model
-        How to call the model, such as "the base model".
+    `model` is a noun phrase such as "the base model".
     """
     what = "pictures" if row["emotion"] == ALL else f"pictures labelled {row['emotion']}"
     within = "" if row["dataset"] == ALL else f" in {row['dataset']}"
@@ -138,7 +124,7 @@ def gap_sentence(row: pd.Series, model: str) -> str:
 def worst_intersection(
     table: pd.DataFrame, model: str, protocol: str = "held_out"
 ) -> pd.Series | None:
-    """Return the row of `intersections.csv` that is furthest below the rest and shown to be."""
+    """Return the row of `intersections.csv` that is significantly and furthest below the rest."""
     if table.empty:
         return None
     rows = table[(table["model"] == model) & (table["protocol"] == protocol)]
@@ -148,7 +134,7 @@ def worst_intersection(
 
 
 def intersection_words(dimensions: str, group: str) -> str:
-    """Return who is in an intersection: "children recorded as male"."""
+    """Return a noun phrase for an intersection, such as "children recorded as male"."""
     names, values = dimensions.split(BETWEEN), group.split(BETWEEN)
     words = [_PEOPLE.get(pair, "") for pair in zip(names, values, strict=False)]
     if len(names) != len(values) or not all(words):
@@ -158,15 +144,7 @@ def intersection_words(dimensions: str, group: str) -> str:
 
 
 def intersection_sentence(row: pd.Series, model: str) -> str:
-    """Describe an intersection and how it differs from the rest.
-
-    Parameters
-    ----------
-    row
-        A row of `intersections.csv` whose recall is below that of the rest.
-    model
-        How to call the model, such as "the base model".
-    """
+    """Describe an intersection whose recall is below that of the rest; `model` as above."""
     who = intersection_words(row["dimensions"], row["group"])
     level = f"{100 * row['confidence']:g}\u202f%"
     text = (
@@ -184,16 +162,9 @@ def intersection_sentence(row: pd.Series, model: str) -> str:
 def no_gap_sentence(
     gaps: pd.DataFrame, model: str, protocol: str = "held_out", dimension: str | None = None
 ) -> str:
-    """State that no gap could be shown, how large one could have been, and what that does not mean.
+    """Return a sentence that no gap could be shown, with the minimum detectable effect.
 
-    Parameters
-    ----------
-    gaps
-        The table `gaps.csv`; `mde` and `power` say what its comparisons could have shown.
-    model, protocol
-        Whose gaps, on which images.
-    dimension
-        Only gaps along it; None for all.
+    `dimension` restricts it to the rows of `gaps.csv` along that dimension; None: all.
     """
     rows = gaps[(gaps["model"] == model) & (gaps["protocol"] == protocol)]
     rows = rows if dimension is None else rows[rows["dimension"] == dimension]
@@ -218,23 +189,23 @@ def uncorrected_sentence(rows: pd.DataFrame, what: str, nothing: int = 0) -> str
     `what` names a comparison, such as "gap". The sentence starts with a space; it is "" where no
     interval excludes `nothing`.
     """
-    apart = int(((rows["ci_low"] > nothing) | (rows["ci_high"] < nothing)).sum())
-    if not apart:
+    count = int(((rows["ci_low"] > nothing) | (rows["ci_high"] < nothing)).sum())
+    if not count:
         return ""
-    one = apart == 1
+    one = count == 1
     return (
-        f" The interval{'' if one else 's'} of {apart} exclude{'s' if one else ''} {nothing}, but "
+        f" The interval{'' if one else 's'} of {count} exclude{'s' if one else ''} {nothing}, but "
         f"{f'this {what} was' if one else f'these {what}s were'} {UNCORRECTED_ONLY}."
     )
 
 
 def _could_have(rows: pd.DataFrame) -> str:
-    """State the smallest gaps that the tested comparisons could have shown."""
+    """Describe the minimum detectable effects of the tested comparisons."""
     least, most = rows["mde"].min(), rows["mde"].max()
     if pd.isna(least):
         return "the intervals say how large a gap could still be"
-    reach = [points(share) if share <= 1 else "more than 100" for share in (least, most)]
-    size = " to ".join(dict.fromkeys(reach))
+    ends = [points(share) if share <= 1 else "more than 100" for share in (least, most)]
+    size = " to ".join(dict.fromkeys(ends))
     depends = ", depending on the comparison" if " to " in size else ""
     return (
         f"the smallest gap that could have been shown is {size} percentage points{depends} (with a "

@@ -1,8 +1,8 @@
-"""The vocabularies: emotions, genders, age bands, and the line that goes with shown images."""
+"""The vocabularies of emotions, genders and age bands, and the credits of the data sets."""
 
 from collections.abc import Iterable, Mapping
 
-# The order is the order of columns `p_<emotion>` and of every table and figure.
+# In the order of the columns `p_<emotion>`, and of every table and figure.
 EMOTIONS: tuple[str, ...] = (
     "anger",
     "disgust",
@@ -18,13 +18,13 @@ GENDERS: tuple[str, ...] = ("female", "male", "unknown")
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 AGE_SOURCES: tuple[str, ...] = ("recorded", "dataset", "estimated")
 UNKNOWN = "unknown"
-ALL = "all"  # a dimension that is pooled in `groups.csv`; as a protocol: every image
-HELD_OUT = "held_out"  # the protocol of images that a model was not trained on
+ALL = "all"  # in `groups.csv`: pooled over a dimension; as a protocol: every image
+HELD_OUT = "held_out"  # protocol: images that the model was not trained on
 
 DRAWN_DATASET = "drawn"
 DRAWN_NOTICE = "drawn cohort: a demonstration, not evidence about children"
 
-# What has to stand beside an image of a data set wherever one is shown; others need nothing.
+# Notices and credits that must accompany the images of a data set; others need none.
 CREDITS: Mapping[str, str] = {
     DRAWN_DATASET: DRAWN_NOTICE,
     "london": "Face Research Lab London Set (DeBruine & Jones 2017), CC BY 4.0",
@@ -32,7 +32,7 @@ CREDITS: Mapping[str, str] = {
     "nimh-chefs": "NIMH-ChEFS (Egger et al. 2011): for research only",
 }
 
-# Words that data sets use for the labels above; adapters may add their own codes to these.
+# Words that data sets use for the labels above; adapters may add their codes.
 EMOTION_WORDS: Mapping[str, str] = {
     **{name: name for name in EMOTIONS},
     "afraid": "fear",
@@ -58,19 +58,9 @@ GENDER_WORDS: Mapping[str, str] = {
 
 
 def age_band(age_years: float | None, bands: Mapping[str, tuple[float, float]]) -> str:
-    """Name the band that an age falls into.
+    """Return the age band, of half-open intervals in years; "unknown" for no band or no age.
 
-    Parameters
-    ----------
-    age_years
-        Age in years, or None (or NaN) where it is not recorded.
-    bands
-        Band name to half-open interval `[from, to)` in years.
-
-    Returns
-    -------
-    str
-        The band's name, or "unknown" for a missing age or one outside every band.
+    A missing age is None or NaN.
     """
     if age_years is None or age_years != age_years:
         return UNKNOWN
@@ -78,23 +68,12 @@ def age_band(age_years: float | None, bands: Mapping[str, tuple[float, float]]) 
 
 
 def credit_line(datasets: Iterable[str]) -> str:
-    """Return the notices and credits that must be shown with images of these data sets.
-
-    Parameters
-    ----------
-    datasets
-        Names as in the column `dataset`; repeated and unknown ones are allowed.
-
-    Returns
-    -------
-    str
-        Joined by " · " in the order of `CREDITS`; "" where no data set asks for one.
-    """
+    """Return the notices and credits that must accompany images of these data sets, or ""."""
     present = set(datasets)
     return " · ".join(line for name, line in CREDITS.items() if name in present)
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Sort distinct emotion names as `EMOTIONS` does; raises ValueError for any other name."""
+    """Sort distinct emotion names in the order of `EMOTIONS`; raises ValueError for other names."""
     unique = getattr(names, "unique", None)  # of a pandas column: much faster than a set
     return sorted(set(unique() if unique else names), key=EMOTIONS.index)

@@ -1,7 +1,8 @@
-"""`params.yaml`: one section per stage, each loaded into a frozen class that knows every key.
+"""`params.yaml`: one section per stage, each validated by a frozen Pydantic class.
 
-No defaults in code: the values live in YAML, each with a comment, so that what a run used is what
-the file says. A misspelled, missing or impossible value stops the stage and names its key.
+The code has no defaults. All values are in the YAML file, each with a comment, so that the file
+shows what a run used. A misspelled key or a missing or invalid value stops the stage; the error
+names the key.
 """
 
 import os
@@ -17,15 +18,14 @@ from tasks.core import safe_yaml
 from tasks.core.errors import ParamsError
 from tasks.core.text import clean
 
-_MAX_FAULTS = 10  # that one message names
-_MAX_CHARACTERS = 300  # of what a message quotes from the file
-_QUOTE = reprlib.Repr()  # never writes out what aliases make of a value
+_MAX_FAULTS = 10  # per message
+_MAX_CHARACTERS = 300  # of a quotation from the file
+_QUOTE = reprlib.Repr()  # bounds the text of values with many aliases
 _QUOTE.maxlevel, _QUOTE.maxlist, _QUOTE.maxdict = 2, 4, 4
 _QUOTE.maxstring = _QUOTE.maxother = 100
 
-
-SHARED_KEYS = {"finetune": "train"}  # a section, and the one whose values its missing keys take
-DEVICE = "device"  # the top-level key that every section without one of its own takes
+SHARED_KEYS = {"finetune": "train"}  # a section, and the one that its missing keys default to
+DEVICE = "device"  # the top-level key that a section's missing `device` defaults to
 
 
 class Section(BaseModel):
@@ -38,10 +38,10 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping; raises ParamsError with one line where it is missing or torn.
+    """Read a YAML mapping; raises ParamsError if the file is missing or invalid.
 
-    Texts in it, which name groups, people's columns and data sets, are cleaned as these are in the
-    data (see `tasks.core.text`); a text that is the path of a file is left as it is.
+    Texts are cleaned like the groups, columns and data sets in the data that they name (see
+    `tasks.core.text`). Paths of existing files stay as they are.
     """
     try:
         content = safe_yaml.load(path.read_text(encoding="utf-8"))
@@ -53,7 +53,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         line = " ".join(str(error).split())
         raise ParamsError(f"{path}: is not valid YAML ({_brief(line)})") from None
     if not isinstance(content, dict):
-        raise ParamsError(f"{path}: must hold one section a stage, but holds no mapping")
+        raise ParamsError(f"{path}: must have one section per stage, but is not a mapping")
     cleaned: dict[str, Any] = _cleaned(content, path)
     return cleaned
 
@@ -61,23 +61,9 @@ def load_yaml(path: Path) -> dict[str, Any]:
 def parse_section(
     name: str, content: Mapping[str, Any], section: type[SectionT], where: Path
 ) -> SectionT:
-    """Check one section against its class.
+    """Validate one section of a params file (`content`) by its class.
 
-    Parameters
-    ----------
-    name
-        The section's name in the file.
-    content
-        The whole file as a mapping.
-    section
-        The frozen class that lists the section's keys.
-    where
-        The file, for the message.
-
-    Raises
-    ------
-    ParamsError
-        One line that names every wrong key and what is wrong with it.
+    Raises ParamsError with one line that starts with the file (`where`) and lists the wrong keys.
     """
     if name not in content:
         raise ParamsError(f"{where}: has no section '{name}'; copy it from presets/")
@@ -94,7 +80,7 @@ def parse_section(
 
 
 def _shared_values(name: str, content: Mapping[str, Any], section: type[Section]) -> dict[str, Any]:
-    """Return values that a section takes from elsewhere in the file, where it has none itself."""
+    """Return the values that a section's missing keys default to."""
     other = content.get(SHARED_KEYS.get(name, ""))
     shared = {DEVICE: content[DEVICE]} if DEVICE in content else {}
     shared |= other if isinstance(other, dict) else {}
@@ -107,12 +93,12 @@ def load_section(path: Path, name: str, section: type[SectionT]) -> SectionT:
 
 
 def _cleaned(value: Any, where: Path) -> Any:
-    """Clean the texts of a YAML value, keys among them; paths begin beside the file `where`."""
+    """Clean the texts of a YAML value and its keys; paths are relative to the file's folder."""
     if isinstance(value, dict):
         cleaned = {_cleaned(key, where): _cleaned(part, where) for key, part in value.items()}
         if len(cleaned) < len(value):
             keys = ", ".join(map(str, cleaned))
-            raise ParamsError(f"{where}: one of the keys {keys} is there twice, in two spellings")
+            raise ParamsError(f"{where}: one of the keys {keys} occurs twice, in two spellings")
         return cleaned
     if isinstance(value, list):
         return [_cleaned(part, where) for part in value]
@@ -124,7 +110,7 @@ def _cleaned(value: Any, where: Path) -> Any:
 def _fault(name: str, fault: Any) -> str:
     key = _brief(".".join([name, *(str(part) for part in fault["loc"])]))
     if fault["type"] == "extra_forbidden":
-        return f"{key} is no parameter of this stage (misspelt?)"
+        return f"{key} is not a parameter of this stage (misspelled?)"
     if fault["type"] == "missing":
         return f"{key} is missing"
     return f"{key}: {_brief(fault['msg'].lower())}, got {_brief(_QUOTE.repr(fault['input']))}"

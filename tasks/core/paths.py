@@ -1,6 +1,6 @@
 """Every path that a stage reads or writes, and which stage owns which output.
 
-`STAGE_OUTS` is compared with dvc.yaml by a test: the two always say the same.
+A test keeps `STAGE_OUTS` equal to dvc.yaml.
 """
 
 import re
@@ -14,13 +14,13 @@ MODELS: tuple[str, ...] = ("base", "finetuned")  # the models of one run, in the
 TRAINED: tuple[str, ...] = ("naive", "head", "replay", "distill")  # ways to fine-tune by training
 STRATEGIES: tuple[str, ...] = (*TRAINED, "interpolate")  # what `finetuned` is chosen from
 EVALUATED: tuple[str, ...] = (*MODELS, *STRATEGIES)  # every model that predicts
-STUDY_RUN = "study_run"  # the stage of a study that trains; its item is the run's key
+STUDY_RUN = "study_run"  # the training stage of a study; its item is the run's key
 STUDY_OUTS: dict[str, tuple[str, ...]] = {  # the stages that follow the runs of a study
     "study_choose": ("study/tables", "study/chosen.yaml"),
     "study_test": ("study/test.csv",),
     "study_report": ("reports/study.html", "reports/study"),
 }
-URI_FORM = "?uri=true"  # how an address ends whose path is escaped
+URI_FORM = "?uri=true"  # ends an address whose path is escaped
 _PLAIN_PATH = re.compile(r"[^?%#]*")
 
 
@@ -41,7 +41,7 @@ class Paths:
 
     @property
     def raw(self) -> Path:
-        """Return the folder of images as they were given, one folder a data set."""
+        """Return the folder of original images, one folder per data set."""
         return self.at("data/raw")
 
     @property
@@ -51,7 +51,7 @@ class Paths:
 
     @property
     def truth(self) -> Path:
-        """Return what the drawing knows of each image: landmarks and moved regions."""
+        """Return the folder of the drawn images' ground truth: landmarks and moved regions."""
         return self.at("data/truth")
 
     @property
@@ -66,7 +66,7 @@ class Paths:
 
     @property
     def check_results(self) -> Path:
-        """Return the results of every expectation, as JSON."""
+        """Return the JSON file of the results of every expectation."""
         return self.at("data/checks.json")
 
     @property
@@ -81,7 +81,7 @@ class Paths:
 
     @property
     def crop_settings(self) -> Path:
-        """Return how the crops were cut; a copy goes with every model trained on them."""
+        """Return the crop settings; every model trained on the crops has a copy."""
         return self.at(f"data/crops/{CROP_SETTINGS}")
 
     @property
@@ -106,7 +106,7 @@ class Paths:
 
     @property
     def metrics(self) -> Path:
-        """Return the report's figures as JSON."""
+        """Return the JSON file of the report's figures."""
         return self.at("reports/metrics.json")
 
     @property
@@ -116,27 +116,27 @@ class Paths:
 
     @property
     def inbox(self) -> Path:
-        """Return the folder where others put batches of new images."""
+        """Return the folder where others deliver batches of new images."""
         return self.at("data/inbox")
 
     @property
     def quarantine(self) -> Path:
-        """Return the folder of batches that were not taken in, each whole and with its reasons."""
+        """Return the folder of rejected batches, each complete and with its reasons."""
         return self.at("data/quarantine")
 
     @property
     def ledger(self) -> Path:
-        """Return the database of every batch, image and pass there ever was."""
+        """Return the database of all batches, images and passes."""
         return self.at("data/ledger.db")
 
     @property
     def registry(self) -> Path:
-        """Return the folder of what was decided about models: small text files, kept in git."""
+        """Return the folder of decisions about models: small text files, tracked by git."""
         return self.at("registry")
 
     @property
     def promotions(self) -> Path:
-        """Return the table of decisions, which only ever grows."""
+        """Return the append-only table of decisions."""
         return self.at("registry/promotions.csv")
 
     def decision(self, version: int) -> Path:
@@ -144,7 +144,7 @@ class Paths:
         return self.at(f"registry/decisions/{version}")
 
     def rejects(self, stage: str) -> Path:
-        """Return the table of what a stage left out."""
+        """Return the table of a stage's rejects."""
         return self.at(f"data/rejects/{stage}.csv")
 
     def model(self, name: str) -> Path:
@@ -160,7 +160,7 @@ class Paths:
         return self.at(f"data/explanations/{model}.parquet")
 
     def run_record(self, stage: str) -> Path:
-        """Return the file that names the tracking run which made a stage's outputs."""
+        """Return the file with the id of the tracking run that made a stage's outputs."""
         name, _, key = stage.partition("@")
         if name == STUDY_RUN:
             return self.study_result(key) / "run.json"
@@ -169,15 +169,15 @@ class Paths:
         return self.at(f"data/runs/{stage.replace('@', '-')}.json")
 
     def study_run(self, key: str) -> Path:
-        """Return the file that says what one run of a study trains, and how."""
+        """Return the settings file of one run of a study."""
         return self.at(f"study/runs/{key}.yaml")
 
     def study_result(self, key: str) -> Path:
-        """Return the folder of what came out of one run of a study."""
+        """Return the folder of the results of one run of a study."""
         return self.at(f"study/results/{key}")
 
     def work(self, stage: str, digest: str) -> Path:
-        """Return a folder for resumable progress, outside every output."""
+        """Return a folder for resumable progress, outside of all outputs."""
         return self.at(f"work/{stage.replace('@', '-')}/{digest}")
 
 
@@ -255,20 +255,13 @@ def find_root(start: Path) -> Path:
 
 
 def sqlite_url(file: Path, driver: str = "") -> str:
-    """Return the address of a database file.
+    """Return the SQLAlchemy address of a database file, given as an absolute path.
 
-    A `?` in its path would end it there, and the database would be made beside the project. A path
-    with such characters is given as a file URI, whose escapes SQLite itself resolves.
-
-    Parameters
-    ----------
-    file
-        An absolute path.
-    driver
-        Such as `aiosqlite`; "": the default one.
+    A `?` would end the path, and the database would be made outside of the project. A path with
+    such characters is written as a file URI, whose escapes SQLite resolves.
     """
     scheme = f"sqlite+{driver}" if driver else "sqlite"
     if _PLAIN_PATH.fullmatch(str(file)):
         return f"{scheme}:///{file}"
-    # With the driver's name MLflow takes the path for what it is, and makes no folder `file:`.
+    # Without the driver's name MLflow would make a folder `file:`.
     return f"{scheme if driver else 'sqlite+pysqlite'}:///{file.as_uri()}{URI_FORM}"

@@ -1,7 +1,7 @@
-"""YAML from outside, under limits: no bomb of aliases or merge keys, no key twice.
+"""Loading of untrusted YAML with limits on size and depth, and without duplicate keys.
 
-PyYAML's safe loader makes no objects, but 600 bytes of nested merge keys keep it busy for hours,
-an alias bomb prints as gigabytes, and of a doubled key it keeps the second without a word.
+PyYAML's safe loader creates no objects, but 600 bytes of nested merge keys take it hours, an alias
+bomb prints as gigabytes, and of duplicate keys it silently uses the second.
 """
 
 from typing import Any
@@ -10,33 +10,21 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 MAX_CHARACTERS = 1 << 20
-MAX_NODES = 100_000  # with every alias written out
-MAX_DEPTH = 64  # of brackets in brackets; the time for each character grows with it
-_MAX_DIGITS = 100  # to read a number of base 60, such as 1:30:00, takes quadratic time
+MAX_NODES = 100_000  # with aliases expanded
+MAX_DEPTH = 64  # of nested brackets; the time per character grows with it
+_MAX_DIGITS = 100  # parsing a number of base 60, such as 1:30:00, takes quadratic time
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _MERGE = "tag:yaml.org,2002:merge"
 
 
 def load(text: str, max_characters: int = MAX_CHARACTERS) -> Any:
-    """Parse one YAML document.
-
-    Parameters
-    ----------
-    text
-        The document.
-    max_characters
-        A longer text is refused unread.
-
-    Returns
-    -------
-    object
-        As `yaml.safe_load` does.
+    """Parse one YAML document like `yaml.safe_load`.
 
     Raises
     ------
     yaml.YAMLError
-        For what is no YAML, and for what is too long, too deep, too large once its aliases are
-        written out, refers to itself, or has a key twice (with the line of the second).
+        The text is invalid, too long, too deep or too large with aliases expanded, it refers to
+        itself, or a key occurs twice.
     """
     if len(text) > max_characters:
         raise yaml.YAMLError(f"has {len(text):,} characters; {max_characters:,} are allowed")
@@ -49,14 +37,14 @@ def load(text: str, max_characters: int = MAX_CHARACTERS) -> Any:
         return loader.construct_document(node)
     except RecursionError:
         raise yaml.YAMLError("is nested too deeply") from None
-    except (ValueError, OverflowError) as error:  # a date or a number that is none
+    except (ValueError, OverflowError) as error:  # an invalid date or number
         raise yaml.YAMLError(str(error)) from None
     finally:
         loader.dispose()
 
 
 def _count(node: Node, known: dict[int, int]) -> int:
-    """Count the nodes below one with its aliases written out; refuse too many."""
+    """Return the number of nodes below one with aliases expanded; raises YAMLError for too many."""
     size = known.get(id(node))
     if size == 0:
         raise yaml.YAMLError(f"refers to itself (line {node.start_mark.line + 1})")
@@ -66,7 +54,7 @@ def _count(node: Node, known: dict[int, int]) -> int:
         raise yaml.YAMLError(
             f"line {node.start_mark.line + 1}: a number of {len(node.value):,} characters"
         )
-    known[id(node)] = 0  # at work
+    known[id(node)] = 0  # being counted
     total = 1
     for child in _children(node):
         total += _count(child, known)
@@ -85,16 +73,16 @@ def _children(node: Node) -> list[Node]:
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, which refuses a key that occurs twice."""
+    """PyYAML's safe loader with limits; rejects duplicate keys."""
 
     def fetch_flow_collection_start(self, token: Any) -> None:
-        """Refuse brackets that are nested too deeply, before they are scanned further."""
+        """Reject too deeply nested brackets before the scanner continues."""
         if self.flow_level >= MAX_DEPTH:
             raise yaml.YAMLError("is nested too deeply")
         super().fetch_flow_collection_start(token)
 
     def flatten_mapping(self, node: MappingNode) -> None:
-        """Check the keys once, as they are written: merged ones join them here."""
+        """Check for duplicate keys before merge keys are expanded."""
         if id(node) not in self._checked:
             self._checked.add(id(node))
             _assert_keys_once(node)
@@ -112,6 +100,6 @@ def _assert_keys_once(node: MappingNode) -> None:
             name, line = (key.tag, key.value), key.start_mark.line + 1
             if name in lines:
                 raise yaml.YAMLError(
-                    f"key '{key.value}' stands twice (lines {lines[name]} and {line})"
+                    f"key '{key.value}' occurs twice (lines {lines[name]} and {line})"
                 )
             lines[name] = line

@@ -1,4 +1,4 @@
-"""Which module carries out each stage, and which section of params.yaml it gets."""
+"""The module of each stage, its section of params.yaml, and the result that it returns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,23 +14,17 @@ MODULES: Mapping[str, str] = {
     "study_test": "tasks.study.test_evaluation",
     "study_report": "tasks.report.study.stage",
 }
-TRAINING = ("train", "finetune", STUDY_RUN)  # what several devices do together
+TRAINING = ("train", "finetune", STUDY_RUN)  # stages that can run on several devices
 Series = list[tuple[int, float]]
 
 
 def section_of(stage: str) -> str:
-    """Return the section of params.yaml that a stage's `Params` are read from.
-
-    Parameters
-    ----------
-    stage
-        The stage's name without its item.
-    """
+    """Return the section of params.yaml for a stage's name without its item."""
     return "study" if stage in STUDY_OUTS else stage
 
 
 def is_stage(name: str, items: list[str]) -> bool:
-    """Return whether there is such a stage; any key will do for a run of a study."""
+    """Return whether a stage exists; runs of a study may have any key."""
     if name == STUDY_RUN:
         return len(items) == 1
     return "@".join([name, *items]) in {*STAGE_OUTS, *STUDY_OUTS}
@@ -38,21 +32,9 @@ def is_stage(name: str, items: list[str]) -> bool:
 
 @dataclass(frozen=True)
 class StageResult:
-    """The record of one execution of a stage.
+    """The result of one execution of a stage, to be logged."""
 
-    Attributes
-    ----------
-    metrics
-        Final figures by name (finite floats); names carry direction, as in `valid_recall_score`.
-    series
-        Curves by name: pairs of step (from 1, e.g. the epoch) and value.
-    artifacts
-        Files or folders to keep with the run, as absolute paths.
-    summary
-        One line for the terminal.
-    """
-
-    metrics: dict[str, float] = field(default_factory=dict)
-    series: dict[str, Series] = field(default_factory=dict)
-    artifacts: list[Path] = field(default_factory=list)
-    summary: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)  # finite
+    series: dict[str, Series] = field(default_factory=dict)  # pairs of step (from 1) and value
+    artifacts: list[Path] = field(default_factory=list)  # files or folders, absolute paths
+    summary: str = ""  # one line for the terminal

@@ -1,11 +1,12 @@
-"""Tables between the rooms: parquet written the same way every time, rejects, and row accounts.
+"""Tables between stages: reproducible parquet, CSV without formulas, rejects, and row counts.
 
-A room adds columns and never rewrites earlier ones. What it leaves out is a reject with a reason;
-`check_conservation` holds every stage to that.
+A stage adds columns and never changes earlier ones. Rows that it drops become rejects with a
+reason; `check_conservation` enforces this.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,11 @@ MANIFEST_SCHEMA = pa.schema(
         ("image_id", pa.string()),  # first 16 hex digits of the file's sha256
         ("path", pa.string()),  # below data/raw, with forward slashes
         ("dataset", pa.string()),
-        ("batch", pa.string()),  # the intake's batch, "" where there was none
+        ("batch", pa.string()),  # of the intake; "" without one
         ("subject_id", pa.string()),  # "<dataset>/<subject>"
-        ("subject_known", pa.bool_()),  # False: the image stands for a subject of its own
+        ("subject_known", pa.bool_()),  # False: `subject_id` is unique to the image
         ("emotion", pa.string()),
-        ("emotion_raw", pa.string()),  # the label as the data set writes it
+        ("emotion_raw", pa.string()),  # the label in the data set's spelling
         ("age_years", pa.float64()),
         ("age_band", pa.string()),
         ("age_source", pa.string()),  # recorded, dataset or estimated; null without an age
@@ -40,21 +41,21 @@ MANIFEST_SCHEMA = pa.schema(
         ("gaze", pa.string()),
         ("mouth", pa.string()),
         ("pose", pa.string()),
-        ("width_px", pa.int64()),  # after turning by the EXIF flag
+        ("width_px", pa.int64()),  # of the upright image
         ("height_px", pa.int64()),
         ("sha256", pa.string()),
     ]
 )
 
-# Words of the audit's tables that the report looks for.
-NO_MODEL = "(no model)"  # `factors.csv`, column `factor`: the note says why
+# Values in the audit's tables that the report searches for.
+NO_MODEL = "(no model)"  # `factors.csv`, column `factor`: the note explains it
 RAW = "nothing (raw)"  # `standardised.csv`, column `standardised_to`
 
-# What people and images can be grouped by, beside their emotion.
+# Columns that images can be grouped by, besides their emotion.
 GROUP_COLUMNS = ("age_band", "gender", "ethnicity", "gaze", "mouth", "pose", "batch", "age_source")
 
 _SUBJECT = "subject_id"
-# An ASCII `subject_id` that `current_subjects` may change: a space at an edge, a missing subject.
+# An ASCII `subject_id` that `current_subjects` may change: outer spaces, a missing subject.
 _OUTDATED = (
     r"(?i)^[\s\x0b\x1c-\x1f]|[\s\x0b\x1c-\x1f]$|/[\s\x0b\x1c-\x1f]|^[^/]*/(?:"
     + "|".join(re.escape(word) for word in sorted(MISSING_WORDS) if word.isascii())
@@ -65,14 +66,7 @@ _OUTDATED = (
 def write_table(table: pd.DataFrame, path: Path, schema: pa.Schema | None = None) -> None:
     """Write a table as parquet, atomically and with the same bytes for the same rows.
 
-    Parameters
-    ----------
-    table
-        One row per image (or a segment); the index is not kept.
-    path
-        The file; its folder is made.
-    schema
-        Arrow types for some or all columns; columns that it does not name keep inferred types.
+    The index is dropped. Columns that are not in `schema` have inferred types.
     """
     inferred = pa.Schema.from_pandas(table, preserve_index=False)
     known = {} if schema is None else {field.name: field for field in schema}
@@ -83,9 +77,9 @@ def write_table(table: pd.DataFrame, path: Path, schema: pa.Schema | None = None
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read a parquet table; raises DataError with one line where it is missing or not parquet.
+    """Read a parquet table; raises DataError if it is missing or not parquet.
 
-    People are named as `current_subjects` does, also in a table that an earlier version wrote.
+    In a table from an earlier version the subject ids are updated by `current_subjects`.
     """
     table = _read_arrow(path, columns)
     frame: pd.DataFrame = table.to_pandas()
@@ -98,46 +92,36 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
 
 
 def read_table_as_written(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read a parquet table as `read_table`, with people as the version that wrote it named them."""
+    """Read a parquet table like `read_table`, without updating its subject ids."""
     frame: pd.DataFrame = _read_arrow(path, columns).to_pandas()
     return frame
 
 
 def current_subjects(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with every person in the spelling that `ingest` gives today.
+    """Update subject ids to the spelling that `ingest` produces today.
 
-    Tables, ledgers and models made by earlier versions may name one person in several spellings
-    (decomposed Unicode, invisible characters), and everyone whose name is a word for missing as one
-    person. Such images stand for a person of their own, as in `ingest`.
-
-    Parameters
-    ----------
-    table
-        Columns `subject_id` ("<dataset>/<subject>") and, where there are such words, `image_id`;
-        `subject_known` is adapted where it is there.
-
-    Returns
-    -------
-    DataFrame
-        The table itself where nothing changes.
+    Tables, ledgers and models of earlier versions may have several spellings of one id (decomposed
+    Unicode, invisible characters), or use a word for "missing" as an id. As in `ingest`, images
+    with such a word get an id made from their `image_id`, and False in `subject_known` if that
+    column exists. A table that is up to date is returned as it is.
     """
     names = table[_SUBJECT]
-    spelled = {name: _current_subject(name) for name in names.unique() if isinstance(name, str)}
-    unknown = [name for name, current in spelled.items() if current.endswith("/")]
-    if not unknown and all(name == current for name, current in spelled.items()):
+    updated = {name: _current_subject(name) for name in names.unique() if isinstance(name, str)}
+    unknown = [name for name, current in updated.items() if current.endswith("/")]
+    if not unknown and all(name == current for name, current in updated.items()):
         return table
-    current = names.map(lambda name: spelled.get(name, name))
-    nobody = names.isin(unknown)
-    if nobody.any():
-        current = current.where(~nobody, current + table["image_id"])
+    current = names.map(lambda name: updated.get(name, name))
+    missing = names.isin(unknown)
+    if missing.any():
+        current = current.where(~missing, current + table["image_id"])
     table = table.assign(**{_SUBJECT: current})
     if "subject_known" in table.columns:
-        table["subject_known"] = table["subject_known"].where(~nobody, False)
+        table["subject_known"] = table["subject_known"].where(~missing, False)
     return table
 
 
 def _current_subject(name: str) -> str:
-    """Return a `subject_id` in today's spelling; without a subject after the "/" where unknown."""
+    """Return the current spelling of a `subject_id`; a missing subject leaves it ending in "/"."""
     dataset, slash, subject = name.partition("/")
     if not slash:
         return clean(name)
@@ -145,7 +129,7 @@ def _current_subject(name: str) -> str:
 
 
 def _are_current(names: pa.ChunkedArray) -> bool:
-    """Tell, without a look at each in Python, whether `current_subjects` would change no name."""
+    """Return whether `current_subjects` certainly changes nothing, without a loop in Python."""
     if not (pa.types.is_string(names.type) or pa.types.is_large_string(names.type)):
         return False
     plain = pc.all(pc.string_is_ascii(names)).as_py() is not False
@@ -153,33 +137,35 @@ def _are_current(names: pa.ChunkedArray) -> bool:
 
 
 def _read_arrow(path: Path, columns: Sequence[str] | None) -> pa.Table:
-    if not path.is_file():
-        raise DataError(f"{path}: no such table; run `affectgap run` (or `dvc repro`) first")
-    try:
-        # The file itself, not a data set: a folder name such as `a=b` must not become a column.
+    # Not `pq.read_table`, which would make a column of a folder name such as `a=b`.
+    with _parquet_errors(path):
         return pq.ParquetFile(path).read(columns=None if columns is None else list(columns))
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path}: is not a parquet table ({error})") from None
 
 
 def read_schema(path: Path) -> pa.Schema:
-    """Return a parquet table's Arrow types, so that the next room writes the same columns alike.
+    """Return a parquet table's Arrow types, for the argument `schema` of `write_table`.
 
-    Pandas forgets them where a column holds no value at all; see the argument `schema` of
-    `write_table`. Raises DataError like `read_table`.
+    Pandas loses the type of a column without any value. Raises DataError like `read_table`.
     """
+    with _parquet_errors(path):
+        return pq.read_schema(path)
+
+
+@contextmanager
+def _parquet_errors(path: Path) -> Iterator[None]:
     if not path.is_file():
         raise DataError(f"{path}: no such table; run `affectgap run` (or `dvc repro`) first")
     try:
-        return pq.read_schema(path)
+        yield
     except pa.ArrowInvalid as error:
         raise DataError(f"{path}: is not a parquet table ({error})") from None
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a CSV atomically: UTF-8, one line per row, figures at 6 significant digits.
+    """Write a CSV atomically: UTF-8, floats with 6 significant digits.
 
-    No cell is a formula to a spreadsheet (`csv_cell`); `read_csv` gives the texts back.
+    Texts that a spreadsheet would read as formulas are escaped (`csv_cell`); `read_csv` reverses
+    it.
     """
     cells = _with_texts(table, csv_cell, r"'*[=+\-@\t\r\n]")
     with atomic_path(path) as temporary:
@@ -188,23 +174,23 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
             index=False,
             float_format="%.6g",
             lineterminator="\n",
-            errors="backslashreplace",  # bytes of a name in another encoding
+            errors="backslashreplace",  # undecodable bytes of file names
         )
 
 
 def read_csv(source: Any, **options: Any) -> pd.DataFrame:
-    """Read a CSV that `write_csv` wrote, with the options of `pandas.read_csv`."""
+    """Read a CSV written by `write_csv`, with the options of `pandas.read_csv`."""
     return plain_texts(pd.read_csv(source, **options))
 
 
 def plain_texts(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with the texts that `csv_cell` made cells of; the others as they are."""
+    """Reverse the escapes of `csv_cell` in a table."""
     return _with_texts(table, csv_text, "'+[=+\\-@\t\r\n]")
 
 
-def _with_texts(table: pd.DataFrame, change: Callable[[str], str], changed: str) -> pd.DataFrame:
+def _with_texts(table: pd.DataFrame, change: Callable[[str], str], pattern: str) -> pd.DataFrame:
     """Change the texts of a table, its header included, that match a pattern."""
-    match, columns = re.compile(changed).match, {}
+    match, columns = re.compile(pattern).match, {}
     for index in range(table.shape[1]):
         column = table.iloc[:, index]
         if column.dtype.kind in "biufcmM":
@@ -228,12 +214,12 @@ def _with_texts(table: pd.DataFrame, change: Callable[[str], str], changed: str)
 
 
 def rejects_table(rows: Sequence[Sequence[str]] = ()) -> pd.DataFrame:
-    """Make a rejects table from `(image_id, path, reason, detail)` rows; `image_id` may be ""."""
+    """Return a table of rejects from `(image_id, path, reason, detail)`; `image_id` may be ""."""
     return pd.DataFrame(list(rows), columns=list(REJECT_COLUMNS), dtype="str")
 
 
 def check_conservation(stage: str, rows_in: int, rows_out: int, rejects: int) -> None:
-    """Hold a stage to its account; raises ConservationError unless in = out + rejects."""
+    """Raise ConservationError unless rows in = rows out + rejects."""
     if rows_in != rows_out + rejects:
         raise ConservationError(
             f"{stage}: {rows_in} rows in, but {rows_out} out and {rejects} rejects"

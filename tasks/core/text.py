@@ -1,11 +1,11 @@
-"""Text that comes from outside: cleaned at the door, recognized as missing, made safe to print.
+"""Untrusted text: cleaned on input, recognized as missing, and escaped for output.
 
-Cleaning decides identity: an id, a label or a group is compared only after `clean`, so that the
-spellings which look alike are one value. Printing decides nothing: `printable` and `csv_cell`
-change what a terminal or a spreadsheet would act upon, never what is stored. So does `markdown`.
+Cleaning defines identity: ids, labels and groups are compared only after `clean`, so that spellings
+that look the same are one value. `printable`, `csv_cell` and `markdown` escape what a terminal, a
+spreadsheet or Markdown would interpret; stored values do not change.
 
 Ids that are easily confused (`S01` and `s01`, `007` and `7`) stay different subjects and are
-listed, since only a person can decide whether they are one.
+listed, since only a person can decide whether they are the same.
 """
 
 import re
@@ -14,26 +14,26 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 
-# Characters that nobody sees: zero-width ones, marks of writing direction, soft hyphens.
+# Invisible characters: zero-width ones, marks of writing direction, soft hyphens.
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 
-# Spaces that only look like one: non-breaking, figure and ideographic spaces.
+# Characters that look like a space: non-breaking, figure and ideographic spaces.
 _SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 
-# What a terminal, a log or a Markdown table would act upon, and halves of surrogate pairs.
+# Characters that terminals, logs or Markdown tables interpret, and unpaired surrogates.
 UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
-# A spreadsheet takes a cell for a formula by its first character.
+# The first character makes a cell a formula in a spreadsheet.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 
-# What Markdown, and HTML within it, would act upon.
+# Characters with a meaning in Markdown, and in HTML within it.
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|&$~]")
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?%?")
 
-# Words for a value that is not there, in lower case, in any column of any table. All that pandas
-# takes for NaN are among them, so that no text of ours is lost where pandas reads a table.
+# Words for a missing value, in lower case, in any column of any table. They include all that pandas
+# reads as NaN, so that pandas does not drop a text that is stored.
 MISSING_WORDS: frozenset[str] = frozenset(
     [
         *("", "na", "n/a", "n.a.", "#n/a", "#na", "<na>", "#nv", "nan", "-nan", "nat", "none"),
@@ -45,19 +45,16 @@ MISSING_WORDS: frozenset[str] = frozenset(
     ]
 )
 
-# Zeros before a number; those behind a decimal point are part of it.
-_LEADING_ZEROS = re.compile(r"(?<![0-9.])0+(?=[0-9])")
-
-# What a spreadsheet adds to a whole number that it took for a measurement.
-_DECIMAL_ZEROS = re.compile(r"(?<=[0-9])\.0+$")
-_SHOWN = 5
+_LEADING_ZEROS = re.compile(r"(?<![0-9.])0+(?=[0-9])")  # not those after a decimal point
+_DECIMAL_ZEROS = re.compile(r"(?<=[0-9])\.0+$")  # appended by spreadsheets
+_MAX_LISTED = 5
 
 
 def clean(text: str) -> str:
-    """Return the one spelling under which a text is compared and stored.
+    """Return the canonical spelling under which a text is compared and stored.
 
-    Unicode NFC, without invisible characters, every kind of space as a plain one, trimmed. Case is
-    kept: `S01` and `s01` may be two people.
+    It is in Unicode NFC, trimmed, without invisible characters, and with plain spaces. Case is
+    significant: `S01` and `s01` may be two people.
     """
     if text.isascii():
         return text.strip()
@@ -66,23 +63,23 @@ def clean(text: str) -> str:
 
 
 def is_missing(text: str) -> bool:
-    """Whether a cell says that there is no value: empty, or one of `MISSING_WORDS` in any case."""
+    """Return whether a cell is empty or one of `MISSING_WORDS` in any case."""
     return clean(text).casefold() in MISSING_WORDS
 
 
 def clean_or_none(text: str | None) -> str | None:
-    """Return the cleaned text, or None where it is missing (see `is_missing`)."""
+    """Return the cleaned text, or None if it is missing (see `is_missing`)."""
     cleaned = "" if text is None else clean(text)
     return None if cleaned.casefold() in MISSING_WORDS else cleaned
 
 
 def printable(text: str) -> str:
-    r"""Return one line without control characters: a newline becomes `\n`, an escape `\x1b`."""
+    r"""Escape control characters: a newline becomes `\n`, an escape `\x1b`."""
     return UNPRINTABLE.sub(_escape, text)
 
 
 def markdown(text: object) -> str:
-    """Return one line that Markdown shows as it is, also in a cell of a table."""
+    """Escape a text as one line of Markdown, also for a cell of a table."""
     return _MARKDOWN.sub(r"\\\g<0>", printable(str(text)))
 
 
@@ -93,22 +90,22 @@ def one_line(value: object, max_length: int = 160) -> str:
 
 
 def markdown_code(name: str) -> str:
-    """Return a name as code in Markdown; as plain text where it would end that or a cell."""
+    """Format a name as code in Markdown, or as text if it would end the code or a cell."""
     plain = printable(name)
     return markdown(plain) if "`" in plain or "|" in plain else f"`{plain}`"
 
 
 def csv_cell(text: str) -> str:
-    """Return a text cell that no spreadsheet takes for a formula; see `csv_text`.
+    """Escape a text that a spreadsheet would interpret as a formula; `csv_text` reverses it.
 
-    An apostrophe goes before a text that begins with `= + - @`, a tab or a line break, unless it
-    is a plain number; a text that would be mistaken for such a cell gets one more.
+    A text that starts with `= + - @`, a tab or a line break gets an apostrophe in front, unless it
+    is a plain number. So does a text that looks escaped already.
     """
     return f"'{text}" if _FORMULA.match(text) and not _PLAIN_NUMBER.fullmatch(text) else text
 
 
 def csv_text(cell: str) -> str:
-    """Return the text that `csv_cell` made a cell of."""
+    """Return the original text of a cell made by `csv_cell`."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
@@ -119,49 +116,37 @@ def _escape(match: re.Match[str]) -> str:
 def find_lookalikes(subject_ids: Iterable[str]) -> dict[str, list[str]]:
     """Find ids that differ only in case, leading zeros, `.0` or the width of their characters.
 
-    Parameters
-    ----------
-    subject_ids
-        "<dataset>/<subject>"; people of two data sets are never compared.
-
-    Returns
-    -------
-    dict
-        Each such id, in order, to the other ids like it.
+    Ids are "<dataset>/<subject>" and compared within a data set. Returns each such id, in order,
+    with the others like it.
     """
-    alike: dict[str, set[str]] = defaultdict(set)
+    by_key: dict[str, set[str]] = defaultdict(set)
     for name in subject_ids:
-        alike[_key(name)].add(name)
-    groups = [group for group in alike.values() if len(group) > 1]
+        by_key[_key(name)].add(name)
+    groups = [group for group in by_key.values() if len(group) > 1]
     return {
         name: sorted(group - {name}) for group in sorted(groups, key=min) for name in sorted(group)
     }
 
 
 def lookalikes_note(subject_ids: Iterable[str], of: Collection[str] | None = None) -> str:
-    """Return one line that lists people whose ids are easily confused, "" where there are none.
+    """Return one line about subjects whose ids are easily confused, or "" if there are none.
 
-    Parameters
-    ----------
-    subject_ids
-        As for `find_lookalikes`.
-    of
-        Groups without one of these ids are left out; None: all groups count.
+    With `of`, only groups that contain one of these ids are listed.
     """
-    found = find_lookalikes(subject_ids)
-    groups = {tuple(sorted([name, *others])) for name, others in found.items()}
-    listed = sorted(group for group in groups if of is None or not set(of).isdisjoint(group))
-    if not listed:
+    lookalikes = find_lookalikes(subject_ids)
+    groups = {tuple(sorted([name, *others])) for name, others in lookalikes.items()}
+    groups = {group for group in groups if of is None or not set(of).isdisjoint(group)}
+    if not groups:
         return ""
-    some = "; ".join(" and ".join(group) for group in listed[:_SHOWN])
-    more = f"; and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    listed = "; ".join(" and ".join(group) for group in sorted(groups)[:_MAX_LISTED])
+    rest = f"; and {len(groups) - _MAX_LISTED} more" if len(groups) > _MAX_LISTED else ""
     return (
         "these ids differ only in case, leading zeros or `.0` and count as different people, so "
-        f"correct them if they are one: {some}{more}"
+        f"correct them if they are one: {listed}{rest}"
     )
 
 
-@lru_cache(maxsize=1 << 18)  # the inbox compares each batch with everyone there
+@lru_cache(maxsize=1 << 18)  # every batch in the inbox is compared with all known subjects
 def _key(subject_id: str) -> str:
     dataset, _, subject = subject_id.partition("/")
     plain = unicodedata.normalize("NFKC", subject).casefold()

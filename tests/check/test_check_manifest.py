@@ -345,7 +345,7 @@ def test_same_findings_give_the_same_text() -> None:
         ({"required": ["gender", "gender"]}, "a name occurs twice"),
         ({"age_bands": ["unknown"]}, "'unknown' is always allowed"),
         ({"age_years": [9, 3]}, "[lowest, highest]"),
-        ({"min_rowz": 1}, "check.min_rowz is no parameter"),
+        ({"min_rowz": 1}, "check.min_rowz is not a parameter"),
     ],
 )
 def test_wrong_params_name_the_key(tmp_path, change: dict[str, object], says: str) -> None:

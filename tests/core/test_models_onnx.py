@@ -246,7 +246,7 @@ def doubled_key(file: Path) -> None:
         (missing_network, "no such ONNX file"),
         (weights_elsewhere, "its weights must be inside"),
         (yaml_bomb, r"net\.yaml: is not valid YAML \(is larger than"),
-        (doubled_key, r"key 'output' stands twice"),
+        (doubled_key, r"key 'output' occurs twice"),
     ],
 )
 def test_damaged_or_missing_files_are_one_line(

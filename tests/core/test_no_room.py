@@ -46,6 +46,6 @@ def test_a_stage_says_it_in_one_line(monkeypatch, capsys):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(stages, "die_with_parent", lambda *_: None)
-    monkeypatch.setattr(stages, "_in_its_part", fill)
+    monkeypatch.setattr(stages, "_launch_or_run", fill)
     assert stages.main(["ingest"]) == 1
     assert capsys.readouterr().err == f"error: {FULL}\n"

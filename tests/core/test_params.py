@@ -38,7 +38,7 @@ def test_a_whole_section_loads(tmp_path):
         ("stage: {seed: 3, inner: {share: 1.5}}", "stage.inner.share"),
         ("other: {}", "no section 'stage'"),
         ("stage: [", "not valid YAML"),
-        ("", "holds no mapping"),
+        ("", "is not a mapping"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_key(tmp_path, text, named):
@@ -72,7 +72,7 @@ LONG = "x" * 200_000
         (f"stage: !{LONG} 1", "could not determine a constructor"),
         (f"stage: {{seed: [{'[' * 40}{']' * 40}], inner: {{share: 0.2}}}}", "stage.seed"),
         (f"stage: {{seed: [{'[' * 200}{']' * 200}], inner: {{share: 0.2}}}}", "nested too deeply"),
-        ("stage:\n  seed: 1\n  seed: 2\n", "key 'seed' stands twice (lines 2 and 3)"),
+        ("stage:\n  seed: 1\n  seed: 2\n", "key 'seed' occurs twice (lines 2 and 3)"),
     ],
 )
 def test_what_a_message_quotes_is_short_however_long_the_value(tmp_path, text, named):
@@ -106,5 +106,5 @@ def test_group_words_are_spelled_as_in_the_data_and_paths_as_on_disk(tmp_path):
     }
     content["finetune"]["group"]["인종"] = []
     path.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(ParamsError, match="인종 is there twice, in two spellings"):
+    with pytest.raises(ParamsError, match="인종 occurs twice, in two spellings"):
         load_yaml(path)

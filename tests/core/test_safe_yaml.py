@@ -18,8 +18,8 @@ _MERGES = "a: &a {k: 1}\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\nb: 2\na: 3\n", r"key 'a' stands twice \(lines 1 and 3\)"),
-        ("{a: 1, a: 2}", "key 'a' stands twice"),
+        ("a: 1\nb: 2\na: 3\n", r"key 'a' occurs twice \(lines 1 and 3\)"),
+        ("{a: 1, a: 2}", "key 'a' occurs twice"),
         (_ALIASES, "larger than"),
         (_MERGES, "larger than"),
         ("a: &a [*a]", "refers to itself"),

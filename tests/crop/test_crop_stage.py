@@ -181,7 +181,7 @@ def test_no_face_in_any_picture_stops_with_one_line(tmp_path, quick, noise):
         ("detect_side_px", 20, "crop.detect_side_px"),
         ("upsample", 9, "crop.upsample"),
         ("per_shard", 0, "crop.per_shard"),
-        ("magin", 0.1, "crop.magin is no parameter"),
+        ("magin", 0.1, "crop.magin is not a parameter"),
     ],
 )
 def test_wrong_params_name_their_key(params, key, value, says):

@@ -178,7 +178,7 @@ def test_no_subjects_leave_empty_folders_and_an_empty_table(root: Path, tmp_path
         ({"subjects": {"adult": -1}}, "draw.subjects.adult"),
         ({"expression": {"adult": STYLE}}, "draw.expression: value error, lacks child, adolescent"),
         ({"expression": {"adult": {**STYLE, "unit_mixing": 1.5}}}, "expression.adult.unit_mixing"),
-        ({"sizepx": 3}, "draw.sizepx is no parameter"),
+        ({"sizepx": 3}, "draw.sizepx is not a parameter"),
     ],
 )
 def test_a_bad_param_is_named(changes: dict[str, Any], named: str) -> None:

@@ -218,7 +218,7 @@ def test_an_empty_split_stops_with_one_line(tmp_path):
         ({"by": "picture"}, "split.by"),
         ({"parts": {"train": 8, "test": 2}}, "split.parts.validation is missing"),
         ({"parts": {"train": 8, "validation": 0, "test": 2}}, "split.parts.validation"),
-        ({"parts": {"train": 8, "valid": 1, "test": 2}}, "split.parts.valid is no parameter"),
+        ({"parts": {"train": 8, "valid": 1, "test": 2}}, "split.parts.valid is not a parameter"),
         ({"stratify": []}, "split.stratify"),
     ],
 )

@@ -1,8 +1,8 @@
-"""Which files of the project a module imports: what a generated stage depends on, what is shipped.
+"""The files of the project that a module imports.
 
-DVC does not follow imports. The stages of dvc.yaml name theirs by hand and a test compares; those
-of a study are written by the flow, which reads them from the source here. So does the model as it
-is shipped, which holds the code that it needs.
+DVC does not follow imports. In dvc.yaml a stage's source files are listed by hand, which a test
+checks. For the generated stages of a study, and for the code that a served model contains, they
+are determined here.
 """
 
 import ast
@@ -14,55 +14,35 @@ _FIRST_PARTY = ("tasks", "flows")
 
 
 def imported_files(root: Path, module: str) -> list[str]:
-    """List a module's file and every file of the project that it imports, directly or not.
+    """Return the files of a module (a dotted name) and of all that it imports, transitively.
 
-    Parameters
-    ----------
-    root
-        The project's folder.
-    module
-        A dotted name, such as `tasks.train.trial`.
-
-    Returns
-    -------
-    list of str
-        Paths below the root, sorted; imports inside functions count, packages (which hold no
-        code) do not.
+    The paths are relative to the root and sorted. Imports inside functions count; packages, which
+    contain no code, do not.
     """
-    found: set[str] = set()
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
+    files: set[str] = set()
+    pending = [module]
+    while pending:
+        name = pending.pop()
         path = Path(*name.split(".")).with_suffix(".py")
-        if str(path) in found or not (root / path).is_file():
+        if str(path) in files or not (root / path).is_file():
             continue
-        found.add(str(path))
+        files.add(str(path))
         imported = _imports(root / path)
-        waiting += [name for name in imported if name.split(".")[0] in _FIRST_PARTY]
-    return sorted(found)
+        pending += [name for name in imported if name.split(".")[0] in _FIRST_PARTY]
+    return sorted(files)
 
 
 def imported_libraries(root: Path, files: Iterable[str]) -> set[str]:
-    """Name the libraries, as they are imported, that files of the project need.
+    """Return the import names, such as `PIL`, of the libraries that files of the project import.
 
-    Parameters
-    ----------
-    root
-        The project's folder.
-    files
-        Paths below it, as `imported_files` returns them.
-
-    Returns
-    -------
-    set of str
-        Such as `numpy` and `PIL`; imports inside functions count, Python's own modules do not.
+    Imports inside functions count; modules of Python's standard library do not.
     """
     imported = {name.split(".")[0] for file in files for name in _imports(root / file)}
     return imported - set(sys.stdlib_module_names) - set(_FIRST_PARTY)
 
 
 def _imports(path: Path) -> Iterator[str]:
-    """Name what a file imports; of `from a import b`, both `a` and `a.b`: either may be a file."""
+    """Yield the modules that a file imports; for `from a import b` both `a` and `a.b`."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -1,7 +1,7 @@
-"""Opening images that strangers gave us: fully decoded, turned, RGB, or refused with a reason.
+"""Decoding of untrusted images: completely decoded, upright, RGB, or rejected with a reason.
 
-Pillow's `verify()` passes truncated JPEGs, so images are loaded whole; the size in the header is
-looked at before any pixel is decoded, so that an image of 20,000 × 20,000 px costs nothing.
+Pillow's `verify()` accepts truncated JPEGs, so images are decoded completely. The size in the
+header is checked first, so that an image of 20,000 × 20,000 px costs nothing.
 """
 
 import io
@@ -29,16 +29,16 @@ from tasks.core.imaging.formats import (
     without_profile_and_text,
 )
 
-# Wider than any camera's sensor (2026: 14,204 px); longer strips are made to fill a memory.
+# Wider than any camera's sensor (2026: 14,204 px); larger images are attacks on the memory.
 MAX_SIDE_PX = 16_384
 
-# 16-bit RGBA without compression; a longer file holds something else than its pixels.
+# Uncompressed 16-bit RGBA; a longer file contains more than its pixels.
 _BYTES_PER_PIXEL = 8
 _BYTES_OF_METADATA = 1 << 24
 
 _ORIENTATION_TAG = 0x0112
-# EXIF 2.32, tag Orientation: how the stored image is turned into the one that was seen.
-_TURNS = {
+# EXIF 2.32, tag Orientation: the transformation that makes the stored image upright.
+_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -52,13 +52,13 @@ _TURNS = {
 _MODES = frozenset(
     ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"]
 )
-# Their other frames are previews and depth maps.
+# Formats whose other frames are previews and depth maps.
 _WITH_PREVIEWS = frozenset(["MPO", "HEIF"])
 _ALPHA_MODES = frozenset(["LA", "La", "PA", "RGBA", "RGBa"])
 
 
 class BadImageError(Exception):
-    """A file that cannot be used as an image: `reason` is a fixed word, `detail` says more."""
+    """A file that cannot be used as an image: `reason` is a fixed word, `detail` explains it."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
@@ -68,10 +68,10 @@ class BadImageError(Exception):
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded image: `rgb` is `(H, W, 3)` uint8, already turned by its EXIF flag.
+    """A decoded image: `rgb` is `(H, W, 3)` uint8, upright according to its EXIF orientation.
 
-    `exif_orientation` is the flag it was turned by, from 1 (upright, nothing done) to 8; `note` is
-    what there is to know of how its values were read, or "".
+    `exif_orientation` is the orientation that was applied, from 1 (upright) to 8. `note` describes
+    how the values were scaled, or is "".
     """
 
     rgb: np.ndarray
@@ -80,12 +80,12 @@ class Picture:
 
     @property
     def exif_turned(self) -> bool:
-        """Return whether the EXIF flag turned or mirrored the image."""
+        """Return whether the image was rotated or mirrored."""
         return self.exif_orientation != 1
 
 
 class DecodedImage(NamedTuple):
-    """A decoded image as an image of Pillow; the rest as in `Picture`."""
+    """A decoded Pillow image; see `Picture`."""
 
     image: Image.Image
     exif_orientation: int
@@ -99,23 +99,12 @@ def decode(content: bytes, max_pixels: int) -> Picture:
 
 
 def decode_image(content: bytes, max_pixels: int) -> DecodedImage:
-    """Decode an image completely, for work that goes on in Pillow (saves a copy of the pixels).
+    """Decode an image completely to an upright Pillow image in mode RGB.
 
-    Parameters
-    ----------
-    content
-        The file's bytes.
-    max_pixels
-        Images with more pixels (width × height), or with a side above `MAX_SIDE_PX`, are
-        refused before decoding.
-
-    Returns
-    -------
-    DecodedImage
-        The image in mode RGB (8 bits), turned by its EXIF flag, and that flag (1 to 8). Gray,
-        palette and CMYK are converted, 16-bit gray is scaled by the range that it uses (see
-        `tasks.core.imaging.formats`), and transparent parts are laid on white. Of a camera's
-        multi-image file (MPO, HEIC) the first, main image is taken.
+    Gray, palette and CMYK images are converted. 16-bit gray is scaled by the range that it uses
+    (see `tasks.core.imaging.formats`). Transparent parts become white. Of a multi-image file of a
+    camera (MPO, HEIC) the main image is used. Images with more than `max_pixels` pixels or a side
+    above `MAX_SIDE_PX` are rejected before decoding.
 
     Raises
     ------
@@ -126,24 +115,22 @@ def decode_image(content: bytes, max_pixels: int) -> DecodedImage:
         raise BadImageError("empty", "the file has 0 bytes")
     if bomb := bomb_in_bytes(content):
         raise BadImageError("too_large", bomb)
-    with _no_warnings:  # such as Pillow's own bomb warning; the size is judged below
+    with _no_warnings:  # such as Pillow's bomb warning; the size is checked below
         try:
             return _decode(content, max_pixels)
         except BadImageError as error:
             if error.reason != "damaged" or not is_png(content):
                 raise
-            return _without_more_than_pixels(content, max_pixels, error)
+            return _decode_stripped(content, max_pixels, error)
 
 
-def _without_more_than_pixels(
-    content: bytes, max_pixels: int, error: BadImageError
-) -> DecodedImage:
-    """Decode a PNG once more without its color profile and texts, which Pillow limits to 1 MB."""
+def _decode_stripped(content: bytes, max_pixels: int, error: BadImageError) -> DecodedImage:
+    """Decode a PNG again without its color profile and texts, which Pillow limits to 1 MB."""
     for keep_orientation in (True, False):
-        less = without_profile_and_text(content, keep_orientation)
-        if len(less) < len(content):
+        stripped = without_profile_and_text(content, keep_orientation)
+        if len(stripped) < len(content):
             try:
-                return _decode(less, max_pixels)
+                return _decode(stripped, max_pixels)
             except BadImageError:
                 continue
     raise error
@@ -152,31 +139,27 @@ def _without_more_than_pixels(
 def _decode(content: bytes, max_pixels: int) -> DecodedImage:
     image = _open(content)
     try:
-        _refuse_by_header(image, max_pixels)
+        _check_header(image, max_pixels)
         depth = grey_depth(image, content)
         image.load()
         if has_lost_bits(image, content):
-            told = "16 bits per color, of which the lower ones hold the picture; convert to 8 bits"
-            raise BadImageError("unsupported", told)
+            raise BadImageError(
+                "unsupported",
+                "16 bits per color, of which the lower ones hold the picture; convert to 8 bits",
+            )
         orientation = _orientation(image)
-        turn = _TURNS.get(orientation)
-        rgb, note = _to_rgb(image if turn is None else image.transpose(turn), depth)
+        transpose = _TRANSPOSES.get(orientation)
+        upright = image if transpose is None else image.transpose(transpose)
+        rgb, note = _to_rgb(upright, depth)
     except BadImageError:
         raise
-    except Exception as error:  # noqa: BLE001 - decoders raise anything on hostile bytes
+    except Exception as error:  # noqa: BLE001 - decoders raise anything on malicious bytes
         raise BadImageError("damaged", _line(error)) from None
-    return DecodedImage(rgb, 1 if turn is None else orientation, note)
+    return DecodedImage(rgb, 1 if transpose is None else orientation, note)
 
 
 def read_content(path: Path, max_pixels: int) -> bytes:
-    """Read a file that may be an image, without filling the memory with one that cannot be.
-
-    Parameters
-    ----------
-    path
-        The file.
-    max_pixels
-        As in `decode`; a file with more bytes than that many pixels can need is not read.
+    """Read an image file, unless it has more bytes than `max_pixels` pixels can need.
 
     Raises
     ------
@@ -184,7 +167,7 @@ def read_content(path: Path, max_pixels: int) -> bytes:
         With reason `unreadable` or `too_large`.
     """
     try:
-        # Without O_NONBLOCK the opening of a pipe would wait for ever.
+        # Without O_NONBLOCK opening a pipe would block forever.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         return read_descriptor(descriptor, max_pixels)
     except OSError as error:
@@ -192,51 +175,51 @@ def read_content(path: Path, max_pixels: int) -> bytes:
 
 
 def read_descriptor(descriptor: int, max_pixels: int) -> bytes:
-    """Read an open file as `read_content` does, and close it; OSError passes."""
+    """Read an open file like `read_content`, and close it; may raise OSError."""
     limit = max_pixels * _BYTES_PER_PIXEL + _BYTES_OF_METADATA
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)  # `open` would leave that of a folder open
+        os.close(descriptor)  # `open` would fail for a folder and leave it open
         raise BadImageError("unreadable", "is no regular file")
     with open(descriptor, "rb") as handle:
         if status.st_size > limit:
             raise BadImageError("too_large", f"{status.st_size} bytes, more than {limit}")
-        return handle.read(status.st_size)  # with a larger number Python sets that much aside
+        return handle.read(status.st_size)  # Python allocates as much as it is asked for
 
 
 def read_picture(path: Path, max_pixels: int) -> Picture:
-    """Read and decode a file; see `decode`; reason `unreadable` where it cannot be read."""
+    """Read and decode a file; see `read_content` and `decode`."""
     return decode(read_content(path, max_pixels), max_pixels)
 
 
-class _Silence:
-    """Ignored warnings while any thread decodes.
+class _IgnoreWarnings:
+    """Thread-safe context manager that ignores warnings while any thread decodes.
 
-    `warnings.catch_warnings` alone would save the filters of another thread's silence as its own,
-    and leave warnings off for good.
+    With `warnings.catch_warnings` a thread could save the filters that another one had set, and
+    leave warnings off permanently.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._inside = 0
+        self._threads = 0
         self._filters = warnings.catch_warnings()
 
     def __enter__(self) -> None:
         with self._lock:
-            if self._inside == 0:
+            if self._threads == 0:
                 self._filters = warnings.catch_warnings()
                 self._filters.__enter__()
                 warnings.simplefilter("ignore")
-            self._inside += 1
+            self._threads += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
+            self._threads -= 1
+            if self._threads == 0:
                 self._filters.__exit__(None, None, None)
 
 
-_no_warnings = _Silence()
+_no_warnings = _IgnoreWarnings()
 
 
 def _open(content: bytes) -> Image.Image:
@@ -250,11 +233,11 @@ def _open(content: bytes) -> Image.Image:
         if kind := unreadable_kind(content):
             raise BadImageError("unsupported", kind) from None
         raise BadImageError("not_an_image", "no picture format that is read here") from None
-    except Exception as error:  # noqa: BLE001 - decoders raise anything on hostile bytes
+    except Exception as error:  # noqa: BLE001 - decoders raise anything on malicious bytes
         raise BadImageError("damaged", _line(error)) from None
 
 
-def _refuse_by_header(image: Image.Image, max_pixels: int) -> None:
+def _check_header(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise BadImageError("too_large", f"{width} x {height} px, more than {max_pixels} pixels")
@@ -262,28 +245,28 @@ def _refuse_by_header(image: Image.Image, max_pixels: int) -> None:
         raise BadImageError("too_large", f"{width} x {height} px, a side above {MAX_SIDE_PX} px")
     if bomb := bomb_in_header(image, max_pixels):
         raise BadImageError("too_large", bomb)
-    # Not `n_frames`, which walks through all frames of a TIFF, in quadratic time.
+    # `n_frames` would walk through all frames of a TIFF in quadratic time.
     if getattr(image, "is_animated", False) and image.format not in _WITH_PREVIEWS:
         raise BadImageError("animated", "several frames; give single pictures")
-    # PPM with 16 bits opens as "I" with the full range 0–65535; in a TIFF "I" is 32 bits.
-    grey_16 = image.mode.startswith("I;16") or (
+    # 16-bit PPM has mode "I" with the full range 0–65535; in a TIFF "I" is 32 bits.
+    gray_16 = image.mode.startswith("I;16") or (
         image.mode == "I" and image.format in ("PPM", "PNG")
     )
-    if image.mode not in _MODES and not grey_16:
+    if image.mode not in _MODES and not gray_16:
         raise BadImageError("unsupported", f"pixels of kind {image.mode}; convert to 8-bit RGB")
 
 
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # noqa: BLE001 - a torn EXIF block beside sound pixels is no fault
+    except Exception:  # noqa: BLE001 - damaged EXIF data does not matter if the pixels are fine
         return 1
 
 
 def _to_rgb(image: Image.Image, depth: GreyDepth | None) -> tuple[Image.Image, str]:
     if depth is not None:
-        grey, note = depth.to_8_bits(np.asarray(image.convert("I"), dtype=np.int32))
-        return Image.fromarray(grey).convert("RGB"), note
+        gray, note = depth.to_8_bits(np.asarray(image.convert("I"), dtype=np.int32))
+        return Image.fromarray(gray).convert("RGB"), note
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)

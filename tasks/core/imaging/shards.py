@@ -1,8 +1,8 @@
 """Face crops in WebDataset layout: plain tar shards, members `<image_id>.png`, read by offset.
 
-Many small files are slow to hash, to cache and to copy; a few tar files are not, and any tar tool
-(and the `webdataset` library) reads them. The tables keep each member's place, so that an image
-is read with one seek. https://github.com/webdataset/webdataset
+Many small files are slow to hash, cache and copy; a few tar files are not, and any tar tool and the
+`webdataset` library can read them. The tables store each member's offset, so that an image is read
+with one seek. https://github.com/webdataset/webdataset
 """
 
 import io
@@ -24,9 +24,8 @@ from tasks.core.text import one_line
 if TYPE_CHECKING:
     import pandas as pd
 
-
-# One fixed filter a row: trying all five, as Pillow does, costs 3.2 ms a crop instead of 1.9 and
-# saves nothing on photographs.
+# One fixed filter for all rows: trying all five, as Pillow does, takes 3.2 ms per crop instead of
+# 1.9 and saves no space on photographs.
 _PNG_OPTIONS = (
     cv2.IMWRITE_PNG_COMPRESSION,
     1,
@@ -35,45 +34,33 @@ _PNG_OPTIONS = (
     cv2.IMWRITE_PNG_FILTER,
     cv2.IMWRITE_PNG_FILTER_UP,
 )
-_A_WRITE_BYTES = 2**20  # a crop at once; tarfile's own buffer is smaller than one
+_BUFFER_BYTES = 2**20  # holds a crop, unlike tarfile's default
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a member's bytes are: shard file name, first byte and length."""
+    """The location of a member: name of the shard, first byte and length."""
 
     shard: str
     offset_bytes: int
     size_bytes: int
 
 
-def encode_png(picture: np.ndarray) -> bytes:
-    """Encode `(H, W, 3)` uint8 RGB as PNG (lossless; the same bytes every time)."""
-    done, content = cv2.imencode(".png", np.ascontiguousarray(picture[:, :, ::-1]), _PNG_OPTIONS)
-    assert done
+def encode_png(image: np.ndarray) -> bytes:
+    """Encode `(H, W, 3)` uint8 RGB as PNG (lossless and deterministic)."""
+    success, content = cv2.imencode(".png", np.ascontiguousarray(image[:, :, ::-1]), _PNG_OPTIONS)
+    assert success
     return content.tobytes()
 
 
 def write_shards(
     members: Iterable[tuple[str, bytes]], folder: Path, per_shard: int, prefix: str = "crops"
 ) -> Iterator[Place]:
-    """Write members into `folder/<prefix>-NNNNN.tar` and yield where each one went.
+    """Write members, pairs of name and content, to `folder/<prefix>-NNNNN.tar`; yield their places.
 
-    Parameters
-    ----------
-    members
-        Pairs of member name (such as `0a1b….png`) and content; read lazily.
-    folder
-        An existing folder.
-    per_shard
-        Members a shard.
-    prefix
-        First word of the shards' names.
-
-    Notes
-    -----
-    Time stamps, owners and modes are fixed, so that the same members give the same bytes. Consume
-    the whole iterator: a shard is complete when the next one starts or the members end.
+    The folder must exist. Time stamps, owners and modes are fixed, so that the same members give
+    the same bytes. Consume the whole iterator: a shard is complete only when the next one starts or
+    the members end.
     """
     archive: tarfile.TarFile | None = None
     try:
@@ -84,7 +71,7 @@ def write_shards(
                 shard = f"{prefix}-{index // per_shard:05d}.tar"
                 target = folder / shard
                 archive = tarfile.TarFile(
-                    target, "w", format=tarfile.USTAR_FORMAT, copybufsize=_A_WRITE_BYTES
+                    target, "w", format=tarfile.USTAR_FORMAT, copybufsize=_BUFFER_BYTES
                 )
             assert archive is not None
             header = tarfile.TarInfo(name)
@@ -98,28 +85,23 @@ def write_shards(
 
 
 def read_crops(table: "pd.DataFrame", folder: Path) -> Iterator[np.ndarray]:
-    """Yield each row's crop as `(H, W, 3)` uint8 RGB, in the table's order.
+    """Yield the crop of each row as `(H, W, 3)` uint8 RGB.
 
-    Parameters
-    ----------
-    table
-        Rows with `shard`, `offset_bytes` and `size_bytes`.
-    folder
-        The folder of shards.
+    The table has the columns `shard`, `offset_bytes` and `size_bytes`.
     """
     name: str | None = None
     handle: BinaryIO | None = None
     try:
-        places = zip(table["shard"], table["offset_bytes"], table["size_bytes"], strict=True)
-        for shard, offset_bytes, size_bytes in places:
+        members = zip(table["shard"], table["offset_bytes"], table["size_bytes"], strict=True)
+        for shard, offset_bytes, size_bytes in members:
             if shard != name:
                 if handle is not None:
                     handle.close()
                 name, handle = shard, (folder / shard).open("rb")
             assert handle is not None
             handle.seek(offset_bytes)
-            with Image.open(io.BytesIO(handle.read(size_bytes))) as picture:
-                yield np.asarray(picture.convert("RGB"))
+            with Image.open(io.BytesIO(handle.read(size_bytes))) as image:
+                yield np.asarray(image.convert("RGB"))
     finally:
         if handle is not None:
             handle.close()

@@ -1,10 +1,9 @@
-"""The one seam for work on many images: chunks through a `concurrent.futures.Executor`.
+"""Parallel work on many images: chunks of items on a `concurrent.futures.Executor`.
 
-Results come back in the order of the items, so that outputs do not depend on the number of
-workers. Workers are spawned (never forked from a process that holds threads) and die with their
-parent. Memory is bounded: only a few chunks a worker are under way at once. With
-`AFFECTGAP_DASK=tcp://…` the workers are those of a Dask cluster
-(`tasks.core.parallel.dask_executor`).
+Results are in the order of the items, so that outputs do not depend on the number of workers.
+Workers are spawned, since forking a process with threads is unsafe, and die with their parent.
+Memory is bounded, since only a few chunks per worker are in progress. With `AFFECTGAP_DASK=tcp://…`
+the work runs on a Dask cluster (`tasks.core.parallel.dask_executor`).
 """
 
 import multiprocessing
@@ -22,20 +21,20 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CLUSTER_VARIABLE = "AFFECTGAP_DASK"
-_CHUNKS_UNDER_WAY = 3  # a worker
+_CHUNKS_PER_WORKER = 3  # in progress
 
 
 class Here(Executor):
-    """Runs everything at once in this process, as one worker."""
+    """Executor that runs each call immediately in this process."""
 
     workers = 1
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
-        """Run a call and return its result as a future that is done."""
+        """Run a call and return a finished future."""
         future: Future[Any] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - whoever asks for the result gets it
+        except Exception as error:  # noqa: BLE001 - raised by `result`
             future.set_exception(error)
         return future
 
@@ -49,13 +48,8 @@ def cpu_count() -> int:
 def process_pool(workers: int) -> Iterator[Executor]:
     """Open a pool of `workers` processes (0: one per core) that die with this one.
 
-    Where the environment names a Dask scheduler, its workers take their place. No process starts
-    before the first call is submitted.
-
-    Raises
-    ------
-    UserError
-        One line where there is no such scheduler, or no worker.
+    If the environment names a Dask scheduler, its cluster is used instead; raises UserError if that
+    is not available. Processes start with the first call.
     """
     if address := cluster_address():
         with _cluster(address) as cluster:
@@ -75,7 +69,7 @@ def process_pool(workers: int) -> Iterator[Executor]:
 
 @contextmanager
 def one_process() -> Iterator[Executor]:
-    """Open a place for work that fills all cores by itself: this process, or a Dask cluster."""
+    """Open an executor for work that uses all cores itself: this process, or a Dask cluster."""
     if address := cluster_address():
         with _cluster(address) as cluster:
             yield cluster
@@ -90,7 +84,7 @@ def cluster_address() -> str:
 
 @contextmanager
 def _cluster(address: str) -> Iterator[Executor]:
-    from tasks.core.parallel.dask_executor import Cluster  # takes a second to import
+    from tasks.core.parallel.dask_executor import Cluster  # the import takes a second
 
     cluster = Cluster(address)
     try:
@@ -106,28 +100,18 @@ def map_in_order(
     chunk_size: int,
     workers: int = 0,
 ) -> Iterator[Result]:
-    """Apply `work` to chunks of items and yield its results in the order of the items.
+    """Apply `work` to chunks of items and yield the results in the order of the items.
 
-    Parameters
-    ----------
-    work
-        A function at module level (it travels to other processes) from a chunk to its results.
-    items
-        What to work on; read lazily.
-    executor
-        Where the work runs.
-    chunk_size
-        Items a chunk.
-    workers
-        How many workers the executor has (0: one per core), which bounds what is under way; one
-        that knows the number better has it as its attribute `workers`.
+    `work` must be a function at module level, since it is pickled. Items are read lazily: the
+    number of workers (0: one per core; an attribute `workers` of the executor takes precedence)
+    limits the chunks in progress.
     """
     source = iter(items)
-    under_way: deque[Future[list[Result]]] = deque()
+    futures: deque[Future[list[Result]]] = deque()
     while True:
-        limit = (getattr(executor, "workers", workers) or cpu_count()) * _CHUNKS_UNDER_WAY
-        while len(under_way) < limit and (chunk := list(islice(source, chunk_size))):
-            under_way.append(executor.submit(work, chunk))
-        if not under_way:
+        limit = (getattr(executor, "workers", workers) or cpu_count()) * _CHUNKS_PER_WORKER
+        while len(futures) < limit and (chunk := list(islice(source, chunk_size))):
+            futures.append(executor.submit(work, chunk))
+        if not futures:
             return
-        yield from under_way.popleft().result()
+        yield from futures.popleft().result()

@@ -1,8 +1,8 @@
-"""Calls a function in a child process under limits of time and memory.
+"""Function calls in a child process with limits on time and memory.
 
-For libraries that parse what strangers wrote and offer no limits of their own: a native crash, an
-endless loop or a bomb then ends the child, and the caller gets one line. Arguments and results
-travel as JSON, never as pickle. A child that imports nothing heavy costs about 0.1 s.
+For parsers of untrusted files that have no limits of their own: a native crash, an infinite loop or
+a decompression bomb ends only the child, and the caller gets one line. Arguments and results are
+sent as JSON, never as pickle. A child without heavy imports takes about 0.1 s.
 """
 
 import importlib
@@ -25,13 +25,7 @@ _MIB = 1 << 20
 
 
 class LimitError(errors.DataError):
-    """A call in a child process that took too long, too much memory, or crashed.
-
-    Attributes
-    ----------
-    kind
-        `time`, `memory` or `crash`.
-    """
+    """A call in a child process exceeded a limit or crashed: `kind` is time, memory or crash."""
 
     def __init__(self, text: str, kind: str = "crash") -> None:
         super().__init__(text)
@@ -44,26 +38,20 @@ def call_limited(target: str, *arguments: Any, seconds: float, memory_mb: int) -
     Parameters
     ----------
     target
-        `module:function`, such as `flows.intake.archives:list_members`.
-    arguments
-        What JSON can hold.
+        `module:function`, such as `flows.intake.archives:list_members`. Its arguments and its
+        result must be JSON values.
     seconds
-        Wall-clock limit, after which the child is killed.
+        Wall-clock limit.
     memory_mb
-        Limit of the child's address space in MiB; Python itself takes about 100, numpy 300,
+        Limit of the child's address space in MiB; Python itself needs about 100, numpy 300,
         torch and onnxruntime 2,000 or more.
-
-    Returns
-    -------
-    object
-        What the function returned, by way of JSON.
 
     Raises
     ------
     LimitError
-        One line; `kind` says which limit.
+        A limit was exceeded, or the child crashed.
     AffectGapError
-        What the function raised, of the same type, where its type takes only a text.
+        The error that the function raised, with the same type and text.
     """
     reading, writing = os.pipe()
     process = subprocess.Popen(
@@ -96,7 +84,7 @@ def call_limited(target: str, *arguments: Any, seconds: float, memory_mb: int) -
 
 
 class _Alarm:
-    """Kills a process after a time; a thread, since a reader of a pipe cannot look at the clock."""
+    """Kills a process after a time limit, from a thread, since reading a pipe blocks."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", seconds: float) -> None:
         self.rang = False
@@ -121,7 +109,7 @@ def _send(process: "subprocess.Popen[bytes]", call: list[Any]) -> None:
         process.stdin.write(json.dumps(call).encode())
         process.stdin.close()
     except BrokenPipeError:
-        pass  # it ended already, and its exit code says how
+        pass  # it has ended; its exit code says why
 
 
 def _end_of(code: int) -> str:
@@ -146,7 +134,7 @@ def _unpacked(answer: dict[str, Any], memory_mb: int) -> Any:
 
 
 def run_child() -> None:
-    """Run the call that stands on the standard input (called in a process of its own)."""
+    """Run the call that is read from the standard input (in the child process)."""
     target, arguments, memory_mb, pipe, parent_pid = json.loads(sys.stdin.buffer.read())
     die_with_parent(parent_pid)
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb * _MIB, memory_mb * _MIB))
@@ -157,7 +145,7 @@ def run_child() -> None:
         content = json.dumps({"result": result})
     except MemoryError:
         content = json.dumps({"error": "MemoryError", "text": ""})
-    except Exception as error:  # noqa: BLE001  whatever failed travels to the caller
+    except Exception as error:  # noqa: BLE001 - any error is sent to the caller
         text = " ".join(str(error).split())[:2000]
         content = json.dumps({"error": type(error).__name__, "text": text})
     with os.fdopen(pipe, "wb") as out:

@@ -1,9 +1,9 @@
-"""Processes: lasting names, an end with their parent, torchrun ranks, accounts without a name.
+"""Processes: unique names, ending with the parent, torchrun ranks, accounts without a name.
 
-Nothing here imports torch, so that a command can ask for its rank before anything slow is imported.
+Nothing here imports torch, so that a command can get its rank before slow imports.
 
 `getpass.getuser` (which DVC calls) and `~` fail for an account without a name or a home, as in a
-container that was started with a bare user id; such an account gets both.
+container that was started with a bare user id. `name_account` sets both.
 """
 
 import ctypes
@@ -19,24 +19,17 @@ import psutil
 STARTER_VARIABLE = "AFFECTGAP_DVC_PID"
 _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
-# Arguments of torchrun, such as "--nproc-per-node 2", with which the training stages start
-# themselves; so `affectgap run` and `dvc repro` use several devices too.
+# Arguments of torchrun, such as "--nproc-per-node 2": training stages launch themselves with it, so
+# that `affectgap run` and `dvc repro` can use several devices.
 TORCHRUN_VARIABLE = "AFFECTGAP_TORCHRUN"
 
 
 def die_with_parent(parent_pid: int | None = None) -> None:
-    """Have the kernel kill this process when its parent dies (Linux; elsewhere does nothing).
+    """Have the kernel kill this process when its parent dies (Linux only).
 
-    Parameters
-    ----------
-    parent_pid
-        Who started this process, where that is known: a parent that died before the kernel was
-        asked is then noticed too, and this process ends at once.
-
-    Notes
-    -----
-    The kernel watches the *thread* that started this process, so a parent must start its children
-    from a thread that lives as long as they do.
+    With `parent_pid` the process also ends if the parent has died before this call. The kernel
+    watches the *thread* that started this process, so a parent must start its children from a
+    thread that lives as long as they do.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -47,17 +40,16 @@ def die_with_parent(parent_pid: int | None = None) -> None:
 
 
 def starter_pid() -> int | None:
-    """Return the pid that a DVC process of ours left for the stages that it starts, if any."""
-    known = os.environ.get(STARTER_VARIABLE, "")
-    return int(known) if known.isdigit() else None
+    """Return the pid of the DVC process that started this stage, if the environment has it."""
+    pid = os.environ.get(STARTER_VARIABLE, "")
+    return int(pid) if pid.isdigit() else None
 
 
 def process_name(pid: int) -> str:
-    """Name a process for good: host, pid and start, for a pid alone comes round again.
+    """Return a unique name of a process: host, pid and start time, since pids are reused.
 
-    The start is counted from the boot where the kernel says it so (Linux): a clock that is set
-    back does not rename a process. Raises psutil.NoSuchProcess where there is none of that number,
-    or only its body, which nobody has fetched yet.
+    On Linux the start is relative to the boot, so that changes of the clock do not matter. Raises
+    psutil.NoSuchProcess if the process does not exist or is a zombie.
     """
     process = psutil.Process(pid)
     if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
@@ -66,7 +58,7 @@ def process_name(pid: int) -> str:
 
 
 def is_dead(name: str) -> bool:
-    """Return whether the process of a `process_name` ran on this machine and is gone."""
+    """Return whether the process with a `process_name` ran on this machine and has ended."""
     host, _, rest = name.partition(" ")
     pid, _, _ = rest.partition(" ")
     if host != socket.gethostname() or not pid.isdigit():
@@ -80,56 +72,47 @@ def is_dead(name: str) -> bool:
 def _start(process: psutil.Process) -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-        told = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8", errors="replace")
+        stat = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return f"{process.create_time():.2f}"
-    # proc(5): field 22, in ticks after boot; the name in brackets may hold blanks.
-    return f"{boot[:8]}-{told.rpartition(')')[2].split()[19]}"
+    # proc(5): field 22, in ticks after boot; the name in parentheses may contain spaces.
+    return f"{boot[:8]}-{stat.rpartition(')')[2].split()[19]}"
 
 
 class PartDone(BaseException):
-    """A process has done its part; the first one alone goes on and writes what came out."""
+    """A worker rank has finished training; only rank 0 continues and writes the results."""
 
 
 def under_torchrun() -> bool:
-    """Return whether torchrun (or what speaks its language) started this process."""
+    """Return whether torchrun (or a compatible launcher) started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def rank() -> int:
-    """Return this process's number among all, from 0; 0 where there is one alone."""
+    """Return this process's rank; 0 without torchrun."""
     return int(os.environ["RANK"]) if under_torchrun() else 0
 
 
 def local_rank() -> int:
-    """Return this process's number among those of this machine, from 0."""
+    """Return this process's rank on this machine; 0 without torchrun."""
     return int(os.environ["LOCAL_RANK"]) if under_torchrun() else 0
 
 
 def size() -> int:
-    """Return how many processes train together."""
+    """Return the number of processes that train together."""
     return int(os.environ["WORLD_SIZE"]) if under_torchrun() else 1
 
 
 def first_alone() -> None:
-    """End every process but the first; called before anything is written.
-
-    Raises
-    ------
-    PartDone
-        In every process but the first.
-    """
+    """Raise PartDone in every process except rank 0; called before anything is written."""
     if rank() > 0:
         raise PartDone
 
 
 def name_account(root: Path) -> None:
-    """Set `USER` and `HOME` for this process and what it starts, where nothing else says them.
+    """Set `USER` and `HOME` for this process and its children if they are missing.
 
-    Parameters
-    ----------
-    root
-        The project's folder; a home that is missing becomes `.cache/home` below it.
+    An account without a home gets `.cache/home` in the project's folder.
     """
     try:
         account = pwd.getpwuid(os.geteuid())

@@ -1,7 +1,7 @@
 """Progress of long work: a bar on a terminal, lines for a parent process, nothing in a log.
 
-A stage that the flow started (`AFFECTGAP_PROGRESS=lines`) prints one marked line at most every
-quarter second, which `parse` reads back; so the flow can draw one bar per stage.
+A stage started by a flow (`AFFECTGAP_PROGRESS=lines`) prints at most one marked line per quarter
+second. The flow reads it with `parse` to draw one bar per stage.
 """
 
 import json
@@ -24,17 +24,7 @@ Item = TypeVar("Item")
 
 
 def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-    """Pass `items` on and show how many of `total` are done.
-
-    Parameters
-    ----------
-    items
-        What is worked on.
-    total
-        How many there will be.
-    what
-        What is being done, for the bar, such as "crop".
-    """
+    """Yield `items` and show how many of `total` are done; `what` labels the bar."""
     if os.environ.get("AFFECTGAP_PROGRESS") == "lines":
         yield from _lines(items, total, what)
     elif sys.stderr.isatty() and os.environ.get("AFFECTGAP_PROGRESS") != "off":
@@ -45,12 +35,12 @@ def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
 
 
 def say(line: str) -> None:
-    """Print something that whoever started the stage should know; the flow shows it too."""
+    """Print a note for the user; the flow shows it too."""
     print(NOTE + printable(line), flush=True)
 
 
 def parse(line: str) -> tuple[str, int, int] | None:
-    """Read a progress line back as (what, done, total); None for any other line."""
+    """Return (what, done, total) of a progress line; None for any other line."""
     if not line.startswith(MARK):
         return None
     what, done, total = json.loads(line[len(MARK) :])

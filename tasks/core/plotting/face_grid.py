@@ -1,6 +1,6 @@
-"""Faces with what models answer: the image and its box, the crop, and a bar per class.
+"""A grid of faces with the models' answers: image with boxes, crop, and one bar per class.
 
-The report shows random test images so, and `affectgap predict --figure` a user's own.
+The report shows random test images, `affectgap predict --figure` a user's images.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,20 +19,20 @@ from tasks.core.labels import in_order
 from tasks.core.plotting.style import COLOURS, FAINT, GRID, INK, WIDTH_INCHES, write_png
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
-THUMBNAIL_PX = 480  # longer side of an image as it is shown
+THUMBNAIL_PX = 480  # longer side
 
 _COLUMNS = 2
-# Inches: a cell is a line of heading, then image, crop and bars side by side.
+# Inches. A cell has a heading, and below it image, crop and bars side by side.
 _LEFT, _TOP, _FOOT = 0.2, 0.55, 0.35
 _CELL, _HEADING, _SIDE, _GAP, _BELOW = 5.95, 0.46, 1.85, 0.12, 0.42
-_NAMES, _BARS = 0.85, 0.8  # of the classes, and of the bars
+_NAMES, _BARS = 0.85, 0.8  # widths of the class names and the bars
 _LONGEST_HEADING = 38  # characters
-_OWN, _OTHER = "#00c48c", "#f2f4f7"
+_OWN_BOX, _OTHER_BOX = "#00c48c", "#f2f4f7"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one model says of a face: its emotion, and label to probability."""
+    """One model's answer for a face: the emotion, and the probability of each label."""
 
     emotion: str
     probabilities: Mapping[str, float]
@@ -40,53 +40,23 @@ class Answer:
 
 @dataclass(frozen=True)
 class Shown:
-    """One cell of the figure.
-
-    Attributes
-    ----------
-    heading, detail
-        Two short lines above the image.
-    picture
-        `(H, W, 3)` uint8, see `thumbnail`; None where there is none to show.
-    boxes
-        Of the faces in it, in pixels of `picture`.
-    own
-        Which of the boxes this cell is about; None: none of them.
-    crop
-        `(S, S, 3)` uint8; None where no face was cut out.
-    answers
-        Model's name to its answer, in the same order in every cell.
-    label
-        What the image is labeled as; None where nobody says it.
-    note
-        What stands in place of crop and bars.
-    """
+    """One cell of the figure."""
 
     heading: str
-    detail: str
-    picture: np.ndarray | None
-    boxes: tuple[Box, ...] = ()
-    own: int | None = None
-    crop: np.ndarray | None = None
-    answers: Mapping[str, Answer] | None = None
-    label: str | None = None
-    note: str = ""
+    detail: str  # a second line
+    picture: np.ndarray | None  # (H, W, 3) uint8, see `thumbnail`
+    boxes: tuple[Box, ...] = ()  # of all faces, in pixels of `picture`
+    own: int | None = None  # index of the box that the cell is about
+    crop: np.ndarray | None = None  # (S, S, 3) uint8; None if there is no face
+    answers: Mapping[str, Answer] | None = None  # by model, in the same order in every cell
+    label: str | None = None  # of the image, if known
+    note: str = ""  # shown instead of crop and bars
 
 
 def thumbnail(image: Image.Image, boxes: Sequence[Box]) -> tuple[np.ndarray, tuple[Box, ...]]:
-    """Make an image small enough to be shown, and its boxes with it.
+    """Scale an RGB image and its boxes down to a longer side of at most `THUMBNAIL_PX`.
 
-    Parameters
-    ----------
-    image
-        In mode RGB.
-    boxes
-        In pixels of the image.
-
-    Returns
-    -------
-    tuple
-        `(H, W, 3)` uint8, the longer side at most `THUMBNAIL_PX`, and the boxes in its pixels.
+    The image is returned as `(H, W, 3)` uint8.
     """
     scale = min(1.0, THUMBNAIL_PX / max(image.size))
     if scale < 1:
@@ -97,18 +67,9 @@ def thumbnail(image: Image.Image, boxes: Sequence[Box]) -> tuple[np.ndarray, tup
 
 
 def faces_figure(cells: Sequence[Shown], names: Sequence[str], credit: str, path: Path) -> None:
-    """Draw the cells, two a line.
+    """Draw at least one cell as a PNG, two per line.
 
-    Parameters
-    ----------
-    cells
-        At least one.
-    names
-        Of the models, as in every cell's `answers`; they stand in the legend.
-    credit
-        Notices and credits at the foot.
-    path
-        The PNG.
+    `names` are the models in the `answers` of every cell, for the legend; `credit` is the footer.
     """
     lines = -(-len(cells) // _COLUMNS)
     line = _HEADING + _SIDE + _BELOW
@@ -120,8 +81,8 @@ def faces_figure(cells: Sequence[Shown], names: Sequence[str], credit: str, path
         top = height - _TOP - index // _COLUMNS * line
         _draw_cell(figure, cell, names, left, top)
     handles = [
-        Line2D([], [], color=colour, linewidth=7, label=f"{name}, probability in %")
-        for name, colour in zip(names, COLOURS, strict=False)
+        Line2D([], [], color=color, linewidth=7, label=f"{name}, probability in %")
+        for name, color in zip(names, COLOURS, strict=False)
     ]
     figure.legend(
         handles=handles,
@@ -135,13 +96,13 @@ def faces_figure(cells: Sequence[Shown], names: Sequence[str], credit: str, path
 
 
 def _draw_cell(figure: Figure, cell: Shown, names: Sequence[str], left: float, top: float) -> None:
-    """Draw a cell whose upper left corner is given in inches from the figure's lower left."""
+    """Draw a cell with its upper left corner in inches from the figure's lower left."""
     height = figure.get_size_inches()[1]
 
     def axes(x: float, width: float) -> Axes:
         bottom = top - _HEADING - _SIDE
-        place = (x / WIDTH_INCHES, bottom / height, width / WIDTH_INCHES, _SIDE / height)
-        return figure.add_axes(place)
+        rectangle = (x / WIDTH_INCHES, bottom / height, width / WIDTH_INCHES, _SIDE / height)
+        return figure.add_axes(rectangle)
 
     x, y = left / WIDTH_INCHES, top / height
     heading = _shortened(cell.heading)
@@ -150,7 +111,7 @@ def _draw_cell(figure: Figure, cell: Shown, names: Sequence[str], left: float, t
     second = y - 0.2 / height
     figure.text(x, second, cell.detail, fontsize=9, color=FAINT, **plain)
     if cell.picture is not None:
-        _draw_picture(axes(left, _SIDE), cell)
+        _draw_image(axes(left, _SIDE), cell)
     crop = axes(left + _SIDE + _GAP, _SIDE)
     crop.axis("off")
     if cell.crop is None:
@@ -161,27 +122,26 @@ def _draw_cell(figure: Figure, cell: Shown, names: Sequence[str], left: float, t
     _draw_bars(axes(bars, _BARS), cell, names)
 
 
-def _draw_picture(axis: Axes, cell: Shown) -> None:
+def _draw_image(axis: Axes, cell: Shown) -> None:
     assert cell.picture is not None
     axis.imshow(cell.picture)
     axis.set_anchor("NW")
     axis.axis("off")
     for index, (x0, y0, x1, y1) in enumerate(cell.boxes):
-        own = index == cell.own
-        colour, width = (_OWN, 2.0) if own else (_OTHER, 1.0)
+        color, width = (_OWN_BOX, 2.0) if index == cell.own else (_OTHER_BOX, 1.0)
         axis.add_patch(
-            Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=width)
+            Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=color, linewidth=width)
         )
 
 
 def _draw_bars(axis: Axes, cell: Shown, names: Sequence[str]) -> None:
     answers = [(cell.answers or {})[name] for name in names]
     labels = in_order({label for answer in answers for label in answer.probabilities})
-    thick = 0.8 / len(answers)
+    thickness = 0.8 / len(answers)
     for index, answer in enumerate(answers):
         shares = [100 * answer.probabilities.get(label, 0.0) for label in labels]
-        at = np.arange(len(labels)) + (index - (len(answers) - 1) / 2) * thick
-        axis.barh(at, shares, height=thick, color=COLOURS[index])
+        y = np.arange(len(labels)) + (index - (len(answers) - 1) / 2) * thickness
+        axis.barh(y, shares, height=thickness, color=COLOURS[index])
     axis.set_yticks(range(len(labels)), labels, fontsize=8.5, color=INK)
     bold = {cell.label} if cell.label else {answer.emotion for answer in answers}
     for tick, label in zip(axis.get_yticklabels(), labels, strict=True):
@@ -198,7 +158,7 @@ def _draw_bars(axis: Axes, cell: Shown, names: Sequence[str]) -> None:
     for index, answer in enumerate(answers):
         wrong = cell.label is not None and answer.emotion != cell.label
         axis.annotate(
-            _in_words(answer, cell.label),
+            _verdict(answer, cell.label),
             (0, 1),
             xytext=(-60, 22 - 13 * index),  # points: above the names of the classes
             xycoords="axes fraction",
@@ -210,14 +170,14 @@ def _draw_bars(axis: Axes, cell: Shown, names: Sequence[str]) -> None:
         )
 
 
-def _in_words(answer: Answer, label: str | None) -> str:
+def _verdict(answer: Answer, label: str | None) -> str:
     if label is not None:
         return f"{'right' if answer.emotion == label else 'wrong'}: {answer.emotion}"
     return f"{answer.emotion}, {100 * answer.probabilities[answer.emotion]:.0f} %"
 
 
 def _shortened(text: str) -> str:
-    """Leave out the middle of a name that is too long; its end tells files apart."""
+    """Drop the middle of a long name; names of files often differ at the end."""
     if len(text) <= _LONGEST_HEADING:
         return text
     half = _LONGEST_HEADING // 2

@@ -1,4 +1,4 @@
-"""Pages out of templates: a name that the values lack is an error, not an empty place."""
+"""HTML pages from Jinja templates; an undefined variable is an error."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,18 +10,10 @@ from tasks.core.text import printable
 
 
 def render(templates: Path, template: str, values: Mapping[str, Any]) -> str:
-    """Fill a template by its name, such as `report.html.j2`.
+    """Render a template, such as `report.html.j2` in the folder `templates`.
 
-    All text is escaped, and control characters in it are shown as what they are.
-
-    Parameters
-    ----------
-    templates
-        The folder of the template and of those that it includes.
-    template
-        The file's name.
-    values
-        What it shows; raises jinja2.UndefinedError for a name that is not among them.
+    HTML is escaped, and control characters are shown as escapes. Raises jinja2.UndefinedError for a
+    variable without a value.
     """
     environment = Environment(
         loader=FileSystemLoader(templates),
@@ -35,7 +27,7 @@ def render(templates: Path, template: str, values: Mapping[str, Any]) -> str:
 
 
 def _without_controls(value: Any) -> Any:
-    """Make text printable, line by line; what a macro returns was made so already."""
+    """Make text printable, line by line, except for the results of macros, which already are."""
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
     return "\n".join(printable(line) for line in value.split("\n"))

@@ -1,6 +1,6 @@
-"""How every figure looks: colors, axes, title, legend and credit, and a PNG with the same bytes.
+"""The style of all figures: colors, axes, title, legend, credit, and a reproducible PNG.
 
-Drawn with matplotlib's Agg canvas and no global state; neither time nor version is written.
+Figures use matplotlib's Agg canvas without global state. The PNG contains neither time nor version.
 """
 
 import logging
@@ -22,26 +22,25 @@ from matplotlib.ticker import FuncFormatter
 from tasks.core.files import atomic_path
 from tasks.core.text import printable
 
-# Okabe and Ito's colors, which readers with any color vision tell apart.
+# The color-blind safe palette of Okabe and Ito.
 COLOURS: tuple[str, ...] = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, FAINT, GRID = "#1f2933", "#68737f", "#dfe4ea"
 CREDIT = "#8a1c1c"  # notices and credits stand out
 WIDTH_INCHES = 12
 DPI = 150
-# For names of groups in other scripts than the first font has; those that are installed are used.
+# Fallbacks, if installed, for names of groups in scripts that the first font lacks.
 _FONTS = ("DejaVu Sans", "Noto Sans CJK KR", "Noto Sans CJK JP", "NanumGothic", "Malgun Gothic")
-# Characters of a tick's label, and of any other line: a title or a credit has fewer.
-LONGEST_LABEL, _LONGEST_LINE = 60, 300
+LONGEST_LABEL, _LONGEST_LINE = 60, 300  # characters of a tick label, and of any other line
 _MISSING_GLYPH = re.compile(r"Glyph (\d+) ")
 
 
-def mark(colour: str, label: str, symbol: str = "o") -> Line2D:
-    """Return a legend's handle: a symbol on a line."""
-    return Line2D([], [], color=colour, marker=symbol, linewidth=1.6, markersize=6, label=label)
+def mark(color: str, label: str, symbol: str = "o") -> Line2D:
+    """Return a legend handle: a symbol on a line."""
+    return Line2D([], [], color=color, marker=symbol, linewidth=1.6, markersize=6, label=label)
 
 
 def quiet_axes(axis: Axes, grid: str = "x") -> None:
-    """Take away what distracts: frames and ticks; leave a faint grid along `grid` (x, y, both)."""
+    """Remove frames and ticks, and draw a faint grid along `grid` (x, y or both)."""
     axis.grid(axis=grid, color=GRID, linewidth=0.8)  # type: ignore[arg-type]
     axis.set_axisbelow(True)
     axis.tick_params(length=0, labelsize=9.5, labelcolor=INK)
@@ -53,20 +52,9 @@ def quiet_axes(axis: Axes, grid: str = "x") -> None:
 def save(
     figure: Figure, path: Path, title: str, credit: str, handles: Sequence[Line2D] = ()
 ) -> None:
-    """Lay out title, legend, panels and credit, and write the PNG.
+    """Fit a figure's panels between title, legend (`handles`) and credit, and write the PNG.
 
-    Parameters
-    ----------
-    figure
-        With its panels drawn; they are fitted between legend and credit.
-    path
-        The PNG.
-    title
-        What is shown, one or two lines.
-    credit
-        Notices and credits of the data sets; "" for none.
-    handles
-        The legend's, which stands below a title of one line.
+    The title has one or two lines. `credit` has the notices and credits of the data sets, or is "".
     """
     height = figure.get_size_inches()[1]
     lines = title.count("\n")
@@ -83,13 +71,13 @@ def save(
     top = 1 - (0.45 + 0.27 * lines + 0.27 * bool(handles)) / height
     FigureCanvasAgg(figure)
     if figure.axes:
-        with as_written(figure):  # said once, when it is written
+        with as_written(figure):  # missing letters are logged by `write_png`
             figure.tight_layout(rect=(0, 0.3 / height if credit else 0, 1, top))
     write_png(figure, path, credit)
 
 
 def write_png(figure: Figure, path: Path, credit: str) -> None:
-    """Write a figure that is laid out already, with its credit at the foot."""
+    """Write a finished layout as PNG with its credit as the footer."""
     height = figure.get_size_inches()[1]
     figure.set_facecolor("white")
     figure.text(0.012, 0.1 / height, credit, fontsize=9, va="bottom", color=CREDIT)
@@ -99,7 +87,7 @@ def write_png(figure: Figure, path: Path, credit: str) -> None:
 
 
 def empty_figure(path: Path, text: str, credit: str) -> None:
-    """Write a figure that says why there is nothing to show."""
+    """Write a figure with a text that explains why there is nothing to plot."""
     figure = Figure(figsize=(WIDTH_INCHES, 2))
     figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=12, color=FAINT)
     save(figure, path, "", credit)
@@ -107,11 +95,11 @@ def empty_figure(path: Path, text: str, credit: str) -> None:
 
 @contextmanager
 def as_written(figure: Figure, name: str = "") -> Iterator[None]:
-    """Draw the texts of a figure as they are written, in every script that is installed.
+    """Draw the texts of a figure literally, with all installed fonts.
 
-    A dollar in the name of a group, a file or a model begins no formula, control characters are
-    shown as escapes, and what is far too long to be drawn is cut. A named figure logs which letters
-    no font has. Every figure is laid out and saved within this.
+    A dollar sign in a name does not start a formula, control characters are shown as escapes, and
+    overlong texts are truncated. With `name`, letters that no font has are logged. Every figure
+    must be laid out and saved in this context.
     """
     for text in figure.findobj(Text):
         text.set_fontfamily(_installed_fonts())
@@ -121,17 +109,21 @@ def as_written(figure: Figure, name: str = "") -> Iterator[None]:
         for axis in (axes.xaxis, axes.yaxis):
             if isinstance(formatter := axis.get_major_formatter(), FuncFormatter):
                 axis.set_major_formatter(_Labels(formatter))
-    # Ticks are made while drawing: they take the setting.
+    # Tick labels are created while drawing and read this setting.
     with (
         rc_context({"text.parse_math": False}),
         warnings.catch_warnings(record=True) as caught,
     ):
         warnings.simplefilter("always")
         yield
-    missing = {found[1] for one in caught if (found := _MISSING_GLYPH.match(str(one.message)))}
-    for one in caught:
-        if not _MISSING_GLYPH.match(str(one.message)):
-            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    missing = set()
+    for warning in caught:
+        if match := _MISSING_GLYPH.match(str(warning.message)):
+            missing.add(match[1])
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
     if missing and name:
         letters = "".join(chr(int(number)) for number in sorted(missing, key=int))
         logging.getLogger(__name__).warning(
@@ -143,10 +135,10 @@ def as_written(figure: Figure, name: str = "") -> Iterator[None]:
 
 
 class _Labels(FuncFormatter):
-    """The labels that another formatter gives, as they can be drawn."""
+    """The labels of another formatter, made drawable."""
 
-    def __init__(self, given: FuncFormatter) -> None:
-        super().__init__(lambda value, place: _drawable(given(value, place), LONGEST_LABEL))
+    def __init__(self, formatter: FuncFormatter) -> None:
+        super().__init__(lambda value, pos: _drawable(formatter(value, pos), LONGEST_LABEL))
 
 
 def _drawable(text: str, longest: int) -> str:
@@ -156,5 +148,5 @@ def _drawable(text: str, longest: int) -> str:
 
 @cache
 def _installed_fonts() -> list[str]:
-    there = {font.name for font in font_manager.fontManager.ttflist}
-    return [name for name in _FONTS if name in there]
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return [name for name in _FONTS if name in installed]

@@ -1,1 +1,1 @@
-"""Reading CSV files and workbooks that people wrote."""
+"""Reading of CSV files and workbooks from spreadsheets and scripts."""

@@ -1,7 +1,7 @@
 """Encodings of text tables (UTF-8, UTF-16, Korean cp949), and Excel workbooks as rows of text.
 
-A workbook is a zip archive of XML: its members' sizes are checked before any is read, and whatever
-openpyxl raises on a damaged one becomes one line.
+A workbook is a zip archive of XML. The sizes of its members are checked before any is read, and
+all errors of openpyxl for a damaged one become a DataError.
 """
 
 import codecs
@@ -20,15 +20,15 @@ from tasks.core.errors import DataError
 
 _CHUNK_BYTES = 1 << 16
 _MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose BOM is a prefix of it
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
-_NEUTRAL = re.compile("[\u3000-\u303f\u3131-\u318e\uff00-\uffef]")  # signs of Korean text
+_NEUTRAL = re.compile("[\u3000-\u303f\u3131-\u318e\uff00-\uffef]")  # punctuation, single letters
 ZIP_MARK, OLE_MARK = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
-_LARGEST_BYTES = 1 << 28  # of all members when unpacked
+_LARGEST_BYTES = 1 << 28  # of all members, unpacked
 _NEEDED = "xl/workbook.xml"
 _DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, struct.error, ParseError, OSError, EOFError),
@@ -37,7 +37,7 @@ _DAMAGED = (
 
 
 def first_bytes(path: Path) -> bytes:
-    """Return the first 4 KB of a file; raises DataError where it is none or cannot be read."""
+    """Return the first 4 KB of a file; raises DataError if it is missing or unreadable."""
     try:
         if not path.is_file():
             raise DataError(f"{path}: {'is no file' if path.exists() else 'no such file'}")
@@ -48,12 +48,9 @@ def first_bytes(path: Path) -> bytes:
 
 
 def encoding_of(path: Path) -> tuple[str, tuple[str, ...]]:
-    """Return a text's encoding for `open` and, where it is not UTF-8, a note.
+    """Return a text file's encoding for `open`, with a note if it is not UTF-8.
 
-    Raises
-    ------
-    DataError
-        One line where the file is no text, or in another encoding.
+    Raises DataError if the file is not text or has another encoding.
     """
     start = first_bytes(path)
     marked = next((name for mark, name in _MARKS if start.startswith(mark)), None)
@@ -78,7 +75,7 @@ def encoding_of(path: Path) -> tuple[str, tuple[str, ...]]:
 
 
 def _unmarked_utf16(start: bytes) -> str | None:
-    """Return the kind of UTF-16 whose plain characters leave NULs on one side of each pair."""
+    """Detect UTF-16 without a BOM by the NUL in one of the two bytes of each ASCII character."""
     even, odd = start[0::2].count(0), start[1::2].count(0)
     if max(even, odd) * 10 < len(start) or min(even, odd) * 10 > max(even, odd):
         return None
@@ -106,10 +103,10 @@ def _decodes(path: Path, encoding: str) -> bool:
 
 
 def _korean(path: Path) -> str | None:
-    """Return the first Korean words of a cp949 text; None where it is no plain Korean.
+    """Return the first Korean words of a cp949 text; None if it is not Korean.
 
-    Many bytes of other encodings decode as cp949 too, but into rare syllables and Chinese
-    characters: at least four fifths must be syllables of the older standard KS X 1001.
+    Texts in other encodings often decode as cp949 too, but into rare syllables and Chinese
+    characters. At least four fifths must be syllables of the older standard KS X 1001.
     """
     decoder = codecs.getincrementaldecoder("cp949")()
     words: Counter[str] = Counter()
@@ -119,13 +116,13 @@ def _korean(path: Path) -> str | None:
         words.update(_NOT_ASCII.findall(decoder.decode(b"", final=True)))
     except UnicodeDecodeError:
         return None
-    usual = other = 0
+    common = rare = 0
     for word, count in words.items():
-        syllables = _NEUTRAL.sub("", word)
-        common = sum("가" <= letter <= "힣" and _in_ks_x_1001(letter) for letter in syllables)
-        usual += common * count
-        other += (len(syllables) - common) * count
-    return next(iter(words)) if usual and usual >= 4 * other else None
+        letters = _NEUTRAL.sub("", word)
+        in_standard = sum("가" <= letter <= "힣" and _in_ks_x_1001(letter) for letter in letters)
+        common += in_standard * count
+        rare += (len(letters) - in_standard) * count
+    return next(iter(words)) if common and common >= 4 * rare else None
 
 
 def _in_ks_x_1001(letter: str) -> bool:
@@ -136,7 +133,7 @@ def _in_ks_x_1001(letter: str) -> bool:
 
 
 def refuse_old_workbook(path: Path, start: bytes) -> None:
-    """Raise DataError, with advice, for the first bytes of an `.xls` or an encrypted workbook."""
+    """Raise DataError with advice if a file starts like an `.xls` or an encrypted workbook."""
     if start.startswith(OLE_MARK):
         raise DataError(
             f"{path}: is an old Excel workbook (.xls) or one with a password, which is not read; "
@@ -145,19 +142,16 @@ def refuse_old_workbook(path: Path, start: bytes) -> None:
 
 
 def count_sheets(path: Path) -> int:
-    """Return how many sheets a workbook has; raises DataError as `open_sheet`."""
+    """Return the number of sheets of a workbook; raises DataError like `open_sheet`."""
     with _open_book(path) as book:
         return len(book.worksheets)
 
 
 @contextmanager
 def open_sheet(path: Path, sheet: int) -> Iterator[Iterator[tuple[str, ...]]]:
-    """Open a sheet as rows of text, an empty tuple for an empty row.
+    """Open a sheet as rows of text; an empty row is an empty tuple.
 
-    Raises
-    ------
-    DataError
-        One line where it is no workbook, or damaged.
+    Raises DataError if the file is not a workbook or is damaged.
     """
     with _open_book(path) as book:
         yield _rows(book.worksheets[sheet], path)
@@ -165,13 +159,13 @@ def open_sheet(path: Path, sheet: int) -> Iterator[Iterator[tuple[str, ...]]]:
 
 @contextmanager
 def _open_book(path: Path) -> Iterator[Any]:
-    import openpyxl  # 0.3 s, for those who have a workbook
+    import openpyxl  # takes 0.3 s
 
     try:
         with zipfile.ZipFile(path) as archive:
             members = {member.filename: member.file_size for member in archive.infolist()}
         _check_members(path, members)
-        handle = path.open("rb")  # a name would have to end in .xlsx
+        handle = path.open("rb")  # openpyxl accepts a path only if it ends in .xlsx
         book = openpyxl.load_workbook(handle, read_only=True, data_only=True)
     except _DAMAGED as error:
         raise _damaged(path, error) from None
@@ -196,7 +190,7 @@ def _check_members(path: Path, members: dict[str, int]) -> None:
 
 def _rows(sheet: Any, path: Path) -> Iterator[tuple[str, ...]]:
     try:
-        sheet.reset_dimensions()  # a sheet may claim 16,384 columns, and each row gets them
+        sheet.reset_dimensions()  # a sheet may claim 16,384 columns, which every row would have
         for row in sheet.iter_rows(values_only=True):
             yield tuple("" if cell is None else str(cell) for cell in row)
     except _DAMAGED as error:
@@ -204,5 +198,5 @@ def _rows(sheet: Any, path: Path) -> Iterator[tuple[str, ...]]:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    words = " ".join(str(error).split())[:200] or type(error).__name__
-    return DataError(f"{path}: cannot be read as a table ({words})")
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return DataError(f"{path}: cannot be read as a table ({reason})")

@@ -1,9 +1,9 @@
-"""Tables as spreadsheets and scripts write them, read as text: CSV of any kind, or a workbook.
+"""Tables from spreadsheets and scripts, read as text: any kind of CSV, or an Excel workbook.
 
-The encoding (UTF-8, UTF-16, Korean cp949), the separator (comma, semicolon, tab, or as a line
-`sep=` has it) and the header (a title may stand above it) are detected. Every row knows the line on
-which it begins. A quote that swallows the lines below it is an error that names its line, never a
-table with fewer rows.
+The encoding (UTF-8, UTF-16, Korean cp949), the separator (comma, semicolon, tab, or the one in a
+line `sep=`) and the header (a title may precede it) are detected. Every row has the number of its
+first line. An unclosed quote that swallows lines is an error with its line number; rows are never
+lost silently.
 """
 
 import csv
@@ -27,15 +27,15 @@ from tasks.core.spreadsheets.encodings import (
 )
 from tasks.core.text import printable
 
-HEADER_WITHIN = 20  # rows that are not empty
+HEADER_WITHIN = 20  # first non-empty rows
 _SEPARATORS = ",;\t"
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t]*', re.IGNORECASE)
-_SAMPLE = 1 << 16  # characters in which the separator shows
+_SAMPLE = 1 << 16  # characters from which the separator is detected
 _SAMPLE_ROWS = 30
 
 
 class Row(NamedTuple):
-    """A row: the line of the file on which it begins (from 1), its cells, and how many lines."""
+    """A row: its first line in the file (from 1), its cells, and its number of lines."""
 
     line: int
     cells: tuple[str, ...]
@@ -43,7 +43,7 @@ class Row(NamedTuple):
 
 
 class Misfit(NamedTuple):
-    """A row that is no row of the table: its line, a fixed word, and what is wrong."""
+    """A rejected row: its line, a fixed reason, and details."""
 
     line: int
     reason: str
@@ -52,7 +52,7 @@ class Misfit(NamedTuple):
 
 @dataclass(frozen=True)
 class OpenTable:
-    """A table that is being read: rows as they come, the separator ("" in a workbook), notes."""
+    """A table being read: its rows, the separator ("" for a workbook), and notes."""
 
     rows: Iterator[Row]
     separator: str
@@ -61,44 +61,23 @@ class OpenTable:
 
 @dataclass(frozen=True)
 class NamedTable:
-    """A table with a header.
+    """A table with a header."""
 
-    Attributes
-    ----------
-    columns
-        Names of the columns, each once; columns without a name are left out.
-    header_line
-        The line of the header; 0 where no row is one, then `columns` are those of the first row.
-    rows
-        Rows that are not empty, with one cell per column.
-    misfits
-        Rows with cells beyond the header, and headers that occur again.
-    short
-        Lines of the rows with fewer cells than the header.
-    separator
-        What separates the cells; "" in a workbook.
-    notes
-        What a reader should know of how the table was read, one sentence each.
-    """
-
-    columns: tuple[str, ...]
-    header_line: int = 0
-    rows: list[Row] = field(default_factory=list)
-    misfits: tuple[Misfit, ...] = ()
-    short: tuple[int, ...] = ()
-    separator: str = ","
-    notes: tuple[str, ...] = ()
+    columns: tuple[str, ...]  # unique; columns without a name are dropped
+    header_line: int = 0  # 0: no header was found, and `columns` are the cells of the first row
+    rows: list[Row] = field(default_factory=list)  # not empty, with one cell per column
+    misfits: tuple[Misfit, ...] = ()  # rows with extra cells, and repeated headers
+    short: tuple[int, ...] = ()  # lines of rows with fewer cells than the header
+    separator: str = ","  # "" for a workbook
+    notes: tuple[str, ...] = ()  # sentences for the user about how the table was read
 
 
 @contextmanager
 def open_table(path: Path, sheet: int = 0) -> Iterator[OpenTable]:
-    """Open a text table, or a sheet of a workbook, row by row; cells are as they are written.
+    """Open a text table, or a sheet of a workbook, to read it row by row.
 
-    Raises
-    ------
-    DataError
-        One line, here or from the rows: no such file, no text, an encoding that cannot be told, or
-        a quote that is not closed.
+    Opening it or reading rows raises DataError for a missing file, a binary file, an unknown
+    encoding or an unclosed quote.
     """
     if is_workbook(path):
         with open_sheet(path, sheet) as rows:
@@ -112,14 +91,14 @@ def open_table(path: Path, sheet: int = 0) -> Iterator[OpenTable]:
 
 
 def is_workbook(path: Path) -> bool:
-    """Whether a file is an .xlsx workbook, by its content; raises DataError for an `.xls`."""
+    """Return whether a file is an .xlsx workbook; raises DataError for an `.xls`."""
     start = first_bytes(path)
     refuse_old_workbook(path, start)
     return start.startswith(ZIP_MARK) or path.suffix.lower() == ".xlsx"
 
 
 def sheets_of(path: Path) -> int:
-    """Return how many sheets a table has: 1 for text."""
+    """Return the number of sheets: 1 for a text table."""
     return count_sheets(path) if is_workbook(path) else 1
 
 
@@ -128,47 +107,43 @@ def read_named_table(
 ) -> NamedTable:
     """Read a table whose header is recognized by its columns.
 
+    Raises DataError as `open_table` does, for different columns with the same name, and for a
+    quoted cell that swallows rows.
+
     Parameters
     ----------
-    path
-        The table.
     name_of
-        Brings a cell of the header to a column's name; "" for none.
+        Converts a cell of the header to a column name; "" for none.
     is_header
-        Whether a row with these names is the header; it is looked for in the first 20 rows of each
-        sheet.
-
-    Raises
-    ------
-    DataError
-        One line: see `open_table`; two columns of one name that differ; a cell that swallows lines.
+        Returns whether a row with these names is the header. The first 20 rows of each sheet are
+        searched.
     """
     first: tuple[str, ...] = ()
     n_sheets = sheets_of(path)
     for sheet in range(n_sheets):
         with open_table(path, sheet) as table:
             filled = (row for row in table.rows if any(row.cells))
-            for above, row in enumerate(islice(filled, HEADER_WITHIN)):
+            for index, row in enumerate(islice(filled, HEADER_WITHIN)):
                 names = [name_of(cell) for cell in row.cells]
                 if is_header(frozenset(names)):
                     notes = [*table.notes]
-                    if above:
+                    if index:
                         notes.append(f"the header is in line {row.line}, below a title")
                     if n_sheets > 1:
                         notes.append(f"sheet {sheet + 1} of {n_sheets} was read")
-                    return _below(table, row.line, names, notes, path)
+                    return _read_body(table, row.line, names, notes, path)
                 first = first or tuple(filter(None, names))
     return NamedTable(tuple(dict.fromkeys(first)))
 
 
 def check_span(row: Row, width: int, separator: str, path: Path) -> None:
-    """Raise DataError where a row's quoted cell has swallowed lines that were rows."""
+    """Raise DataError if a quoted cell of a row has swallowed other rows."""
     if row.lines == 1:
         return
-    breaks = [len(re.findall(r"\r\n|\r|\n", cell)) for cell in row.cells]
+    line_breaks = [len(re.findall(r"\r\n|\r|\n", cell)) for cell in row.cells]
     swallowed = any(
         count and cell.count(separator) >= (width - 1) * count
-        for cell, count in zip(row.cells, breaks, strict=True)
+        for cell, count in zip(row.cells, line_breaks, strict=True)
     )
     if swallowed or len(row.cells) != width:
         raise DataError(
@@ -177,24 +152,24 @@ def check_span(row: Row, width: int, separator: str, path: Path) -> None:
         )
 
 
-def _below(
+def _read_body(
     table: OpenTable, header_line: int, names: list[str], notes: list[str], path: Path
 ) -> NamedTable:
     """Read the rows below a header."""
-    width = max((at for at, name in enumerate(names, start=1) if name), default=0)
-    places = [at for at, name in enumerate(names) if name]
+    width = max((index for index, name in enumerate(names, start=1) if name), default=0)
+    named = [index for index, name in enumerate(names) if name]
     rows: list[Row] = []
     misfits: list[Misfit] = []
     short: list[int] = []
-    nameless: dict[int, None] = {}
-    named = tuple(names[:width])
+    unnamed: dict[int, None] = {}  # columns without a name that have cells
+    header = tuple(names[:width])
     for row in table.rows:
         cells = row.cells
         if row.lines > 1:
             check_span(row, len(names), table.separator, path)
         if len(cells) > width:
             if any(map(str.strip, cells[width:])):
-                used = max(at for at, cell in enumerate(cells, start=1) if cell.strip())
+                used = max(index for index, cell in enumerate(cells, start=1) if cell.strip())
                 detail = f"has {used} cells, the header {width}"
                 misfits.append(Misfit(row.line, "extra_cells", detail))
                 continue
@@ -203,44 +178,45 @@ def _below(
             short += [row.line] if any(map(str.strip, cells)) and table.separator else []
             cells = (*cells, *[""] * (width - len(cells)))
         if not any(cells) or not any(map(str.strip, cells)):
-            continue  # spreadsheets end in empty lines and in lines of separators
-        if cells[places[0]] and cells == named:
+            continue  # spreadsheets often end with empty rows
+        if cells[named[0]] and cells == header:
             misfits.append(Misfit(row.line, "repeated_header", "is the header again"))
             continue
         rows.append(Row(row.line, cells, row.lines))
-        if len(places) < width:
-            nameless |= {at: None for at in range(width) if not names[at] and cells[at].strip()}
-    notes += [f"column {at + 1} has no name and is not used" for at in nameless]
-    lines, more = _once_each(named, rows, path)
-    columns = tuple(named[at] for at in lines)
-    if len(lines) < width:
-        rows = [Row(row.line, tuple(row.cells[at] for at in lines), row.lines) for row in rows]
+        if len(named) < width:
+            unnamed |= {i: None for i in range(width) if not names[i] and cells[i].strip()}
+    notes += [f"column {index + 1} has no name and is not used" for index in unnamed]
+    indices, duplicate_notes = _unique_columns(header, rows, path)
+    columns = tuple(header[index] for index in indices)
+    if len(indices) < width:
+        rows = [Row(row.line, tuple(row.cells[i] for i in indices), row.lines) for row in rows]
+    notes += duplicate_notes
     return NamedTable(
-        columns, header_line, rows, tuple(misfits), tuple(short), table.separator, (*notes, *more)
+        columns, header_line, rows, tuple(misfits), tuple(short), table.separator, tuple(notes)
     )
 
 
-def _once_each(
+def _unique_columns(
     names: Sequence[str], rows: Sequence[Row], path: Path
 ) -> tuple[list[int], list[str]]:
-    """Return the places of the columns, one per name; columns of one name must not differ."""
-    places: dict[str, int] = {}
+    """Return the indices of columns with unique names; columns of the same name must not differ."""
+    indices: dict[str, int] = {}
     notes = []
-    for at, name in enumerate(names):
+    for index, name in enumerate(names):
         if not name:
             continue
-        before = places.setdefault(name, at)
-        if before == at:
+        first = indices.setdefault(name, index)
+        if first == index:
             continue
         for row in rows:
-            one, other = (row.cells[place].strip() for place in (before, at))
+            one, other = row.cells[first].strip(), row.cells[index].strip()
             if one != other:
                 raise DataError(
                     f"{path}: has two columns that mean '{name}', and they differ (line "
                     f"{row.line}: '{printable(one)}' and '{printable(other)}'); keep one of them"
                 )
         notes.append(f"column '{name}' occurs twice with the same cells and was read once")
-    return list(places.values()), notes
+    return list(indices.values()), notes
 
 
 def _rows(handle: TextIO, separator: str, first_line: int, path: Path) -> Iterator[Row]:
@@ -262,7 +238,7 @@ def _rows(handle: TextIO, separator: str, first_line: int, path: Path) -> Iterat
 
 
 def _separator(handle: TextIO) -> tuple[str, int]:
-    """Return the separator and the number of the first line below a line `sep=`."""
+    """Return the separator and the number of the first line, which is 2 after a line `sep=`."""
     sample = handle.read(_SAMPLE)
     complete = len(sample) < _SAMPLE
     handle.seek(0)
@@ -276,7 +252,7 @@ def _separator(handle: TextIO) -> tuple[str, int]:
 
 
 def _regularity(lines: list[str], separator: str) -> tuple[float, int, int]:
-    """Return how well a separator cuts rows of the same width: larger is better."""
+    """Return a score of how well a separator makes rows of the same width; higher is better."""
     try:
         rows = list(islice(csv.reader(lines, delimiter=separator), _SAMPLE_ROWS))
     except csv.Error:

@@ -1,1 +1,1 @@
-"""Figures of people and not of images: recalls, their differences, intervals and tests."""
+"""Statistics clustered by subject: recalls, their differences, intervals and tests."""

@@ -1,12 +1,12 @@
-"""Subjects behind the images: sums per subject, how many there are, and images of unknown subjects.
+"""Images clustered by subject: sums per subject, effective sample size, unknown subjects.
 
 A selection of images is a column of zeros and ones. Hundreds of groups are one sparse matrix, so
 that a table costs one product and not a loop over groups.
 
-A blank `subject_id` is no subject of its own: ten images of one child would count as ten children
-(simulated: false alarms of .24 to .51 where all ids are missing, .11 to .17 with a third of them).
-A share is still one over all images, but how much it varies is told by known subjects alone; a
-difference rests on images of known subjects.
+An image with a blank `subject_id` does not count as a subject: ten images of one child would count
+as ten children (simulated false alarm rates: .24 to .51 with all ids missing, .11 to .17 with a
+third missing). A share is computed from all images, but its variance from known subjects only. A
+difference is computed from images of known subjects only.
 """
 
 from typing import Any, TypeAlias
@@ -15,14 +15,12 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-Values: TypeAlias = (
-    np.ndarray | sparse.csr_array
-)  # one row per image, a column per selection or a figure
+Values: TypeAlias = np.ndarray | sparse.csr_array  # one row per image, one column per quantity
 NOBODY_KNOWN = (
     "not tested: who is in the images is not known (give subject_id, or say that every image shows "
     "another person)"
 )
-MOST_UNKNOWN = 1 / 3  # of a side's images; with more, those who are left may not stand for the rest
+MOST_UNKNOWN = 1 / 3  # of a side's images; with more, the known ones may not be representative
 TOO_MANY_UNKNOWN = (
     "not tested: of more than a third of the images on a side it is not known who is in them; "
     "figures are of the others"
@@ -35,12 +33,9 @@ SHARE_SOME_UNKNOWN = "; how people vary is told by the images whose subject is k
 
 
 class People:
-    """The people of some images.
+    """The subjects of some images.
 
-    Parameters
-    ----------
-    subject
-        `(n,)` who is in each image; order and values decide nothing but who is the same.
+    `subject` has one value per image; only equality of the values matters.
     """
 
     def __init__(self, subject: pd.Series) -> None:
@@ -48,90 +43,80 @@ class People:
         self.people = len(names)
 
     def by_person(self, values: Values) -> Any:
-        """Sum columns over each person's images: `(n, k)` in, `(people, k)` out, sparse as given.
+        """Sum `(n, k)` values over each subject's images: `(people, k)`, sparse like the input.
 
-        The people come in the order in which `subject` names them first.
+        Subjects are in the order of their first image.
         """
         n = len(self.codes)
         indicator = sparse.csr_array((np.ones(n), (self.codes, np.arange(n))), (self.people, n))
         return indicator @ (values if sparse.issparse(values) else np.asarray(values, dtype=float))
 
     def count(self, members: sparse.csr_array) -> np.ndarray:
-        """Count the people in each selection: `(n, k)` zeros and ones in, `(k,)` integers out."""
-        people = self.by_person(members).nonzero()[1]
-        return np.bincount(people, minlength=members.shape[1])
+        """Count the subjects in each selection: `(n, k)` zeros and ones in, `(k,)` integers out."""
+        columns = self.by_person(members).nonzero()[1]
+        return np.bincount(columns, minlength=members.shape[1])
 
 
 def effective(images: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    """Return how many subjects with equal numbers of images would tell as much.
+    """Return the effective number of subjects of each selection; 0 for an empty one.
+
+    It is the number of subjects with equally many images that would be as informative (L. Kish
+    1965, Survey Sampling, section 11.7). One subject with half of the images leaves fewer than four
+    effective subjects, however many others there are.
 
     Parameters
     ----------
     images, squares
-        `(k,)` sums over the subjects of each selection: of their images, and of the squares of
-        these. 0 where nobody is in the selection.
-
-    Notes
-    -----
-    L. Kish (1965), Survey Sampling, section 11.7: one person with half of the images leaves less
-    than four effective subjects, however many others there are.
+        `(k,)` sums over subjects: of their image counts, and of the squares of these.
     """
     images, squares = np.asarray(images, dtype=float), np.asarray(squares, dtype=float)
     return np.asarray(np.divide(images**2, squares, out=np.zeros_like(images), where=squares > 0))
 
 
 def whole(sums: np.ndarray) -> np.ndarray:
-    """Turn sums of zeros and ones, which are kept as floats, into integers."""
+    """Round sums of zeros and ones, which are stored as floats, to int64."""
     integers: np.ndarray = np.rint(np.asarray(sums)).astype(np.int64)
     return integers
 
 
 def independent_images(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with every image as a known person of its own.
+    """Return the table with one known subject per image, named by `image_id`.
 
-    For callers who know that no two images show the same person, such as a collection with one
-    image per person and no ids. Everything in the project then treats images as independent.
-
-    Parameters
-    ----------
-    table
-        One row per image, with `image_id`.
+    For callers who know that no two images show the same person. All statistics then treat images
+    as independent.
     """
     return table.assign(subject_id=table["image_id"].astype("str"), subject_known=True)
 
 
 def known_subjects(judged: pd.DataFrame) -> pd.DataFrame:
-    """Return the images of known subjects; all of them where nobody is known.
+    """Return the images of known subjects, or all images if no subject is known.
 
-    Parameters
-    ----------
-    judged
-        One row per image; `subject_known` (booleans) where there is one, else all are known.
+    A table without the column `subject_known` has known subjects only.
     """
     known = _known(judged)
     return judged[known] if known.any() else judged
 
 
 def without_verdicts(table: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
-    """Take the limits and p-values out of a table where too few subjects are known, and say it.
+    """Blank limits and p-values where too few subjects are known, and note it in `method`.
 
     Parameters
     ----------
     table
-        Made of `known_subjects(judged)`: one row per figure, with `model, protocol, method`.
+        Computed from `known_subjects(judged)`: one row per figure, with `model, protocol, method`.
     judged
         One row per model, protocol and image.
     """
     table = table.astype({"method": object})
     ends = ("p_value", "p_adjusted")
-    unsure = [name for name in map(str, table.columns) if "ci_" in name or name.endswith(ends)]
+    verdicts = [name for name in map(str, table.columns) if "ci_" in name or name.endswith(ends)]
     for (model, protocol), part in judged.groupby(["model", "protocol"], sort=False):
         unknown = ~_known(part)
         rows = (table["model"] == model) & (table["protocol"] == protocol)
         if not unknown.any() or not rows.any():
             continue
         if unknown.mean() > MOST_UNKNOWN:
-            table.loc[rows, unsure] = float("nan")
+            table.loc[rows, verdicts] = float("nan")
             note = NOBODY_KNOWN if unknown.all() else TOO_MANY_UNKNOWN
         else:
             note = f"{int(unknown.sum())} images of unknown subjects are left out"

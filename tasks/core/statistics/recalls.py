@@ -1,13 +1,14 @@
-"""Recall of many groups at once, each with an interval that counts people and not images.
+"""Recall of many groups at once, with intervals clustered by subject.
 
-The variance of a share is that of its subjects' influences, with the bias correction of R. M. Bell
-and D. F. McCaffrey (2002), Surv. Methodol. 28, 169-181 (CR2): a subject with many of the images
-pulls the share towards itself and hides how far off it is. Degrees of freedom are the effective
-subjects less one. Near 0 or 1 few subjects show too little variance; half a subject that is right
-and half a one that is wrong are added to it. The interval is made on the scale of log-odds with
-Student's t (E. L. Korn, B. I. Graubard 1998, Surv. Methodol. 24, 193-201) and is never wider than
-Wilson's of as many effective subjects, which is what there is if all images of a subject are alike.
-Simulated (`benchmarks/error_rates.py --part recalls`): a nominal 95 % interval covers .93 to .99.
+The variance of a share is that of its subjects' influences, with the bias correction CR2 of R. M.
+Bell and D. F. McCaffrey (2002), Surv. Methodol. 28, 169-181: a subject with many of the images
+pulls the share towards itself, which makes its own deviation look small. The degrees of freedom are
+the effective subjects minus one. Near 0 or 1 a few subjects show too little variance, so half a
+correct and half a wrong subject are added. The interval is built on the log-odds scale with
+Student's t (E. L. Korn, B. I. Graubard 1998, Surv. Methodol. 24, 193-201). It is never wider than
+the Wilson interval of as many effective subjects, which holds if all images of a subject agree.
+Simulated coverage of a nominal 95 % interval (`benchmarks/error_rates.py --part recalls`): .93 to
+.99.
 """
 
 from dataclasses import dataclass
@@ -39,29 +40,15 @@ WILSON_EFFECTIVE = (
     "Wilson score interval of the effective subjects (all or none correct, or too few subjects "
     "to show how they vary)"
 )
-_STILL = 1e-12  # a variance below is rounding
-_PSEUDO = 0.5  # subjects right, and as many wrong, that a variance is smoothed by
+_ROUNDING = 1e-12  # variances up to this are 0
+_PSEUDO = 0.5  # correct subjects, and as many wrong ones, that smooth a variance
 
 
 def wilson(count: np.ndarray, n: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the Wilson score interval of proportions.
+    """Return the Wilson score interval (low, high) of `count` successes in `n > 0` trials.
 
-    Parameters
-    ----------
-    count, n
-        Successes and trials, `(k,)` integers with `0 <= count <= n` and `n > 0`.
-    confidence
-        Level, such as 0.95.
-
-    Returns
-    -------
-    low, high
-        `(k,)` float64 each, from 0 to 1.
-
-    Notes
-    -----
-    E. B. Wilson (1927), J. Am. Stat. Assoc. 22, 209. Trials are taken as independent: with several
-    images of one subject the interval is likely too narrow.
+    E. B. Wilson (1927), J. Am. Stat. Assoc. 22, 209. Trials count as independent: with several
+    images per subject the interval is likely too narrow.
     """
     low, high = proportion_confint(
         np.asarray(count, dtype=float), np.asarray(n, dtype=float), 1 - confidence, "wilson"
@@ -81,26 +68,19 @@ def recalls(
 
     Parameters
     ----------
-    sampled
-        Who is in the images.
     members
         `(images, k)` zeros and ones: which image is in which group; no group is empty.
-    correct
-        `(images,)` booleans.
-    known
-        `(images,)` booleans: whether it is known who is in the image.
-    confidence
-        Level of the intervals.
+    correct, known
+        `(images,)` booleans: whether the answer is correct, and whether the subject is known.
 
     Returns
     -------
     pandas.DataFrame
         `(k, 12)`: `n, correct, recall, ci_low, ci_high, subjects, method, effective_subjects,
-        n_unknown, recall_per_subject, per_subject_ci_low, per_subject_ci_high`. `recall` is the
-        share of all images of the group; how much it varies is told by the images of known
-        subjects. Where nobody is known the interval is that of one person. `subjects` counts known
-        people. `recall_per_subject` is the mean of the known subjects' own recalls, each counted
-        once; NaN where nobody is known.
+        n_unknown, recall_per_subject, per_subject_ci_low, per_subject_ci_high`. `recall` counts all
+        images of the group. Its variance comes from the images of known subjects; without any, the
+        interval is that of one subject. `subjects` counts known subjects. `recall_per_subject` is
+        the mean of the known subjects' recalls; NaN without known subjects.
     """
     return shares(sampled, members, selected(members, correct), known, confidence)
 
@@ -112,25 +92,20 @@ def shares(
     known: np.ndarray,
     confidence: float,
 ) -> pd.DataFrame:
-    """Return the share of each group's images that counts, such as those read correctly.
+    """Return the share of hits among each group's images; see `recalls`.
 
-    Parameters
-    ----------
-    hits
-        `(images, k)` zeros and ones: which of the `members` count, another rule for each group.
-    sampled, members, known, confidence
-        As in `recalls`, and so is what is returned.
+    `hits` has `(images, k)` zeros and ones: the rule for a hit may differ by group.
     """
-    n, right = np.asarray(members.sum(axis=0)), np.asarray(hits.sum(axis=0))
-    share, some = right / n, np.asarray(known, dtype=float)
-    sums = BySubject.of(sampled, selected(members, some), selected(hits, some))
+    n, n_hits = np.asarray(members.sum(axis=0)), np.asarray(hits.sum(axis=0))
+    share, weights = n_hits / n, np.asarray(known, dtype=float)
+    sums = BySubject.of(sampled, selected(members, weights), selected(hits, weights))
     low, high, clustered = sums.limits(share, confidence)
     method = np.where(clustered, CLUSTERED, WILSON_EFFECTIVE).astype(object)
     subjects, known_n = sums.total(np.ones(len(sums.column))), sums.total(sums.images)
     some_unknown = (known_n > 0) & (known_n < n)
     method[some_unknown] = method[some_unknown] + SHARE_SOME_UNKNOWN
     method[known_n == 0] = SHARE_NOBODY_KNOWN
-    figures = {"n": whole(n), "correct": whole(right), "recall": share}
+    figures = {"n": whole(n), "correct": whole(n_hits), "recall": share}
     limits = {"ci_low": low, "ci_high": high}
     counts = {"effective_subjects": sums.effective, "n_unknown": whole(n - known_n)}
     return pd.DataFrame(
@@ -141,16 +116,9 @@ def shares(
 
 @dataclass(frozen=True)
 class BySubject:
-    """Images and hits of each subject in each of `k` groups, without the zeros.
+    """Counts of images and hits per subject and group, in coordinate format without zeros.
 
-    Attributes
-    ----------
-    subject, column
-        `(m,)` who, and in which group.
-    images, hits
-        `(m,)` how many images a subject has there, and how many of them count.
-    k
-        Number of groups.
+    `subject` and `column` are the coordinates, `(m,)` each; `k` is the number of groups.
     """
 
     subject: np.ndarray
@@ -162,24 +130,24 @@ class BySubject:
     @classmethod
     def of(cls, people: People, members: sparse.csr_array, hits: sparse.csr_array) -> "BySubject":
         """Sum zeros and ones over each subject's images."""
-        # Hits are the imaginary part, so that both sums have the same places.
+        # Hits are the imaginary part, so that both sums have the same coordinates.
         sums = sparse.coo_array(people.by_person(members + 1j * hits))
-        there = sums.data.real > 0
-        data = sums.data[there]
-        who, column = (place[there] for place in sums.coords)
-        return cls(who, column, data.real, data.imag, members.shape[1])
+        mask = sums.data.real > 0
+        data = sums.data[mask]
+        subject, column = (coordinate[mask] for coordinate in sums.coords)
+        return cls(subject, column, data.real, data.imag, members.shape[1])
 
     def total(self, values: np.ndarray) -> np.ndarray:
-        """Sum figures of subjects over each group, `(k,)`."""
+        """Sum `(m,)` values over each group, `(k,)`."""
         return np.bincount(self.column, weights=values, minlength=self.k)
 
     @property
     def effective(self) -> np.ndarray:
-        """Effective number of subjects of each group; 0 where nobody is known."""
+        """Effective number of subjects of each group; 0 without known subjects."""
         return effective(self.total(self.images), self.total(self.images**2))
 
     def per_subject(self, confidence: float) -> dict[str, np.ndarray]:
-        """Return the mean over subjects of their own shares, and its interval."""
+        """Return the mean of the subjects' shares, and its interval."""
         one, share = np.ones_like(self.images), self.hits / self.images
         each = BySubject(self.subject, self.column, one, share, self.k)
         subjects = each.total(each.images)
@@ -196,15 +164,7 @@ class BySubject:
     def limits(
         self, share: np.ndarray, confidence: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the interval of shares, and where it rests on how subjects vary.
-
-        Parameters
-        ----------
-        share
-            `(k,)` estimates, which lie in the intervals.
-        confidence
-            Level, such as 0.95.
-        """
+        """Return the intervals of `(k,)` shares; see `share_limits`."""
         return share_limits(share, self.variance(), self.effective, confidence)
 
     def variance(self) -> np.ndarray:
@@ -212,30 +172,22 @@ class BySubject:
         return self.total(self.influence() ** 2)
 
     def influence(self) -> np.ndarray:
-        """Return what each subject adds to its group's share, corrected for its own pull (CR2)."""
+        """Return each subject's influence on its group's share, with the CR2 correction."""
         images = np.maximum(self.total(self.images), 1.0)
         share = self.total(self.hits) / images
         weight = self.images / images[self.column]
-        added = (self.hits - self.images * share[self.column]) / images[self.column]
-        # Of one person alone nothing varies.
-        return np.asarray(added / np.sqrt(np.where(weight < 1, 1 - weight, 1.0)))
+        residual = (self.hits - self.images * share[self.column]) / images[self.column]
+        # A single subject has no variance.
+        return np.asarray(residual / np.sqrt(np.where(weight < 1, 1 - weight, 1.0)))
 
 
 def share_limits(
     share: np.ndarray, variance: np.ndarray, effective_subjects: np.ndarray, confidence: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the interval of shares, and where it rests on how subjects vary; `(k,)` each.
+    """Return (low, high, clustered) of shares with their cluster variance, `(k,)` each.
 
-    Parameters
-    ----------
-    share
-        Estimates, which lie in the intervals.
-    variance
-        Their cluster variance (`BySubject.variance`).
-    effective_subjects
-        How many subjects of equally many images tell as much.
-    confidence
-        Level, such as 0.95.
+    `clustered` is True where the variance between subjects determined the interval, False where it
+    is the Wilson interval. The share lies in its interval.
     """
     subjects = np.maximum(effective_subjects, 1.0)
     share_or_half = np.where(np.isfinite(share), share, 0.5)
@@ -243,17 +195,17 @@ def share_limits(
     with np.errstate(divide="ignore", invalid="ignore"):
         inside = share * (1 - share)
         smooth = (share * subjects + _PSEUDO) / (subjects + 2 * _PSEUDO)
-        known = (subjects > 1 + _STILL) & (variance > _STILL) & (inside > 0)
+        clustered = (subjects > 1 + _ROUNDING) & (variance > _ROUNDING) & (inside > 0)
         error = np.sqrt(variance * smooth * (1 - smooth) / inside) / inside
         reach = t.ppf((1 + confidence) / 2, np.maximum(subjects - 1, 1)) * error
         narrow = expit(logit(share) - reach), expit(logit(share) + reach)
-    known &= (narrow[0] > low) | (narrow[1] < high)
-    low = np.where(known, np.maximum(low, narrow[0]), low)
-    high = np.where(known, np.minimum(high, narrow[1]), high)
+    clustered &= (narrow[0] > low) | (narrow[1] < high)
+    low = np.where(clustered, np.maximum(low, narrow[0]), low)
+    high = np.where(clustered, np.minimum(high, narrow[1]), high)
     # Log-odds that overflow are 0 or 1; rounding must not put the share outside its interval.
-    return np.fmin(low, share), np.fmax(high, share), known
+    return np.fmin(low, share), np.fmax(high, share), clustered
 
 
 def selected(members: sparse.csr_array, which: np.ndarray) -> sparse.csr_array:
-    """Keep the images for which `which` is True, `(images,)` booleans."""
+    """Zero the rows of images for which `which`, `(images,)` booleans, is False."""
     return sparse.csr_array(sparse.diags_array(which.astype(float)) @ members)

@@ -1,14 +1,14 @@
-"""Limits for figures that were picked out of many: the extremes of groups, the largest effects.
+"""Simultaneous limits for figures selected from many: the extremes of groups, the largest effects.
 
-The best of ten equal groups less the worst of them is far from 0 by chance alone. An interval that
-knows this holds for all pairs of groups at once (J. W. Tukey 1953; A. J. Hayter 1984, Ann. Stat.
-12, 61-75, for groups of unequal size), so that it holds for whichever pair came out as extreme. For
-figures of several kinds the largest standardized deviation of joint draws takes the place of the
-studentised range (P. H. Westfall, S. S. Young 1993, Resampling-Based Multiple Testing).
+The best of ten equal groups minus the worst of them is far from 0 by chance alone. Intervals that
+hold for all pairs of groups at once (J. W. Tukey 1953; A. J. Hayter 1984, Ann. Stat. 12, 61-75, for
+groups of unequal size) also hold for the pair that turned out to be extreme. For figures of
+several kinds the largest standardized deviation of joint draws replaces the studentized range
+(P. H. Westfall, S. S. Young 1993, Resampling-Based Multiple Testing).
 
-Differences and ratios take their limits from those of both shares (G. Y. Zou, A. Donner 2008, Stat.
-Med. 27, 1693-1702; A. Donner, G. Y. Zou 2012, Stat. Methods Med. Res. 21, 347-359). These are built
-around the estimate, which therefore always lies within, and the limits stay in the possible range.
+Limits of differences and ratios are derived from the limits of both shares (G. Y. Zou, A. Donner
+2008, Stat. Med. 27, 1693-1702; A. Donner, G. Y. Zou 2012, Stat. Methods Med. Res. 21, 347-359). The
+estimate always lies between them, and they stay in the possible range.
 """
 
 from functools import lru_cache
@@ -16,10 +16,12 @@ from functools import lru_cache
 import numpy as np
 from scipy.stats import norm, studentized_range
 
+from tasks.core.statistics.hypothesis_tests import added
+
 
 @lru_cache(maxsize=256)
 def pairwise_level(groups: int, confidence: float) -> float:
-    """Return the level of single intervals that hold for all pairs of groups with `confidence`."""
+    """Return the level of single intervals that cover all pairs of groups with `confidence`."""
     if groups <= 2:
         return confidence
     critical = studentized_range.ppf(confidence, groups, np.inf) / np.sqrt(2)
@@ -27,9 +29,9 @@ def pairwise_level(groups: int, confidence: float) -> float:
 
 
 def range_p_value(groups: int, level: float) -> float:
-    """Return the p-value of a range whose intervals of pairs reach 0 at a single `level`.
+    """Return the p-value of a range whose pairwise interval reaches 0 at a single `level`.
 
-    It is below 1 - confidence exactly where the range's lower limit at `confidence` is above 0.
+    It is below 1 - confidence if and only if the range's lower limit at `confidence` is above 0.
     """
     if groups <= 2:
         return 1 - level
@@ -37,11 +39,9 @@ def range_p_value(groups: int, level: float) -> float:
 
 
 def each_level(figures: int, confidence: float) -> float:
-    """Return the level of single intervals that hold for all of some figures with `confidence`.
+    """Return the level of single intervals that cover all figures at once with `confidence`.
 
-    Notes
-    -----
-    Z. Sidak (1967), J. Am. Stat. Assoc. 62, 626-633: also for figures that depend on each other.
+    Z. Sidak (1967), J. Am. Stat. Assoc. 62, 626-633, also for dependent figures.
     """
     return float(confidence ** (1 / max(figures, 1)))
 
@@ -53,23 +53,9 @@ def difference_limits(
     limits_b: tuple[np.ndarray, np.ndarray],
     correlation: np.ndarray | float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return limits of a - b from the limits of both shares, arrays of one shape.
-
-    Parameters
-    ----------
-    share_a, share_b
-        The shares, from 0 to 1.
-    limits_a, limits_b
-        Their lower and upper limits.
-    correlation
-        Of the two estimates, as where the same people are on both sides; from -1 to 1.
-    """
-    down_a, up_a = share_a - limits_a[0], limits_a[1] - share_a
-    down_b, up_b = share_b - limits_b[0], limits_b[1] - share_b
-    low = np.sqrt(np.maximum(down_a**2 + up_b**2 - 2 * correlation * down_a * up_b, 0.0))
-    high = np.sqrt(np.maximum(up_a**2 + down_b**2 - 2 * correlation * up_a * down_b, 0.0))
-    gap = share_a - share_b
-    return np.asarray(np.maximum(gap - low, -1.0)), np.asarray(np.minimum(gap + high, 1.0))
+    """Return limits of a - b, within -1 to 1; see `hypothesis_tests.added`."""
+    low, high = added(share_a, limits_a, share_b, limits_b, correlation)
+    return np.asarray(np.maximum(low, -1.0)), np.asarray(np.minimum(high, 1.0))
 
 
 def ratio_limits(
@@ -79,10 +65,10 @@ def ratio_limits(
     limits_b: tuple[np.ndarray, np.ndarray],
     correlation: np.ndarray | float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return limits of a / b: those ratios r for which the limits of a - r b hold 0.
+    """Return limits of a / b: the ratios r for which the limits of a - r b include 0.
 
-    They exclude 1 exactly where `difference_limits` exclude 0. Parameters as there; the upper limit
-    is infinite where b may be 0.
+    They exclude 1 if and only if `difference_limits` exclude 0. The upper limit is infinite where b
+    may be 0.
     """
     (low_a, high_a), (low_b, high_b) = limits_a, limits_b
 
@@ -100,25 +86,15 @@ def ratio_limits(
     return np.maximum(low, 0.0), high
 
 
-def largest_deviation(standardised: np.ndarray, confidence: float) -> float:
-    """Return what the largest of several standardized deviations stays below with `confidence`.
+def largest_deviation(standardized: np.ndarray, confidence: float) -> float:
+    """Return the joint critical value of `k` standardized deviations, at least the normal one.
 
-    Parameters
-    ----------
-    standardised
-        `(draws, k)` deviations of joint draws over their standard errors; NaN where a draw has
-        none.
-    confidence
-        Level, such as 0.95.
-
-    Returns
-    -------
-    float
-        The critical value for all `k` together, at least that for one normal figure.
+    `standardized` has `(draws, k)` deviations of joint draws divided by their standard errors; NaN
+    where a draw has none.
     """
-    alone = float(norm.isf((1 - confidence) / 2))
-    usable = standardised[:, np.isfinite(standardised).any(axis=0)]
+    single = float(norm.isf((1 - confidence) / 2))
+    usable = standardized[:, np.isfinite(standardized).any(axis=0)]
     if not usable.size:
-        return alone
+        return single
     largest = np.nanmax(np.abs(usable), axis=1, initial=0.0, where=np.isfinite(usable))
-    return max(alone, float(np.quantile(largest, confidence)))
+    return max(single, float(np.quantile(largest, confidence)))

@@ -1,7 +1,7 @@
-"""MLflow: what happened. Every stage that executes is a run; a pipeline run is their parent.
+"""MLflow tracking: one run per executed stage, nested under the run of its pipeline.
 
-The store is SQLite in `mlruns/` unless `MLFLOW_TRACKING_URI` names another. The parent travels in
-`AFFECTGAP_PIPELINE_RUN`: MLflow's own `MLFLOW_RUN_ID` would resume the parent instead of nesting.
+The store is SQLite in `mlruns/` unless `MLFLOW_TRACKING_URI` names another. The parent run is
+passed in `AFFECTGAP_PIPELINE_RUN`: MLflow's `MLFLOW_RUN_ID` would resume it instead of nesting.
 """
 
 import hashlib
@@ -39,18 +39,18 @@ from tasks.core.tracking.versions import commit_of, has_changes, versions
 EXPERIMENT = "affectgap"
 PARENT_VARIABLE = "AFFECTGAP_PIPELINE_RUN"
 _PROCESS_TAG = "affectgap.process"
-_PATIENCE = "PRAGMA busy_timeout = 120000"  # ms
-_LONGEST_NAME = 200  # characters of a key; MLflow takes 250
-_BATCH = 100  # MLflow's limit of params a call; metrics and tags stay below theirs
+_TIMEOUT_PRAGMA = "PRAGMA busy_timeout = 120000"  # ms
+_LONGEST_NAME = 200  # characters of a key; MLflow allows 250
+_BATCH = 100  # MLflow's limit of params per call; those of metrics and tags are not lower
 
 
 class KilledError(BaseException):
-    """The process was told to end (SIGTERM); its run ends as KILLED."""
+    """The process received SIGTERM; its run ends as KILLED."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """An open run: where to log, under which id."""
+    """An open run of the tracking store."""
 
     client: MlflowClient
     run_id: str
@@ -64,9 +64,10 @@ class Run:
     def log_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags; a stage's `@`, as in `explain@base`, becomes a dash."""
         for start in range(0, len(tags), _BATCH):
-            some = list(tags.items())[start : start + _BATCH]
+            batch = list(tags.items())[start : start + _BATCH]
             self.client.log_batch(
-                self.run_id, tags=[RunTag(_name(key.replace("@", "-")), text) for key, text in some]
+                self.run_id,
+                tags=[RunTag(_name(key.replace("@", "-")), text) for key, text in batch],
             )
 
     def log_result(self, result: StageResult) -> None:
@@ -93,12 +94,12 @@ def store_uri(paths: Paths) -> str:
 
 
 def open_store(paths: Paths) -> tuple[MlflowClient, str]:
-    """Open the tracking store, made on first use, and return its client and experiment id.
+    """Open the tracking store, or create it, and return its client and experiment id.
 
-    A lock keeps processes that start together from making the database at the same time.
+    A lock prevents processes that start together from creating the database at the same time.
     """
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table it makes
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it raises them as well
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it logs every table that it creates
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it also raises errors
     _wait_for_locks()
     _allow_percent_signs()
     paths.mlruns.mkdir(exist_ok=True)
@@ -109,29 +110,16 @@ def open_store(paths: Paths) -> tuple[MlflowClient, str]:
         if experiment is not None:
             return client, experiment.experiment_id
         local = uri.startswith("sqlite")
-        place = (paths.mlruns / "artifacts").as_uri() if local else None
-        return client, client.create_experiment(EXPERIMENT, artifact_location=place)
+        location = (paths.mlruns / "artifacts").as_uri() if local else None
+        return client, client.create_experiment(EXPERIMENT, artifact_location=location)
 
 
 @contextmanager
 def open_run(paths: Paths, name: str, params: Mapping[str, Any], kind: str) -> Iterator[Run]:
-    """Open a run, log where it comes from, and end it as what it was.
+    """Open a run with its params and provenance.
 
-    Parameters
-    ----------
-    paths
-        The project's paths.
-    name
-        The run's name: the stage (`evaluate@base`) or the pipeline.
-    params
-        What it was asked to do; logged as params.
-    kind
-        `stage` or `pipeline`; a stage is nested under the run in `AFFECTGAP_PIPELINE_RUN`.
-
-    Yields
-    ------
-    Run
-        Ends as FINISHED, FAILED (an exception) or KILLED (SIGTERM, Ctrl-C).
+    It ends as FINISHED, FAILED (an exception) or KILLED (SIGTERM, Ctrl-C). `kind` is `stage` or
+    `pipeline`; a stage is nested under the run in `AFFECTGAP_PIPELINE_RUN`.
     """
     client, experiment_id = open_store(paths)
     tags = {"affectgap.kind": kind, _PROCESS_TAG: process_name(os.getpid()), **provenance(paths)}
@@ -141,7 +129,7 @@ def open_run(paths: Paths, name: str, params: Mapping[str, Any], kind: str) -> I
     run_id = client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
     run = Run(client, run_id)
     run.log_params(params)
-    in_main = threading.current_thread() is threading.main_thread()  # others may not set handlers
+    in_main = threading.current_thread() is threading.main_thread()  # others cannot set handlers
     before = signal.signal(signal.SIGTERM, _on_sigterm) if in_main else None
     try:
         yield run
@@ -158,13 +146,13 @@ def open_run(paths: Paths, name: str, params: Mapping[str, Any], kind: str) -> I
 
 
 def _end(client: MlflowClient, run_id: str, status: int) -> None:
-    """End a run that went wrong; on a full disk the next command does it (`close_dead_runs`)."""
+    """End a failed run; on a full disk the next command does it (`close_dead_runs`)."""
     with suppress(MlflowException):
         client.set_terminated(run_id, RunStatus.to_string(status))
 
 
 def close_dead_runs(paths: Paths) -> int:
-    """End, as KILLED, the runs whose process on this machine is gone; returns how many."""
+    """End runs whose process on this machine is gone as KILLED; returns their number."""
     client, experiment_id = open_store(paths)
     open_runs = client.search_runs(
         [experiment_id], "attributes.status = 'RUNNING'", ViewType.ACTIVE_ONLY, max_results=1000
@@ -176,14 +164,14 @@ def close_dead_runs(paths: Paths) -> int:
 
 
 def write_run_record(paths: Paths, stage: str, run: Run) -> None:
-    """Keep the run's id beside the stage's outputs, so that a restored stage still names it."""
+    """Write the run's id as an output of the stage, so that restored outputs have it too."""
     experiment = run.client.get_run(run.run_id).info.experiment_id
     record = {"stage": stage, "run_id": run.run_id, "experiment_id": experiment}
     write_text(paths.run_record(stage), json.dumps(record, indent=2) + "\n")
 
 
 def read_run_record(paths: Paths, stage: str) -> str | None:
-    """Return the id of the run that made a stage's outputs, or None where there is no record."""
+    """Return the id of the run that made a stage's outputs, or None without a record."""
     try:
         record = json.loads(paths.run_record(stage).read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
@@ -204,7 +192,7 @@ def provenance(paths: Paths) -> dict[str, str]:
 
 
 def _notice(paths: Paths) -> str:
-    """Return what must be said with everything made from the data sets that params name."""
+    """Return the notices and credits of the data sets in params.yaml."""
     if not paths.params.is_file():
         return ""
     section = load_yaml(paths.params).get("ingest")
@@ -212,10 +200,10 @@ def _notice(paths: Paths) -> str:
 
 
 def _name(key: str) -> str:
-    """Spell a key with the characters that MLflow takes.
+    """Convert a key to the characters that MLflow allows.
 
-    Names of groups are strangers' words, in any script: where anything is replaced or cut, a
-    digest keeps two of them apart.
+    Names of groups may have any characters. If any is replaced or cut, a digest is appended to keep
+    the name unique.
     """
     name = re.sub(r"[^\w\-. /:]", "-", key, flags=re.ASCII)
     is_path = posixpath.normpath(name) == name and not name.startswith(("/", ".."))
@@ -235,20 +223,20 @@ def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _wait_for_locks() -> None:
-    """Have MLflow wait two minutes for another's lock on its SQLite file.
+    """Make MLflow wait two minutes for a lock on its SQLite file.
 
-    By itself it waits 20 s, which it sets in each of its sessions and has no setting for, and 5 s
-    outside of them, as when it looks whether its tables are there.
+    By default it waits 20 s in its sessions, which cannot be configured, and 5 s elsewhere, such as
+    when it checks for its tables.
     """
-    if not event.contains(Engine, "before_cursor_execute", _longer):
-        event.listen(Engine, "before_cursor_execute", _longer, retval=True)
-        event.listen(Engine, "connect", _patient)
+    if not event.contains(Engine, "before_cursor_execute", _extend_timeout):
+        event.listen(Engine, "before_cursor_execute", _extend_timeout, retval=True)
+        event.listen(Engine, "connect", _set_timeout)
 
 
 def _allow_percent_signs() -> None:
-    """Have MLflow find its migrations where the folder that it is installed in has a `%`.
+    """Allow MLflow to find its migrations if the path of its installation contains a `%`.
 
-    It hands that path to a configparser, to which the sign is special; the database's it escapes.
+    It passes this path to a configparser without escaping it, unlike the database's.
     """
     if "%" in mlflow.__file__ and not issubclass(alembic.config.Config, _EscapingConfig):
         alembic.config.Config = _EscapingConfig  # type: ignore[misc]
@@ -260,15 +248,15 @@ class _EscapingConfig(alembic.config.Config):
         super().set_main_option(name, escaped)
 
 
-def _patient(connection: object, _record: object) -> None:
+def _set_timeout(connection: object, _record: object) -> None:
     if isinstance(connection, sqlite3.Connection):
-        connection.execute(_PATIENCE)
+        connection.execute(_TIMEOUT_PRAGMA)
 
 
-def _longer(
-    connection: object, cursor: object, statement: str, parameters: object, *_more: object
+def _extend_timeout(
+    connection: object, cursor: object, statement: str, parameters: object, *_args: object
 ) -> tuple[str, object]:
-    return statement.replace("PRAGMA busy_timeout = 20000", _PATIENCE), parameters
+    return statement.replace("PRAGMA busy_timeout = 20000", _TIMEOUT_PRAGMA), parameters
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:

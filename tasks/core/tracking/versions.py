@@ -1,4 +1,4 @@
-"""Where results come from: the git commit and the versions of the libraries behind the figures."""
+"""Provenance: the git commit, the library versions, and the digests of a stage's inputs."""
 
 import hashlib
 import importlib.metadata
@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,12 @@ _LIBRARIES = (
     "torch",
     "torchvision",
 )
-_DATA_FOLDERS = ("data", "models", "reports", "study")  # the rest of a stage's deps is code
+_DATA_FOLDERS = ("data", "models", "reports", "study")  # other deps of a stage are code
 _PIPELINES = (".", "study")  # the folders with a dvc.yaml
 
 
 def git(root: Path, *arguments: str) -> str:
-    """Query git about a folder; "" where there is no git, no repository or no commit."""
+    """Return the output of a git command in a folder; "" if it fails."""
     try:
         done = subprocess.run(
             ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False
@@ -47,7 +48,7 @@ def git(root: Path, *arguments: str) -> str:
 
 
 def repository_fault(root: Path) -> str:
-    """Return why git does not work in a folder, and what to do about it; "" where it works."""
+    """Return why git does not work in a folder, with advice; "" if it works."""
     command = ["git", "-C", str(root), "rev-parse", "--git-dir"]
     environment = {**os.environ, "LC_ALL": "C"}
     try:
@@ -73,7 +74,7 @@ def _owner(root: Path) -> str:
 
 
 def commit_of(root: Path) -> str:
-    """Return the commit that a folder stands on; "" where there is none."""
+    """Return the checked-out commit of a folder; "" if there is none."""
     return git(root, "rev-parse", "HEAD")
 
 
@@ -83,31 +84,18 @@ def has_changes(root: Path) -> bool:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that shape the figures."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the libraries that affect results."""
+    installed = {"python": platform.python_version()}
     for name in _LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+        with suppress(importlib.metadata.PackageNotFoundError):
+            installed[name] = importlib.metadata.version(name)
+    return installed
 
 
 def input_digests(paths: Paths, stage: str) -> dict[str, str]:
-    """Return the md5 of every data file or folder that a stage reads.
+    """Return the md5 digests of the data files and folders that a stage (`evaluate@base`) reads.
 
-    Parameters
-    ----------
-    paths
-        The project's paths.
-    stage
-        A stage's name in dvc.yaml, with its item (`evaluate@base`).
-
-    Returns
-    -------
-    dict
-        Path below the root to DVC's digest. A folder that is no output itself stands with what is
-        tracked in it: `data/raw` with every data set.
+    A folder that is not itself an output, like `data/raw`, is replaced by the tracked data in it.
     """
     known = {
         path: md5 for folder in _PIPELINES for path, md5 in _locked_outs(paths.at(folder)).items()
@@ -128,7 +116,7 @@ def input_digests(paths: Paths, stage: str) -> dict[str, str]:
 
 
 def _tracked_below(paths: Paths, folder: str) -> dict[str, str]:
-    """Return what `.dvc` files in a folder say of the data that was given."""
+    """Return the digests in the `.dvc` files of a folder."""
     outs: dict[str, str] = {}
     for path in sorted(paths.at(folder).glob("*.dvc")):
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
@@ -137,19 +125,19 @@ def _tracked_below(paths: Paths, folder: str) -> dict[str, str]:
 
 
 def _deps(paths: Paths, stage: str) -> list[str]:
-    """Return what a stage depends on, as its dvc.yaml says."""
+    """Return the dependencies of a stage in dvc.yaml."""
     name, _, item = stage.partition("@")
     folder = "study" if name in (STUDY_RUN, *STUDY_OUTS) else "."
     text = paths.at(folder).joinpath("dvc.yaml").read_text(encoding="utf-8")
     entry = yaml.safe_load(text)["stages"][name]
-    filled = {"${item.model}": item, "${key}": item}
+    placeholders = {"${item.model}": item, "${key}": item}
     if "foreach" in entry:
         values = entry["foreach"].get(item, {})
-        filled |= {f"${{item.{key}}}": value for key, value in values.items()}
+        placeholders |= {f"${{item.{key}}}": value for key, value in values.items()}
         entry = entry["do"]
     deps = []
     for dep in entry.get("deps", []):
-        for placeholder, value in filled.items():
+        for placeholder, value in placeholders.items():
             dep = dep.replace(placeholder, value)
         deps.append(dep)
     return deps
