@@ -43,7 +43,7 @@ from tasks.crop.stage import Params, run
 ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = 3
 REPEATS = 2  # each photograph this often a round, so that starting weighs less
-PLAIN_PICTURES = 12
+PLAIN_IMAGES = 12
 
 
 @lru_cache(maxsize=1)
@@ -57,14 +57,14 @@ def bare_chunk(chunk: list[Path], params: Params) -> list[bool]:
     for path in chunk:
         with Image.open(path) as opened:
             image = opened.convert("RGB")
-        side_px = params.detect_side_px
+        side_px = params.detector_side_px
         copy = image.convert("L").resize((side_px, side_px), Image.Resampling.BILINEAR)
         box = detector().run(np.asarray(copy), 0, params.min_score)[0][0]
         resample(image, box, image.width / side_px, params)
     return [True] * len(chunk)
 
 
-def plain_picture(path: Path, params: Params) -> None:
+def plain_image(path: Path, params: Params) -> None:
     """Search the full image, in color, as the detector's own example does."""
     with Image.open(path) as opened:
         image = opened.convert("RGB")
@@ -115,7 +115,7 @@ def measure(
     sides = {
         "stage": lambda: run(params, paths),
         "bare": lambda: bare(files, params),
-        "plain": lambda: [plain_picture(path, params) for path in plain_files],
+        "plain": lambda: [plain_image(path, params) for path in plain_files],
     }
     items = {"stage": len(files), "bare": len(files), "plain": len(plain_files)}
     return take_turns(sides, items, rounds, lambda: remove_results(paths))
@@ -131,7 +131,7 @@ def main() -> int:
     folder = (Path(assets) / "london").resolve()
     files = sorted(folder.glob("*/[0-9]*.jpg")) * REPEATS
     params = load_section(ROOT / "params.yaml", "crop", Params)
-    plain_files = files[:: len(files) // PLAIN_PICTURES][:PLAIN_PICTURES]
+    plain_files = files[:: len(files) // PLAIN_IMAGES][:PLAIN_IMAGES]
     with tempfile.TemporaryDirectory() as root:
         paths = Paths(Path(root))
         add_checked_table(paths, folder, files)

@@ -153,7 +153,7 @@ def same_as_the_command_path(number: int) -> list[str]:
     The audit is `audit_predictions`, which `affectgap audit` calls with the table that it has read.
     """
     params = yaml.safe_load((PAGE.parents[1] / "params.yaml").read_text(encoding="utf-8"))["audit"]
-    changed = {"by": ["age_band"], "resamples": 200, "factors": [], "standardise_to": []}
+    changed = {"by": ["age_band"], "resamples": 200, "factors": [], "standardize_to": []}
     settings = Settings(**params | changed)
     cohorts = of_two_groups(19, number, "log-normal", (12, 15), 0.3, (0.8, 0.6))
     cohorts = with_missing(cohorts, 20, 0.1, "image")

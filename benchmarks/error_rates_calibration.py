@@ -39,7 +39,7 @@ def cells(tables: int = 400, seed: int = 1) -> Iterator[dict[str, Any]]:
             yield groups_cell(people, other, off, tables, rng)
 
 
-def pictures(
+def images(
     people: int, each: int, alike: float, sizes: str, off: float, rng: np.random.Generator
 ) -> pd.DataFrame:
     """Return answers whose confidence is `off` above the chance that they are right."""
@@ -77,7 +77,7 @@ def error_cell(
     settings = SETTINGS.model_copy(update={"by": []})
     counted = []
     for _ in range(tables):
-        frame = pictures(people, each, alike, sizes, off, rng)
+        frame = images(people, each, alike, sizes, off, rng)
         row = calibration_table(frame, settings).iloc[0]
         held = row["ci_low"] <= off <= row["ci_high"]
         counted.append((row["p_value"] < 0.05, held, row["ece_loss"], row["ece_plain_loss"]))
@@ -94,8 +94,8 @@ def groups_cell(
     """Count groups whose error differs significantly: one is `off`, the other is calibrated."""
     counted = []
     for _ in range(tables):
-        one = pictures(people, 5, 0.3, "log-normal", off, rng)
-        two = pictures(other, 5, 0.3, "log-normal", 0.0, rng).assign(gender="male")
+        one = images(people, 5, 0.3, "log-normal", off, rng)
+        two = images(other, 5, 0.3, "log-normal", 0.0, rng).assign(gender="male")
         two["subject_id"] = "m" + two["subject_id"]
         table = calibration_table(pd.concat([one, two], ignore_index=True), SETTINGS)
         row = table[(table["group"] == "female") & (table["bin"] == ALL)].iloc[0]

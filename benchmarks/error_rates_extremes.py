@@ -52,10 +52,10 @@ def outcomes(
 ) -> pd.DataFrame:
     """Return images of `people` subjects per group, each group with its own recall."""
     count = len(recalls) * people
-    pictures = np.full(count, 6)
+    images = np.full(count, 6)
     if sizes == "log-normal":
-        pictures = np.maximum(np.rint(rng.lognormal(1.5, 0.8, count)), 1).astype(int)
-    person = np.repeat(np.arange(count), pictures)
+        images = np.maximum(np.rint(rng.lognormal(1.5, 0.8, count)), 1).astype(int)
+    person = np.repeat(np.arange(count), images)
     latent = np.sqrt(ALIKE) * rng.standard_normal(count)[person]
     latent += np.sqrt(1 - ALIKE) * rng.standard_normal(len(person))
     group = person // people
@@ -102,8 +102,8 @@ def fairness_cell(
 
 def batch(people: int, shift: float, prefix: str, rng: np.random.Generator) -> pd.DataFrame:
     """Return images of adults and children, with numbers that are alike within a person."""
-    pictures = np.maximum(np.rint(rng.lognormal(1.5, 0.6, people)), 1).astype(int)
-    person = np.repeat(np.arange(people), pictures)
+    images = np.maximum(np.rint(rng.lognormal(1.5, 0.6, people)), 1).astype(int)
+    person = np.repeat(np.arange(people), images)
     bands = rng.choice(["child", "adolescent", "adult"], p=[0.2, 0.3, 0.5], size=people)
     age = rng.normal(25, 12, people).clip(3)
     table = pd.DataFrame(

@@ -111,7 +111,7 @@ def outcome(
     looks: float,
 ) -> str:
     """Return what the gate decides: `fail`, `held` or `pass`."""
-    pictures: dict[str, Any] = {
+    images: dict[str, Any] = {
         "image_id": np.flatnonzero(used),
         "subject_id": test_set.subject[used],
         "emotion": True,
@@ -119,12 +119,12 @@ def outcome(
         "age_band": test_set.band[used],
     }
     for side, (right, margin) in ((CHALLENGER, new), (CHAMPION, old)):
-        pictures[f"answer_{side}"] = True
-        pictures[f"correct_{side}"] = right[used]
-        pictures[f"brier_{side}"] = 7 / 6 * expit(-margin[used]) ** 2
+        images[f"answer_{side}"] = True
+        images[f"correct_{side}"] = right[used]
+        images[f"brier_{side}"] = 7 / 6 * expit(-margin[used]) ** 2
         for kind in (ALL_CHANGES, *KINDS):
-            pictures[f"{kind}_{side}"] = 0.3 * expit(-np.abs(margin[used]))
-    table = pd.DataFrame(pictures)
+            images[f"{kind}_{side}"] = 0.3 * expit(-np.abs(margin[used]))
+    table = pd.DataFrame(images)
     named = named_groups(params.protected, {})
     compared = _compared(table, named)
     earlier_answers = {
@@ -138,7 +138,7 @@ def outcome(
 
 def _compared(table: pd.DataFrame, named: tuple[Named, ...]) -> Compared:
     return Compared(
-        pictures=table,
+        images=table,
         sides=(CHALLENGER, CHAMPION),
         counts={},
         groups=(),

@@ -63,7 +63,7 @@ def cohort(paths: Paths) -> None:
 
     params = load_section(ROOT / "params.yaml", "draw", draw.Params)
     people = {**params.subjects, **PEOPLE}
-    expected = sum(people.values()) * len(params.emotions) * params.pictures_per_emotion
+    expected = sum(people.values()) * len(params.emotions) * params.images_per_emotion
     if paths.drawn.is_dir() and len(list(paths.drawn.iterdir())) >= expected:
         return
     draw.run(params.model_copy(update={"subjects": people}), paths)
@@ -76,7 +76,7 @@ def newcomers() -> dict[str, bytes]:
     from tasks.draw.render import RenderJob, draw_images
 
     params = load_section(ROOT / "params.yaml", "draw", draw.Params)
-    takes = params.pictures_per_emotion
+    takes = params.images_per_emotion
     everyone = plan_images({"child": PEOPLE["child"] + NEW_PEOPLE}, params.emotions, takes)
     later = islice(everyone, PEOPLE["child"] * len(params.emotions) * takes, None)
     style = params.expression["child"]
@@ -99,7 +99,7 @@ def add_model(paths: Paths) -> None:
         architecture="compact",
         labels=label_names,
         input_size_px=INPUT_PX,
-        colour="rgb",
+        color="rgb",
         mean=(0.5,) * 3,
         std=(0.25,) * 3,
         version="",

@@ -74,7 +74,7 @@ def add_copies(folder: Path, originals: list[tuple[str, bytes]], copies: int) ->
     return files
 
 
-def drawn_pictures() -> list[tuple[str, bytes]]:
+def drawn_images() -> list[tuple[str, bytes]]:
     """Draw a few adults with every emotion: emotion and JPEG."""
     from tasks.draw import stage as draw
     from tasks.draw.plan import plan_images
@@ -87,7 +87,7 @@ def drawn_pictures() -> list[tuple[str, bytes]]:
     return [(drawn.sitting.name.emotion, drawn.jpeg) for drawn in draw_images(orders)]
 
 
-def london_pictures(assets: Path) -> list[tuple[str, bytes]]:
+def london_images(assets: Path) -> list[tuple[str, bytes]]:
     """Return the London photographs: emotion and JPEG."""
     emotions = {"neutral_front": "neutral", "smiling_front": "happiness"}
     return [
@@ -110,7 +110,7 @@ def ingest_params() -> Params:
     """Return the section of params.yaml, for one data set of folders named by emotion."""
     params = load_section(ROOT / "params.yaml", "ingest", Params)
     datasets = {DATASET: Source(adapter="folder")}
-    return params.model_copy(update={"datasets": datasets, "may_be_empty": []})
+    return params.model_copy(update={"datasets": datasets, "optional_datasets": []})
 
 
 def compare(name: str, originals: list[tuple[str, bytes]], copies: int) -> bool:
@@ -133,9 +133,9 @@ def compare(name: str, originals: list[tuple[str, bytes]], copies: int) -> bool:
 def main() -> int:
     """Measure, print and return 0 where every target is met."""
     os.environ["AFFECTGAP_PROGRESS"] = "off"
-    met = [compare("drawn", drawn_pictures(), int(sys.argv[1]) if sys.argv[1:] else DRAWN)]
+    met = [compare("drawn", drawn_images(), int(sys.argv[1]) if sys.argv[1:] else DRAWN)]
     if assets := os.environ.get("AFFECTGAP_ASSETS"):
-        photographs = london_pictures(Path(assets))
+        photographs = london_images(Path(assets))
         met.append(compare("london", photographs, LONDON_COPIES * len(photographs)))
     else:
         print("ingest, london: skipped, AFFECTGAP_ASSETS names no folder with the photographs")

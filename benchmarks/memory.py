@@ -43,13 +43,13 @@ from tasks.core.models.backbones import build_module
 from tasks.core.models.checkpoint import empty_seen_table, save_model
 from tasks.core.models.spec import ModelSpec
 labels = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
-spec = ModelSpec(architecture="lenet5", labels=labels, input_size_px=48, colour="rgb",
+spec = ModelSpec(architecture="lenet5", labels=labels, input_size_px=48, color="rgb",
                  mean=(0.5,) * 3, std=(0.5,) * 3, version="", source="random weights")
 save_model(Path("models/base"), build_module("lenet5", 7, 3), spec, empty_seen_table())
 """
 
 
-def project(folder: Path, pictures: int) -> Path:
+def project(folder: Path, images: int) -> Path:
     """Make a clone whose data set has that many small images, one folder per class."""
     subprocess.run(["git", "clone", "-q", str(REPOSITORY), str(folder)], check=True)
     (folder / ".venv").symlink_to(REPOSITORY / ".venv")
@@ -58,12 +58,12 @@ def project(folder: Path, pictures: int) -> Path:
     params["crop"].update(size_px=64)
     params["ingest"]["datasets"] = {"small": {"adapter": "folder"}}
     params["check"].update(
-        group_by=["emotion"], required=[], age_bands=["child", "adolescent", "adult"]
+        group_by=["emotion"], required_columns=[], age_bands=["child", "adolescent", "adult"]
     )
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     run(folder, "-m", "tasks", "draw")
     originals = sorted((folder / "data" / "raw" / "drawn").glob("*.jpg"))
-    for number in range(pictures):
+    for number in range(images):
         original = originals[number % len(originals)]
         place = folder / "data" / "raw" / "small" / original.stem.split("_")[3]
         place.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def trained_project(folder: Path, crops: int) -> Path:
     subprocess.run(["git", "clone", "-q", str(REPOSITORY), str(folder)], check=True)
     (folder / ".venv").symlink_to(REPOSITORY / ".venv")
     params = yaml.safe_load(preset_text(folder, folder / "presets" / "quick.yaml"))
-    params["train"].update(backbone="lenet5", start="random", group={}, epochs=1, batch_size=128)
+    params["train"].update(backbone="lenet5", init="random", subset={}, epochs=1, batch_size=128)
     params["train"].update(input_size_px=TRAINED_SIDE_PX, device="cpu")
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     paths, rng = Paths(folder), np.random.default_rng(0)
@@ -119,9 +119,9 @@ def trained_project(folder: Path, crops: int) -> Path:
     paths.crop_settings.write_text("{}\n")
     coarse = rng.integers(0, 256, (DISTINCT_CROPS, 8, 8, 3)).astype(np.float32)
     sides = (TRAINED_SIDE_PX, TRAINED_SIDE_PX)
-    pictures = [encode_png(cv2.resize(one, sides).astype(np.uint8)) for one in coarse]
+    images = [encode_png(cv2.resize(one, sides).astype(np.uint8)) for one in coarse]
     names = [f"{number:016x}" for number in range(crops)]
-    members = ((f"{name}.png", pictures[n % DISTINCT_CROPS]) for n, name in enumerate(names))
+    members = ((f"{name}.png", images[n % DISTINCT_CROPS]) for n, name in enumerate(names))
     places = list(write_shards(members, paths.crop_shards, 10_000))
     numbers = np.arange(crops)
     table = pd.DataFrame(

@@ -35,7 +35,7 @@ from tasks.core.models.backbones import build_module
 from tasks.core.models.checkpoint import empty_seen_table, save_model
 from tasks.core.models.spec import ModelSpec
 labels = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
-spec = ModelSpec(architecture="compact", labels=labels, input_size_px=96, colour="rgb",
+spec = ModelSpec(architecture="compact", labels=labels, input_size_px=96, color="rgb",
                  mean=(0.5,) * 3, std=(0.5,) * 3, version="", source="random weights")
 save_model(Path("models/base"), build_module("compact", 7, 3), spec, empty_seen_table())
 """
@@ -57,16 +57,16 @@ def project(folder: Path) -> list[Path]:
     params = yaml.safe_load(preset_text(REPOSITORY, REPOSITORY / "presets" / "quick.yaml"))
     params["draw"].update(subjects={"adult": 30})
     params["ingest"]["datasets"] = {"many": {"adapter": "folder"}}
-    params["check"].update(group_by=["emotion"], required=[])
+    params["check"].update(group_by=["emotion"], required_columns=[])
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     run(folder, "-m", "tasks", "draw")
     run(folder, "-c", MODEL)
     return sorted((folder / "data/raw/drawn").glob("*.jpg"))
 
 
-def grow(folder: Path, originals: list[Path], pictures: int) -> None:
+def grow(folder: Path, originals: list[Path], images: int) -> None:
     """Bring the data set to that many images."""
-    for number in range(pictures):
+    for number in range(images):
         original = originals[number % len(originals)]
         place = folder / "data/raw/many" / original.stem.split("_")[3] / f"{number:08d}.jpg"
         if place.exists():

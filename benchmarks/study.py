@@ -124,7 +124,7 @@ def study(folder: Path, content: dict[str, Any], shift: int) -> bool:
     """Train the grid, play the halving, print both; return whether the mark holds."""
     section = content["study"]
     seeds = [seed + shift for seed in section["seeds"]]
-    settings = Params.model_validate({**section, "protocol": "better", "seeds": seeds})
+    settings = Params.model_validate({**section, "protocol": "multi_seed", "seeds": seeds})
     grid = Grid(settings, content["train"], folder)
     started = time.monotonic()
     print(f"\nseeds {seeds}, {settings.epochs} epochs, halving {settings.halving}")

@@ -78,7 +78,7 @@ TARGETS = {"mobilenet_v3_small": (0.85, 3.0), "resnet50": (0.95, 4.0)}  # of lim
 MAX_GPU_TARGET = 0.9  # of the limit
 HEAD_TARGET, MAX_APART = 5.0, 1e-3  # times as fast; between two validation losses
 ROUNDS = 4
-HEAD_BACKBONE, HEAD_PICTURES, HEAD_EPOCHS, HEAD_ROUNDS = "mobilenet_v3_small", 256, 20, 2
+HEAD_BACKBONE, HEAD_IMAGES, HEAD_EPOCHS, HEAD_ROUNDS = "mobilenet_v3_small", 256, 20, 2
 ACCURACY_BACKBONE, ACCURACY_SIDE_PX = "compact", 96
 ACCURACY_ADULTS, ACCURACY_EPOCHS, ACCURACY_SEEDS = 60, 15, 5
 # What the study that this project repeats did to its images; our ranges where it names none.
@@ -91,7 +91,7 @@ AUGMENTATION = {
     "brightness": 0.25,
     "contrast": 0.25,
     "saturation": 0.25,
-    "grey": 0.1,
+    "gray": 0.1,
 }
 STILL = {**dict.fromkeys(AUGMENTATION, 0), "scale": [1, 1]}
 
@@ -101,7 +101,7 @@ def recipe(**changed: Any) -> TrainConfig:
     section = yaml.safe_load((ROOT / "presets" / "default.yaml").read_text())["train"]
     wanted = {key: section[key] for key in TrainConfig.model_fields} | {"batch_size": BATCH}
     return TrainConfig.model_validate(
-        wanted | {"augmentation": AUGMENTATION, "group": {}} | changed
+        wanted | {"augmentation": AUGMENTATION, "subset": {}} | changed
     )
 
 
@@ -111,7 +111,7 @@ def spec_of(backbone: str, side_px: int = SIDE_PX) -> ModelSpec:
         architecture=backbone,
         labels=LABELS,
         input_size_px=side_px,
-        colour="rgb",
+        color="rgb",
         mean=MEAN,
         std=STD,
         version="",
@@ -157,7 +157,7 @@ def plain_transform(side_px: int) -> Callable[[Any], torch.Tensor]:
                 interpolation=v2.InterpolationMode.BILINEAR,
             ),
             v2.ColorJitter(ranges["brightness"], ranges["contrast"], ranges["saturation"]),
-            v2.RandomGrayscale(ranges["grey"]),
+            v2.RandomGrayscale(ranges["gray"]),
             v2.Resize((side_px, side_px)),  # does nothing where they have that size
             v2.ToImage(),
             v2.ToDtype(torch.float32, scale=True),
@@ -168,7 +168,7 @@ def plain_transform(side_px: int) -> Callable[[Any], torch.Tensor]:
 
 def take_steps(
     module: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     batches: Iterator[tuple[torch.Tensor, torch.Tensor]],
     bfloat16: bool,
 ) -> None:
@@ -178,9 +178,9 @@ def take_steps(
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=bfloat16):
             logits = module(x)
         loss = nn.functional.cross_entropy(logits.float(), targets)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
 
 class Limit:
@@ -190,7 +190,7 @@ class Limit:
         torch.manual_seed(0)
         module = build_module(backbone, len(LABELS), 3).to(device)
         self.module = module.to(memory_format=torch.channels_last)
-        self.optimiser = torch.optim.Adam(module.parameters(), lr=1e-3, fused=True)
+        self.optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, fused=True)
         x = torch.randn(BATCH, 3, SIDE_PX, SIDE_PX, device=device)
         self.x = x.contiguous(memory_format=torch.channels_last)
         self.targets = torch.randint(0, len(LABELS), (BATCH,), device=device)
@@ -200,7 +200,7 @@ class Limit:
     def __call__(self) -> None:
         """Take a round's steps."""
         same = ((self.x, self.targets) for _ in range(self.n_steps))
-        take_steps(self.module, self.optimiser, same, self.bfloat16)
+        take_steps(self.module, self.optimizer, same, self.bfloat16)
 
 
 class Ours:
@@ -211,19 +211,19 @@ class Ours:
     ) -> None:
         spec = spec_of(backbone)
         rows = pd.read_parquet(paths.split).iloc[: n_steps * BATCH]
-        self.pictures = load_images(rows, paths, spec)
+        self.images = load_images(rows, paths, spec)
         torch.manual_seed(0)
         module = build_module(backbone, len(LABELS), 3)
         self._joined = init_process_group(device)
         group = self._joined.__enter__()
         how = recipe(device=device, epochs=1000, compile=compiling)
-        self.trainer = Trainer(module, spec, how, Strategy(), self.pictures, group)
+        self.trainer = Trainer(module, spec, how, Strategy(), self.images, group)
         self.epoch = 0
 
     def __call__(self) -> None:
         """Train an epoch."""
         self.epoch += 1
-        self.trainer.train_epoch(self.pictures, self.epoch)
+        self.trainer.train_epoch(self.images, self.epoch)
 
 
 class Plain:
@@ -232,7 +232,7 @@ class Plain:
     def __init__(self, backbone: str, device: torch.device, paths: Paths, n_steps: int) -> None:
         torch.manual_seed(0)
         self.module = build_module(backbone, len(LABELS), 3).to(device)
-        self.optimiser = torch.optim.Adam(self.module.parameters(), lr=1e-3)
+        self.optimizer = torch.optim.Adam(self.module.parameters(), lr=1e-3)
         self.data = ImageFolder(str(paths.root / "jpeg"), plain_transform(SIDE_PX))
         self.device, self.n_steps = device, n_steps
         self.coming: Iterator[Any] = iter(())
@@ -248,7 +248,7 @@ class Plain:
 
     def __call__(self) -> None:
         """Take a round's steps."""
-        take_steps(self.module, self.optimiser, islice(self.coming, self.n_steps), False)
+        take_steps(self.module, self.optimizer, islice(self.coming, self.n_steps), False)
 
 
 def seconds(work: Callable[[], None], device: torch.device) -> float:
@@ -324,14 +324,14 @@ def listed(values: list[float]) -> str:
     return ", ".join(f"{value:.2f}" for value in values)
 
 
-def settled(backbone: str, pictures: ImageDataset, spec: ModelSpec) -> nn.Module:
+def settled(backbone: str, images: ImageDataset, spec: ModelSpec) -> nn.Module:
     """Make a network whose batch normalization knows the images; else features are nothing."""
     torch.manual_seed(0)
     module = build_module(backbone, len(LABELS), 3).train()
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.momentum = 1.0
-    x = Normalization(spec, torch.device("cpu"))(torch.from_numpy(pictures.batch(np.arange(32))))
+    x = Normalization(spec, torch.device("cpu"))(torch.from_numpy(images.batch(np.arange(32))))
     with torch.no_grad():
         module(x)
     return module
@@ -344,7 +344,7 @@ def compare_heads(device: torch.device, paths: Paths, folder: Path) -> bool:
     empty. Returns whether the target is met.
     """
     spec = spec_of(HEAD_BACKBONE)
-    table = pd.read_parquet(paths.split).iloc[:HEAD_PICTURES]
+    table = pd.read_parquet(paths.split).iloc[:HEAD_IMAGES]
     n_train = len(table) * 3 // 4
     train, validation = (
         load_images(rows, paths, spec) for rows in (table.iloc[:n_train], table.iloc[n_train:])
@@ -395,14 +395,14 @@ def drawn_cohort(folder: Path) -> Paths:
 
 
 def accuracy_of_ours(
-    seed: int, how: TrainConfig, paths: Paths, pictures: list[ImageDataset]
+    seed: int, how: TrainConfig, paths: Paths, images: list[ImageDataset]
 ) -> float:
     """Train our way and return the validation accuracy of the last epoch."""
     spec = spec_of(ACCURACY_BACKBONE, ACCURACY_SIDE_PX)
     torch.manual_seed(seed)
     module = build_module(ACCURACY_BACKBONE, len(LABELS), 3)
     work = paths.at(f"work/benchmark/{seed}")
-    fitted = fit(module, spec, *pictures, how, Strategy(), work, False)
+    fitted = fit(module, spec, *images, how, Strategy(), work, False)
     return float(fitted.history["valid_accuracy_score"].iloc[-1])
 
 
@@ -414,17 +414,17 @@ def accuracy_of_plain(seed: int, how: TrainConfig, paths: Paths, validation: Ima
     module = build_module(ACCURACY_BACKBONE, len(LABELS), 3)
     data = ImageFolder(str(paths.root / "jpeg"), plain_transform(ACCURACY_SIDE_PX))
     loader = DataLoader(data, how.batch_size, shuffle=True, num_workers=2, drop_last=True)
-    optimiser = torch.optim.Adam(module.parameters(), lr=how.learning_rate)
+    optimizer = torch.optim.Adam(module.parameters(), lr=how.learning_rate)
     for epoch in range(how.epochs):
         for step, batch in enumerate(loader, start=epoch * len(loader)):
             rate = learning_rate(how, step, how.epochs * len(loader))
-            optimiser.param_groups[0]["lr"] = rate
-            take_steps(module, optimiser, iter([batch]), False)
+            optimizer.param_groups[0]["lr"] = rate
+            take_steps(module, optimizer, iter([batch]), False)
     module.eval()
-    normalise, right = Normalization(spec, torch.device("cpu")), 0
+    normalize, right = Normalization(spec, torch.device("cpu")), 0
     with torch.inference_mode():
         for rows in validation.in_parts(64):
-            answers = module(normalise(torch.from_numpy(validation.batch(rows)))).argmax(dim=1)
+            answers = module(normalize(torch.from_numpy(validation.batch(rows)))).argmax(dim=1)
             right += int((answers.numpy() == validation.targets[rows]).sum())
     return right / len(validation)
 
@@ -434,22 +434,22 @@ def compare_accuracy(folder: Path) -> None:
     paths = drawn_cohort(folder)
     spec = spec_of(ACCURACY_BACKBONE, ACCURACY_SIDE_PX)
     table = pd.read_parquet(paths.split)
-    pictures = [
+    images = [
         load_images(table[table["split"] == split], paths, spec)
         for split in ("train", "validation")
     ]
     ours, plain = [], []
     for seed in range(ACCURACY_SEEDS):
         how = recipe(seed=seed, epochs=ACCURACY_EPOCHS, device="cpu")
-        ours.append(accuracy_of_ours(seed, how, paths, pictures))
-        plain.append(accuracy_of_plain(seed, how, paths, pictures[1]))
+        ours.append(accuracy_of_ours(seed, how, paths, images))
+        plain.append(accuracy_of_plain(seed, how, paths, images[1]))
         print(f"  seed {seed}: ours {ours[-1]:.3f}, plain {plain[-1]:.3f}", flush=True)
     apart = np.array(ours) - np.array(plain)
     spread = apart.std(ddof=1) / np.sqrt(len(apart))
     low, high = stats.t.interval(0.95, len(apart) - 1, apart.mean(), spread)
     print(
-        f"{ACCURACY_BACKBONE} at {ACCURACY_SIDE_PX} px, {len(pictures[0])} drawn pictures, "
-        f"{ACCURACY_EPOCHS} epochs: validation accuracy ({len(pictures[1])} pictures) ours "
+        f"{ACCURACY_BACKBONE} at {ACCURACY_SIDE_PX} px, {len(images[0])} drawn pictures, "
+        f"{ACCURACY_EPOCHS} epochs: validation accuracy ({len(images[1])} pictures) ours "
         f"{np.mean(ours):.3f}, plain {np.mean(plain):.3f}; difference {apart.mean():+.3f} "
         f"[{low:+.3f}, {high:+.3f}] over {len(apart)} seeds"
     )
@@ -470,7 +470,7 @@ def main() -> int:
         if asked.accuracy:
             compare_accuracy(folder)
             return 0
-        paths = write_crops(folder, max(max(STEPS.values()) * BATCH, HEAD_PICTURES))
+        paths = write_crops(folder, max(max(STEPS.values()) * BATCH, HEAD_IMAGES))
         met = []
         if not asked.head:
             met = [compare(name, device, asked.compile, paths) for name in asked.backbones]

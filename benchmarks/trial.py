@@ -126,11 +126,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="affectgap-trial-") as place:
         folder = chosen.keep or Path(place)
         if chosen.london:
-            picture = sorted(chosen.london.glob("smiling_front/[0-9]*.jpg"))[0].read_bytes()
-            afterwards(london(chosen.london, folder), picture)
+            image = sorted(chosen.london.glob("smiling_front/[0-9]*.jpg"))[0].read_bytes()
+            afterwards(london(chosen.london, folder), image)
         else:
             paths = drawn(folder, chosen.people)
-            afterwards(paths, steps.picture_of_a_child())
+            afterwards(paths, steps.image_of_a_child())
             run(paths, "withdraw", "site-3", "--why", "labels mixed up")
             print("== site-3 withdrawn")
 

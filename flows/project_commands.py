@@ -129,7 +129,7 @@ def gate_power(
     test_subjects: Annotated[
         int | None, typer.Option(min=2, max=100_000, help="Assume this number of test subjects.")
     ] = None,
-    pictures_per_person: Annotated[
+    images_per_person: Annotated[
         int | None,
         typer.Option(
             min=1, max=10_000, help="Images per subject. Default: as in the data, else 10."
@@ -171,7 +171,7 @@ def gate_power(
     """
     from flows.registry.gate_power import GatePowerOptions, gate_power
 
-    asked = GatePowerOptions(test_subjects, pictures_per_person, recall, disagreement, icc)
+    asked = GatePowerOptions(test_subjects, images_per_person, recall, disagreement, icc)
     table, lines = gate_power(_project(), asked, out)
     console().print(table)
     _say(lines)

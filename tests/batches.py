@@ -40,9 +40,9 @@ def draw_batch(
     drawn = draw_images([RenderJob(sitting, style, seed, size_px) for sitting in sittings])
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for picture in drawn:
-        name = picture.sitting.name
-        (folder / name.file_name).write_bytes(picture.jpeg)
+    for image in drawn:
+        name = image.sitting.name
+        (folder / name.file_name).write_bytes(image.jpeg)
         rows.append((name.file_name, name.emotion, name.subject, name.age_years, name.gender))
     write_labels(folder, rows)
     return folder
@@ -91,11 +91,11 @@ def london_parts(source: Path, start: Path, later: Path, held_out: int = 20) -> 
     Both parts hold the whole table of people. Who comes later is spread over both genders by taking
     every fifth person. Returns the number of pictures of each part.
     """
-    pictures = sorted(source.glob("*_front/[0-9]*.jpg"))  # not what macOS hides beside them
-    people = sorted({path.name[:3] for path in pictures})
+    images = sorted(source.glob("*_front/[0-9]*.jpg"))  # not what macOS hides beside them
+    people = sorted({path.name[:3] for path in images})
     late = set(people[::5][:held_out])
     counts = [0, 0]
-    for path in pictures:
+    for path in images:
         comes_late = path.name[:3] in late
         target = (later if comes_late else start) / path.parent.name / path.name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ OUTS = (
 
 
 def params(**changes):
-    small = {"samples": 30, "pictures_per_group": 2, "workers": 1, "device": "cpu"}
+    small = {"num_samples": 30, "images_per_group": 2, "workers": 1, "device": "cpu"}
     return Params.model_validate(PARAMS.model_dump() | small | changes)
 
 
@@ -58,7 +58,7 @@ def make_project(root, correct=True):
             )
     paths.crop_shards.mkdir(parents=True)
     (paths.crop_shards / CROP_SETTINGS).write_text('{"margin": 0.25}')
-    places = list(write_shards(members, paths.crop_shards, per_shard=5))
+    places = list(write_shards(members, paths.crop_shards, images_per_shard=5))
     table = pd.DataFrame(rows).join(pd.DataFrame(places))
     write_table(table, paths.predictions("base"))
     torch.manual_seed(0)
@@ -66,7 +66,7 @@ def make_project(root, correct=True):
         architecture="lenet5",
         labels=("happiness", "neutral", "fear"),
         input_size_px=32,
-        colour="rgb",
+        color="rgb",
         mean=(0.5,) * 3,
         std=(0.25,) * 3,
         version="",

@@ -16,12 +16,12 @@ from pathlib import Path
 import psutil
 from pass_world import (
     Outcome,
-    assert_every_picture_is_in_one_place,
+    assert_every_image_is_in_one_place,
     copy_project,
+    images_in_inbox,
     kill,
     our_processes,
     outcome,
-    pictures_in_inbox,
     run,
     start,
     wait_until,
@@ -89,7 +89,7 @@ def killed(
     done = rounds = 0
     while done < kills:
         paths = copy_project(ready, folder / f"killed-{rounds}")
-        given = pictures_in_inbox(paths)
+        given = images_in_inbox(paths)
         second_at_once(paths)
         done += 1
         while done < kills:
@@ -132,7 +132,7 @@ def second_at_once(paths: Paths) -> None:
 def server_gone(ready: Paths, expected: Outcome, folder: Path) -> str:
     """The Prefect server is killed in the middle; the same command then ends the pass."""
     paths = copy_project(ready, folder / "server")
-    given = pictures_in_inbox(paths)
+    given = images_in_inbox(paths)
     process = start(paths, *_PASS)
     assert wait_until(lambda: _child(process, "-m tasks crop"), _PASS_S)
     server = _child(process, "from flows.pipeline.prefect_server import serve")
@@ -148,7 +148,7 @@ def server_gone(ready: Paths, expected: Outcome, folder: Path) -> str:
 def locked_database(ready: Paths, expected: Outcome, folder: Path, seconds: float) -> str:
     """Somebody holds MLflow's database for a while; the pass waits."""
     paths = copy_project(ready, folder / "locked")
-    given = pictures_in_inbox(paths)
+    given = images_in_inbox(paths)
     process = start(paths, *_PASS)
     assert wait_until(lambda: _child(process, "-m tasks ingest"), _PASS_S)
     database = sqlite3.connect(paths.mlruns / "mlflow.db", isolation_level=None, timeout=60)
@@ -174,7 +174,7 @@ def full_disk(ready: Paths, expected: Outcome, disk: Path, free_mb: float = 0, a
     subprocess.run(mount, check=True, capture_output=True)
     try:
         paths = copy_project(ready, disk / "clone")
-        given = pictures_in_inbox(paths)
+        given = images_in_inbox(paths)
         if not at:
             _resize(disk, shutil.disk_usage(disk).used + int(free_mb * 1e6))
         slowly = _slow_to_sync(paths, disk.with_name(f"{disk.name}-slow")) if at == MOVING else {}
@@ -206,7 +206,7 @@ def clock_set_back(ready: Paths, expected: Outcome, folder: Path) -> str:
     source.write_text(_CLOCK)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
     paths = copy_project(ready, folder / "clock")
-    given = pictures_in_inbox(paths)
+    given = images_in_inbox(paths)
     run(paths, *_PASS, LD_PRELOAD=str(library))
     started = Ledger(paths.ledger).passes()["started_at"]
     assert started.iloc[-1] < started.iloc[0]
@@ -217,7 +217,7 @@ def clock_set_back(ready: Paths, expected: Outcome, folder: Path) -> str:
 def ready_while_read(ready: Paths, folder: Path) -> str:
     """A sender writes `_READY` too early and goes on copying: nothing is lost or doubled."""
     paths = copy_project(ready, folder / "early")
-    given = pictures_in_inbox(paths)
+    given = images_in_inbox(paths)
     early = paths.inbox / "early"
     names = sorted(path for path in (paths.inbox / "good").glob("*.jpg"))
     shutil.copytree(paths.inbox / "good", folder / "waiting")
@@ -246,7 +246,7 @@ def ready_while_read(ready: Paths, folder: Path) -> str:
 def assert_whole(paths: Paths, expected: Outcome, given: dict[str, bytes]) -> None:
     """What must hold after any fault and a plain restart."""
     assert not our_processes(paths), our_processes(paths)
-    assert_every_picture_is_in_one_place(paths, given)
+    assert_every_image_is_in_one_place(paths, given)
     found = outcome(paths)
     assert set(found.files) == set(expected.files)
     assert [name for name in expected.files if found.files[name] != expected.files[name]] == []

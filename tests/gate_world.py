@@ -27,8 +27,8 @@ USUAL = {
         "calibration": 0.05,
         "robustness": 0.05,
     },
-    "floors": {"overall": 0.5, "worst_group": 0.3, "calibration": 0.8, "robustness": 0.35},
-    "changes": {"brightness": 0.2, "shift": 0.03, "jpeg_quality": 50},
+    "absolute_limits": {"overall": 0.5, "worst_group": 0.3, "calibration": 0.8, "robustness": 0.35},
+    "perturbations": {"brightness": 0.2, "shift": 0.03, "jpeg_quality": 50},
     "require_approval": False,
     "device": "cpu",
     "batch_size": 8,
@@ -36,7 +36,7 @@ USUAL = {
 SEEN = pd.DataFrame({"subject_id": ["set/trained"]})
 
 
-def pictures(people=10, each=10, batch="") -> pd.DataFrame:
+def images(people=10, each=10, batch="") -> pd.DataFrame:
     """The split table: `people` in every group, each with `each` test pictures; and one trained."""
     rows = []
     for band in ("adult", "child"):

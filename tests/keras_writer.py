@@ -39,7 +39,7 @@ def convolution(rng: np.random.Generator, name: str, size: int, stride: int, sha
 
 
 def after(rng: np.random.Generator, name: str, width: int) -> list[Layer]:
-    """Batch normalisation with made-up statistics, and the rectifier."""
+    """Batch normalization with made-up statistics, and the rectifier."""
     arrays = {
         "gamma": rng.uniform(0.6, 1.4, width),
         "beta": rng.normal(0, 0.2, width),

@@ -8,7 +8,7 @@ def compact_spec(labels: tuple[str, ...]) -> ModelSpec:
         architecture="compact",
         labels=labels,
         input_size_px=32,
-        colour="rgb",
+        color="rgb",
         mean=(0.5,) * 3,
         std=(0.3,) * 3,
         version="",

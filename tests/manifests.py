@@ -20,7 +20,7 @@ SETTINGS = {
     "min_per_group": 4,
     "min_subjects_per_group": 3,
     "max_label_share": 0.7,
-    "required": ["age_band", "gender"],
+    "required_columns": ["age_band", "gender"],
 }
 
 

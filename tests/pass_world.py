@@ -47,7 +47,7 @@ torch.manual_seed(int(hashlib.sha256(split.read_bytes()).hexdigest()[:12], 16))
 table = pd.read_parquet(split)
 labels = tuple(sorted(table["emotion"].unique()))
 spec = ModelSpec(
-    architecture="compact", labels=labels, input_size_px=48, colour="rgb",
+    architecture="compact", labels=labels, input_size_px=48, color="rgb",
     mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), version="", source="made here",
 )
 seen = table.loc[table["split"] != "test", ["image_id", "subject_id", "split"]]
@@ -74,8 +74,8 @@ def small_params(clone: Path, **draw: Any) -> dict[str, Any]:
         params[section]["workers"] = 1
     params["check"] |= {"emotions": list(EMOTIONS), "min_rows": 10}
     params["check"] |= {"min_per_group": 1, "min_subjects_per_group": 1}
-    params["finetune"]["may_be_empty"] = True
-    params["retrain"] |= {"new_pictures": 6, "new_children": 2}
+    params["finetune"]["allow_empty_group"] = True
+    params["retrain"] |= {"new_images": 6, "new_children": 2}
     params["promote"] |= {"resamples": 200, "min_n": 6, "min_subjects": 2}
     return params
 
@@ -99,13 +99,13 @@ def small_project(folder: Path) -> Paths:
     (clone / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
     (clone / "small_train.py").write_text(MADE_MODEL, encoding="utf-8")
     shutil.copytree(_TABLES, clone / "small_tables")
-    params = small_params(clone, subjects={"adult": 10}, pictures_per_emotion=1)
+    params = small_params(clone, subjects={"adult": 10}, images_per_emotion=1)
     anything = {"overall": 1.0, "group": 1.0, "calibration": 1.0}
     params["promote"]["margins"] = {**anything, "robustness": 1.0}
     params["promote"]["not_judged"] = "promote"  # there are hardly any children
     params["split"]["seed"] = 16  # two test people of each gender: groups that can be judged
     floors = {"overall": 0.0, "worst_group": 0.0, "calibration": 2.0, "robustness": 1.0}
-    params["promote"]["floors"] = floors
+    params["promote"]["absolute_limits"] = floors
     write_params(clone, params)
     commit_all(clone)
     return Paths(clone)
@@ -183,7 +183,7 @@ class Outcome:
 
     files: dict[str, bytes]
     batches: list[tuple[Any, ...]]
-    pictures: list[tuple[Any, ...]]
+    images: list[tuple[Any, ...]]
     untrained: int
     decisions: list[tuple[str, ...]]
     in_use: int | None
@@ -200,13 +200,13 @@ def outcome(paths: Paths) -> Outcome:
     ledger = Ledger(paths.ledger)
     assert not ledger.under_way() and ledger.untracked().empty
     batches = ledger.batches()[["batch", "dataset", "digest", "state", "n_pictures", "reason"]]
-    pictures = ledger.pictures()[["batch", "path", "sha256", "state"]]
+    images = ledger.images()[["batch", "path", "sha256", "state"]]
     records = read_records(paths)[["action", "version", "digest", "previous", "tag"]]
     in_use = champion(paths)
     return Outcome(
         files=dict(_files(paths)),
         batches=sorted(batches.itertuples(index=False, name=None)),
-        pictures=sorted(pictures.itertuples(index=False, name=None)),
+        images=sorted(images.itertuples(index=False, name=None)),
         untrained=len(ledger.untrained()),
         decisions=list(records.itertuples(index=False, name=None)),
         in_use=None if in_use is None else in_use.number,
@@ -214,7 +214,7 @@ def outcome(paths: Paths) -> Outcome:
     )
 
 
-def assert_every_picture_is_in_one_place(paths: Paths, given: dict[str, bytes]) -> None:
+def assert_every_image_is_in_one_place(paths: Paths, given: dict[str, bytes]) -> None:
     """`given`: what the senders put down, by `<batch>/<file>`, without the marks."""
     found: dict[str, list[str]] = {name: [] for name in given}
     for place in ("data/inbox", "data/raw", "data/quarantine"):
@@ -227,12 +227,12 @@ def assert_every_picture_is_in_one_place(paths: Paths, given: dict[str, bytes]) 
     ledger = Ledger(paths.ledger)
     for batch, place in ledger.places().items():
         assert paths.at(place).is_dir(), (batch, place)
-    accepted = ledger.pictures().query("state == 'accepted'")
+    accepted = ledger.images().query("state == 'accepted'")
     arrived = {path.relative_to(paths.raw).as_posix() for path in paths.raw.glob("arrived/*/*.jpg")}
     assert arrived == set(accepted["path"])
 
 
-def pictures_in_inbox(paths: Paths) -> dict[str, bytes]:
+def images_in_inbox(paths: Paths) -> dict[str, bytes]:
     return {f"{p.parent.name}/{p.name}": p.read_bytes() for p in paths.inbox.rglob("*.jpg")}
 
 

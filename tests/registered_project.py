@@ -37,7 +37,7 @@ def write_small_model(folder: Path, seed: int, architecture: str = "compact") ->
         architecture=architecture,
         labels=LABELS,
         input_size_px=64,
-        colour="rgb",
+        color="rgb",
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
         version="",
@@ -97,11 +97,11 @@ def make_project(root: Path) -> Paths:
 
 def draw_faces(n: int, size_px: int = 256) -> list[bytes]:
     """JPEGs of drawn adults, one face each."""
-    pictures = []
+    images = []
     for number in range(n):
         subject = COHORTS["adult"][1] + number
         name = ImageName(f"D{subject:04d}", 30, ("female", "male")[number % 2], "neutral", 1)
         style = Style(intensity_mean=0.8, intensity_sd=0.1, unit_mixing=0.0)
         order = RenderJob(RenderSpec(name, "adult", subject), style, 20261121, size_px)
-        pictures.append(draw_image(order).jpeg)
-    return pictures
+        images.append(draw_image(order).jpeg)
+    return images

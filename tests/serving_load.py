@@ -97,14 +97,14 @@ def images_of_mixed_sizes(n: int, assets: str | None) -> list[bytes]:
     """JPEGs of the London photographs, or of drawn faces where there are none here."""
     if assets:
         files = sorted(Path(assets, "london").glob("*/[0-9]*.jpg"))
-        pictures = [file.read_bytes() for file in files[:: max(1, len(files) // n)][:n]]
+        images = [file.read_bytes() for file in files[:: max(1, len(files) // n)][:n]]
     else:
-        pictures = draw_faces(n, 480)
-    return [of_side(picture, SIDES_PX[at % len(SIDES_PX)]) for at, picture in enumerate(pictures)]
+        images = draw_faces(n, 480)
+    return [of_side(image, SIDES_PX[at % len(SIDES_PX)]) for at, image in enumerate(images)]
 
 
-def of_side(picture: bytes, side_px: int) -> bytes:
-    image = Image.open(io.BytesIO(picture)).convert("RGB")
+def of_side(content: bytes, side_px: int) -> bytes:
+    image = Image.open(io.BytesIO(content)).convert("RGB")
     image.thumbnail((side_px, side_px))
     target = io.BytesIO()
     image.save(target, "JPEG", quality=90)
@@ -143,7 +143,7 @@ def malformed_requests(image: bytes) -> list[Request]:
         asking(b"no image at all", image),
         asking(png_that_declares(20_000, 20_000)),
         asking("/etc/passwd", "../../etc/passwd", "nowhere.jpg"),
-        asking(grey_png(300)),
+        asking(gray_png(300)),
     ]
 
 
@@ -172,9 +172,9 @@ def peak_bytes(pid: int) -> int:
     return max(peaks) * 1024
 
 
-def grey_png(side_px: int) -> bytes:
+def gray_png(side_px: int) -> bytes:
     target = io.BytesIO()
-    Image.new("RGB", (side_px, side_px), "grey").save(target, "PNG")
+    Image.new("RGB", (side_px, side_px), "gray").save(target, "PNG")
     return target.getvalue()
 
 

@@ -20,14 +20,14 @@ PARAMETERS |= {"resnet50": 23_500_000, "resnet152": 58_200_000, "alexnet": 57_00
 PARAMETERS |= {"vgg16": 134_000_000, "senet": 26_000_000, "efficientnet_b0": 4_000_000}
 PARAMETERS |= {"densenet121": 7_000_000}
 SECTION = """
-protocol: better
-group: {}
+protocol: multi_seed
+subset: {}
 seeds: [1, 2, 3]
 epochs: 12
 backbones: [lenet5, compact, mobilenet_v3_small]
-starts: {}
+init_by_backbone: {}
 losses: [cross_entropy, mse, multilabel_soft_margin, multi_margin, class_balanced, label_smoothed]
-optimisers: [adam, adamw, adagrad, rmsprop, sgd, ranger]
+optimizers: [adam, adamw, adagrad, rmsprop, sgd, ranger]
 learning_rates:
   adam: [0.0003, 0.001]
   adamw: [0.0003, 0.001]
@@ -36,8 +36,8 @@ learning_rates:
   sgd: [0.01, 0.1]
   ranger: [0.001, 0.003]
 published_learning_rate: 0.00001
-halving: {first_epochs: 3, reduction: 3, first_seeds: 1}
-side_by_side: 0
+halving: {min_epochs: 3, reduction_factor: 3, first_seeds: 1}
+max_parallel: 0
 confidence: 0.95
 resamples: 400
 resampling_seed: 6
@@ -45,15 +45,15 @@ published: autism_six_emotions
 """
 TRAIN = {
     "weights": "some/model",
-    "group": {"age_band": ["adult"]},
-    "start": "random",
+    "subset": {"age_band": ["adult"]},
+    "init": "random",
     "backbone": "compact",
     "input_size_px": 96,
     "epochs": 20,
     "loss": {"name": "cross_entropy", "smoothing": 0.1, "beta": 0.999},
-    "optimiser": {"name": "adam", "momentum": 0.9},
+    "optimizer": {"name": "adam", "momentum": 0.9},
     "learning_rate": 0.001,
-    "keep": "best",
+    "checkpoint": "best",
     "seed": 7,
 }
 
@@ -64,7 +64,7 @@ def settings(**changed: object) -> Params:
 
 
 class World:
-    """Answers runs; `skills` adds to the log-odds of backbones, losses and optimisers by name."""
+    """Answers runs; `skills` adds to the log-odds of backbones, losses and optimizers by name."""
 
     def __init__(
         self,
@@ -91,8 +91,8 @@ class World:
         """Train one run: the same epochs for the same recipe and seed, however far it goes."""
         self.trained.append(run.key)
         train = run.train
-        rate = f"{train['optimiser']['name']}@{train['learning_rate']:g}"
-        names = (train["backbone"], train["loss"]["name"], train["optimiser"]["name"], rate)
+        rate = f"{train['optimizer']['name']}@{train['learning_rate']:g}"
+        names = (train["backbone"], train["loss"]["name"], train["optimizer"]["name"], rate)
         skill = sum(self.skills.get(name, 0.0) for name in names)
         rng = np.random.default_rng(zlib.crc32(f"{names} {run.seed}".encode()))
         own = rng.normal(0, self.seed_sd) + rng.normal(0, 0.5, len(self.ease))
@@ -131,12 +131,12 @@ class World:
             "backbone": run.train["backbone"],
             "parameters": parameters,
             "train_seconds": run.until * 540 / pace,
-            "pictures_per_second": pace,
+            "images_per_second": pace,
             "input_size_px": 96,
             "device": "cpu",
             "kept_epoch": int(last["epoch"]),
-            "train_pictures": 540,
-            "validation_pictures": len(emotion),
+            "train_images": 540,
+            "validation_images": len(emotion),
             **{name: float(last[name]) for name in history.columns[2:]},
         }
         if failed:
@@ -187,14 +187,14 @@ def made_up_test(params: Params, seeds: int, look: int = 1) -> pd.DataFrame:
     groups = [("all", "all", 180, 30), ("age_band", "adult", 90, 15), ("age_band", "child", 84, 14)]
     groups += [("age_band", "adolescent", 6, 1), ("gender", "female", 100, 17)]
     groups += [("gender", "male", 80, 13)]
-    for place, (dimension, group, pictures, people) in enumerate(groups):
+    for place, (dimension, group, images, people) in enumerate(groups):
         for measure, value in (("mean_recall", 0.62), ("accuracy", 0.64)):
             value, reach = value - 0.03 * place, np.nan if people == 1 else 0.5 / people**0.5
             ends = (reach / 2, value - reach, value + reach)
-            counts = (pictures, people, 6, seeds, 0, 0)
+            counts = (images, people, 6, seeds, 0, 0)
             row = (dimension, group, measure, value, *ends, *counts, look, params.confidence)
             rows.append((*row, level_of(look, params.confidence), PEOPLE_ALONE))
-    columns = ["dimension", "group", "measure", "value", "se", "ci_low", "ci_high", "pictures"]
+    columns = ["dimension", "group", "measure", "value", "se", "ci_low", "ci_high", "images"]
     columns += ["people", "emotions", "seeds", "also_trained_on", "left_out", "look"]
     columns += ["confidence", "interval_level", "method"]
     return pd.DataFrame(rows, columns=columns)

@@ -28,7 +28,7 @@ from tasks.core.paths import Paths
 
 _UP_S = 180
 # One emotion in children is drawn as clearly as in adults, so that few pictures are enough.
-_MILD = {"rotation_deg": 5, "shift": 0.02, "scale": [1.0, 1.0], "grey": 0.0}
+_MILD = {"rotation_deg": 5, "shift": 0.02, "scale": [1.0, 1.0], "gray": 0.0}
 _MILD |= {"brightness": 0.1, "contrast": 0.1, "saturation": 0.1}
 _GROUPS = {"min_n": 18, "min_subjects": 3, "resamples": 500}
 
@@ -50,22 +50,20 @@ SHORT = Size(adults=30, good=20, mislabelled=40, takes=3, split_seed=4082)
 def trial_project(folder: Path, size: Size) -> Paths:
     """A clone with adults alone, trained by a small network; every stage is there."""
     clone = fresh_clone(folder, "quick")
-    params = small_params(
-        clone, subjects={"adult": size.adults}, pictures_per_emotion=size.takes + 1
-    )
+    params = small_params(clone, subjects={"adult": size.adults}, images_per_emotion=size.takes + 1)
     params["split"]["seed"] = size.split_seed
     how = {"batch_size": 16, "learning_rate": 0.001}
     params["train"] |= {"backbone": "lenet5", "input_size_px": 64, "epochs": 20, **how}
     params["finetune"] |= {"strategies": ["replay"], "min_n": 5, **how}
     params["finetune"]["replay"] |= {"epochs": 8, "learning_rate": 0.001}
-    params["finetune"]["replay"]["group"] = {"age_band": ["adult"]}
+    params["finetune"]["replay"]["subset"] = {"age_band": ["adult"]}
     for section in ("train", "finetune"):
         params[section]["augmentation"] |= _MILD
     params["interpolate"] |= {"from": "replay", "coefficients": 2, "min_n": 5}
     params["choose"]["min_n"] = 5
     params["audit"]["resamples"] = 200
-    params["explain"] |= {"pictures_per_group": 1, "samples": 20}
-    params["retrain"] |= {"new_pictures": 50, "new_children": 10}
+    params["explain"] |= {"images_per_group": 1, "num_samples": 20}
+    params["retrain"] |= {"new_images": 50, "new_children": 10}
     params["promote"] |= _GROUPS
     params["promote"]["margins"] |= {"overall": 0.04, "group": 0.08}
     params["promote"]["margins"] |= {"calibration": 0.08, "robustness": 0.1}
@@ -95,7 +93,7 @@ def mislabelled_batch(paths: Paths, size: Size) -> None:
     mark_ready(swap_labels(folder, "anger", "disgust"))
 
 
-def picture_of_a_child() -> bytes:
+def image_of_a_child() -> bytes:
     """A drawn child whom no model has seen, as JPEG."""
     import tempfile
 

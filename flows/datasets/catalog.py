@@ -78,7 +78,7 @@ _CHILDREN = (
             "V. LoBue, C. Thrasher (2015): The Child Affective Facial Expression (CAFE) set. "
             "Frontiers in Psychology 5:1532. https://doi.org/10.3389/fpsyg.2014.01532"
         ),
-        licence="researchers authorised by Databrary; the pictures must not be published",
+        licence="researchers authorized by Databrary; the pictures must not be published",
         obtain="register with Databrary, volume 30 (https://doi.org/10.17910/B7301K)",
         put="the folder of pictures, with the spreadsheet of ages (.xlsx or .csv) in it if you can",
         preset="cafe-nimh",

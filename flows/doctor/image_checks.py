@@ -148,7 +148,7 @@ def ledger_against_disk(paths: Paths) -> Iterator[Finding]:
 
 def _accepted(paths: Paths, ledger: Ledger) -> list[_Accepted]:
     batches, places = ledger.batches(), ledger.places()
-    images = ledger.pictures()
+    images = ledger.images()
     by_batch, no_images = dict(iter(images.groupby("batch"))), images.iloc[:0]
     accepted = []
     for row in batches[batches["state"] == "accepted"].itertuples():

@@ -137,11 +137,11 @@ class Inbox:
 
         repeats = find_known_images(reading.rows, current, self.ledger)
         limits = BatchLimits(
-            self.params.min_pictures,
+            self.params.min_images,
             self.params.max_faulty_share,
             self.params.max_repeated_share,
             self.params.max_label_share,
-            tuple(self.params.required),
+            tuple(self.params.required_columns),
         )
         rows = reading.rows
         faults = batch_faults(rows, reading.reasons, repeats.count, limits, self.check)
@@ -230,7 +230,7 @@ class Inbox:
         finish(self.paths, self.ledger, step, entry.sources)
         state = "repeated" if isinstance(refused, DuplicateBatchError) else "quarantined"
         detail = f"now in {self._relative(place)}: {'; '.join(refused.reasons)}"
-        return IntakeOutcome(batch, arrival.dataset, state, detail, len(arrival.pictures))
+        return IntakeOutcome(batch, arrival.dataset, state, detail, len(arrival.images))
 
     def _arrival(self, entry: InboxEntry, batch: str, reading: BatchReading | None) -> Arrival:
         nothing = pd.DataFrame(columns=MANIFEST_SCHEMA.names)
@@ -241,7 +241,7 @@ class Inbox:
             source=printable_path(entry.path.name),
             stamp=stamp_of(entry),
             n_files=reading.n_files if reading else 0,
-            pictures=reading.rows if reading else nothing,
+            images=reading.rows if reading else nothing,
         )
 
     def _relative(self, place: Path) -> str:

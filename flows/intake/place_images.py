@@ -17,7 +17,7 @@ import psutil
 from flows.datasets.catalog import DATASETS
 from tasks.core.errors import DataError
 from tasks.core.files import sha256_of
-from tasks.core.imaging.decode import BadImageError, read_picture
+from tasks.core.imaging.decode import BadImageError, read_image
 from tasks.core.labels import ALL, DRAWN_DATASET
 from tasks.core.parallel.progress import track
 from tasks.core.paths import Paths
@@ -83,7 +83,7 @@ def _intake(source: Path, target: Path, max_pixels: int) -> IntakeSummary:
     if not is_empty(target):
         _require_same(source, files, target)
         return IntakeSummary(target, len(files), size_bytes, already_there=True)
-    _require_picture(source, files, max_pixels)
+    _require_image(source, files, max_pixels)
     if target.name not in DATASETS:  # the supported sets have their own tables
         _check_labels(source, files)
     _require_space(target.parent, size_bytes)
@@ -218,11 +218,11 @@ def _require_same(source: Path, files: Sequence[str], target: Path) -> None:
         )
 
 
-def _require_picture(source: Path, files: Sequence[str], max_pixels: int) -> None:
+def _require_image(source: Path, files: Sequence[str], max_pixels: int) -> None:
     reasons: list[str] = []
     for file in files:
         try:
-            read_picture(source / file, max_pixels)
+            read_image(source / file, max_pixels)
         except BadImageError as error:
             reasons.append(error.reason)
         else:

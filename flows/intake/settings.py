@@ -20,11 +20,11 @@ class Params(Section):
     max_files: Annotated[int, Field(ge=1)]
     max_file_mb: Annotated[float, Field(gt=0)]
     max_batch_mb: Annotated[float, Field(gt=0)]
-    min_pictures: Annotated[int, Field(ge=1)]
+    min_images: Annotated[int, Field(ge=1)]
     max_faulty_share: Share
     max_repeated_share: Share
     max_label_share: Share
-    required: list[str]
+    required_columns: list[str]
 
 
 def intake_datasets(datasets: Iterable[str]) -> list[str]:

@@ -17,7 +17,7 @@ BATCHES: tuple[str, ...] = (
     "reason",
     "drift",
 )
-PICTURES: tuple[str, ...] = (
+IMAGES: tuple[str, ...] = (
     "batch",
     "dataset",
     "path",

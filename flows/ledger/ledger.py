@@ -1,9 +1,9 @@
 """The ledger: every batch of images that ever arrived, and what became of it.
 
-One SQLite file with two tables that only grow (triggers refuse anything else): `events`, one row a
-thing that happened, and `pictures`, the images that a batch brought. What is true now is read
-from the events in the order of their ids; the clock only dates them, so that setting it back
-changes nothing. Every method is one transaction, so that a killed process leaves an event or none.
+One SQLite file with two tables that only grow (triggers refuse anything else): `events`, one row
+per event, and `pictures`, the images that a batch brought. What is true now is read from the events
+in the order of their ids; the clock only dates them, so that setting it back changes nothing. Every
+method is one transaction, so that a killed process leaves an event or none.
 """
 
 import json
@@ -17,8 +17,8 @@ import pandas as pd
 
 from flows.ledger.events import (
     BATCHES,
+    IMAGES,
     PASSES,
-    PICTURES,
     TRAININGS,
     Event,
     batches_of,
@@ -27,12 +27,12 @@ from flows.ledger.events import (
 )
 from flows.ledger.sqlite import (
     EVENTS,
-    PICTURE_COLUMNS,
+    IMAGE_COLUMNS,
     LedgerFile,
     add_event,
-    add_pictures,
+    add_images,
+    read_images,
     read_people,
-    read_pictures,
 )
 from tasks.core.parallel.process import is_dead, process_name
 
@@ -67,7 +67,7 @@ class Arrival:
     source: str
     stamp: str
     n_files: int
-    pictures: pd.DataFrame
+    images: pd.DataFrame
 
 
 class Ledger:
@@ -105,7 +105,7 @@ class Ledger:
         """
         return pd.DataFrame(batches_of(self._events()), columns=[*BATCHES])
 
-    def pictures(self) -> pd.DataFrame:
+    def images(self) -> pd.DataFrame:
         """Return the images of all batches.
 
         Returns
@@ -114,10 +114,10 @@ class Ledger:
             `batch`, `dataset`, `path` (below data/raw, where it lies or would have lain), `sha256`,
             `image_id`, `subject_id`, `emotion`, `age_band`, `gender`, and the batch's `state`.
         """
-        return self._pictures(batches_of(self._events()))
+        return self._images(batches_of(self._events()))
 
     def untrained(self) -> pd.DataFrame:
-        """Return the images of accepted batches that no pass has trained on, as `pictures`."""
+        """Return the images of accepted batches that no pass has trained on, as `images`."""
         rows = [row for row in batches_of(self._events()) if _waits(row)]
         # Asked at every look, so that what was trained on long ago is not read again.
         return _named(self._select("event", [row["event"] for row in rows]), rows)
@@ -159,7 +159,7 @@ class Ledger:
         return table.astype({"version": "Int64"})
 
     def where(self, sha256s: Sequence[str]) -> pd.DataFrame:
-        """Return the rows of `pictures` with one of these contents, in the order of arrival."""
+        """Return the rows of `images` with one of these contents, in the order of arrival."""
         rows = batches_of(self._events())
         table = self._select("sha256", sha256s)
         return _named(table.sort_values("event", kind="stable"), rows)
@@ -203,16 +203,16 @@ class Ledger:
             "source": arrival.source,
             "stamp": arrival.stamp,
             "n_files": arrival.n_files,
-            "n_pictures": len(arrival.pictures),
-            "n_subjects": int(arrival.pictures["subject_id"].nunique()),
+            "n_pictures": len(arrival.images),
+            "n_subjects": int(arrival.images["subject_id"].nunique()),
             "target": target,
             "place": place,
             "reasons": list(reasons),
         }
-        rows = arrival.pictures[[*PICTURE_COLUMNS]].itertuples(index=False, name=None)
+        rows = arrival.images[[*IMAGE_COLUMNS]].itertuples(index=False, name=None)
         with self._file.writing() as database:
             event = add_event(database, "taking_in", detail, arrival.batch)
-            add_pictures(database, event, rows)
+            add_images(database, event, rows)
 
     def begin_withdrawal(self, batch: str, place: str, reasons: Sequence[str]) -> None:
         """Write down that an accepted batch is about to leave data/raw for `place`."""
@@ -325,14 +325,14 @@ class Ledger:
         starts = range(0, max(1, len(values)), _ASKED)  # at least once, for the columns
         with self._file.reading() as database:
             return pd.concat(
-                read_pictures(database, f"WHERE {column} IN ({{}})", values[at : at + _ASKED])
+                read_images(database, f"WHERE {column} IN ({{}})", values[at : at + _ASKED])
                 for at in starts
             )
 
-    def _pictures(self, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    def _images(self, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
         """Return the images of these batches, in their order and by path."""
         with self._file.reading() as database:
-            table = read_pictures(database)
+            table = read_images(database)
         return _named(table, rows)
 
 
@@ -342,7 +342,7 @@ def _named(table: pd.DataFrame, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     for column in ("batch", "dataset", "state"):
         names = {row["event"]: row[column] for row in rows}
         table[column] = table["event"].map(names).astype("str")
-    return table.reindex(columns=[*PICTURES])
+    return table.reindex(columns=[*IMAGES])
 
 
 def _waits(row: dict[str, Any]) -> bool:

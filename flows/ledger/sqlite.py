@@ -14,7 +14,7 @@ from tasks.core.errors import DataError
 from tasks.core.tables import current_subjects
 
 EVENTS = "SELECT id, at, kind, batch, pass_id, detail FROM events ORDER BY id"
-PICTURE_COLUMNS: tuple[str, ...] = (
+IMAGE_COLUMNS: tuple[str, ...] = (
     "path",
     "sha256",
     "image_id",
@@ -30,7 +30,7 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, "
     "kind TEXT NOT NULL, batch TEXT, pass_id INTEGER, detail TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS pictures (event INTEGER NOT NULL REFERENCES events (id), "
-    + ", ".join(f"{name} TEXT NOT NULL" for name in PICTURE_COLUMNS)
+    + ", ".join(f"{name} TEXT NOT NULL" for name in IMAGE_COLUMNS)
     + ")",
     "CREATE INDEX IF NOT EXISTS pictures_by_sha256 ON pictures (sha256)",
     "CREATE INDEX IF NOT EXISTS pictures_by_event ON pictures (event)",
@@ -107,10 +107,10 @@ def add_event(
     return int(cursor.lastrowid or 0)
 
 
-def add_pictures(database: sqlite3.Connection, event: int, rows: Iterable[tuple[Any, ...]]) -> None:
+def add_images(database: sqlite3.Connection, event: int, rows: Iterable[tuple[Any, ...]]) -> None:
     """Add images (`PICTURE_COLUMNS`) that an event brought, in the same transaction."""
-    marks = ", ".join("?" * (len(PICTURE_COLUMNS) + 1))
-    columns = ", ".join(("event", *PICTURE_COLUMNS))
+    marks = ", ".join("?" * (len(IMAGE_COLUMNS) + 1))
+    columns = ", ".join(("event", *IMAGE_COLUMNS))
     statement = f"INSERT INTO pictures ({columns}) VALUES ({marks})"
     database.executemany(statement, ((event, *row) for row in rows))
 
@@ -142,7 +142,7 @@ def _in_words(error: Exception) -> str:
     return f"the ledger cannot be used ({text})"
 
 
-def read_pictures(
+def read_images(
     database: sqlite3.Connection, where: str = "", values: Sequence[Any] = ()
 ) -> pd.DataFrame:
     """Read images with the event that brought them; `{}` of `where` holds the values.
@@ -150,6 +150,6 @@ def read_pictures(
     People are named as today (`current_subjects`): rows that an earlier version wrote stay in the
     file as they are, which only grows.
     """
-    query = f"SELECT event, {', '.join(PICTURE_COLUMNS)} FROM pictures {where} ORDER BY event, path"
+    query = f"SELECT event, {', '.join(IMAGE_COLUMNS)} FROM pictures {where} ORDER BY event, path"
     marks = ", ".join("?" * len(values))
     return current_subjects(pd.read_sql_query(query.format(marks), database, params=tuple(values)))

@@ -56,10 +56,10 @@ def known_images(paths: Paths) -> pd.DataFrame:
     return found.assign(split=[splits.get(name, "") for name in found["image_id"]])
 
 
-def with_locations(paths: Paths, pictures: pd.DataFrame) -> pd.DataFrame:
+def with_locations(paths: Paths, images: pd.DataFrame) -> pd.DataFrame:
     """Add the present location of images: `place` (a phrase) and `there` (whether in data/raw).
 
-    `pictures` are rows of `known_images`; the column `state` is dropped. Each image is looked up on
+    `images` are rows of `known_images`; the column `state` is dropped. Each image is looked up on
     disk, so select rows first.
     """
     ledger = Ledger(paths.ledger)
@@ -68,10 +68,10 @@ def with_locations(paths: Paths, pictures: pd.DataFrame) -> pd.DataFrame:
         batch: f"removed from data/raw by hand, its reason in {elsewhere[batch]}"
         for batch in ledger.whole()  # nothing of these was moved to the quarantine
     }
-    places = [_place(paths, row, elsewhere) for row in pictures.itertuples(index=False)]
+    places = [_place(paths, row, elsewhere) for row in images.itertuples(index=False)]
     phrases = [phrase for phrase, _ in places]
-    there = pd.Series([there for _, there in places], index=pictures.index, dtype=bool)
-    return pictures.drop(columns="state").assign(place=phrases, there=there)
+    there = pd.Series([there for _, there in places], index=images.index, dtype=bool)
+    return images.drop(columns="state").assign(place=phrases, there=there)
 
 
 def all_models(paths: Paths) -> list[ModelLineage]:
@@ -138,7 +138,7 @@ def _with_batches(paths: Paths, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of_ledger(paths: Paths) -> pd.DataFrame:
-    return Ledger(paths.ledger).pictures()[[*_COLUMNS, "state"]]
+    return Ledger(paths.ledger).images()[[*_COLUMNS, "state"]]
 
 
 def _splits(paths: Paths) -> dict[str, str]:

@@ -53,8 +53,8 @@ def moved_splits_note(paths: Paths) -> str:
     if not renamed.any():
         return ""
     params = load_section(paths.params, "split", Params)
-    parts = {name: getattr(params.parts, name) for name in SPLITS}
-    split = assign_splits(now, params.seed, params.by == "subject", parts)
+    parts = {name: getattr(params.ratios, name) for name in SPLITS}
+    split = assign_splits(now, params.seed, params.unit == "subject", parts)
     moved = renamed & (split != before["split"])
     trained = moved & (before["split"] == "test") & (split == "train")
     people = before.loc[renamed, "subject_id"].nunique()

@@ -44,7 +44,7 @@ class PredictFigure:
             cell = Shown(
                 heading=image.name,
                 detail=f"face {number}, {len(lines)} found" if len(lines) > 1 else "1 face found",
-                picture=small,
+                image=small,
                 boxes=scaled_boxes,
                 own=number,
                 crop=crop,

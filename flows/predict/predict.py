@@ -12,7 +12,7 @@ from flows.predict.figure import PredictFigure
 from flows.registry.recovery import has_store
 from tasks.core.errors import ModelError, UserError
 from tasks.core.files import write_bytes
-from tasks.core.imaging.decode import BadImageError, read_picture
+from tasks.core.imaging.decode import BadImageError, read_image
 from tasks.core.imaging.shards import encode_png
 from tasks.core.models.checkpoint import SPEC, load_spec, read_skipped
 from tasks.core.models.predictor import EmotionClassifier
@@ -123,7 +123,7 @@ class _Predictor:
     def predict(self, image: Path) -> list[dict[str, Any]]:
         """Return the lines of one image: one per face, or one that says why there is none."""
         try:
-            loaded = read_picture(image, self.max_pixels)
+            loaded = read_image(image, self.max_pixels)
         except BadImageError as error:
             line = {"image": str(image), "error": f"{error.reason}: {error.detail}"}
             if self.figure is not None:

@@ -50,7 +50,7 @@ def evaluate_challenger(paths: Paths, challenger: Version, champion: Version | N
     _check_groups(split, params, paths)
     frozen = split["image_id"][split["split"] == "test"]
     if champion is not None:
-        frozen = _frozen_pictures(paths, champion, split)
+        frozen = _frozen_images(paths, champion, split)
         split = _with_frozen(split, read_table(paths.manifest), frozen)
     test = split[split["split"] == "test"].reset_index(drop=True)
     if test.empty:
@@ -75,8 +75,11 @@ def required_groups(paths: Paths) -> dict[str, Mapping[str, Sequence[str]]]:
     content = load_yaml(paths.params)
     groups: dict[str, Mapping[str, Sequence[str]]] = {}
     for key, group in (
-        ("finetune.group", content.get("finetune", {}).get("group")),
-        ("retrain.children", {"age_band": content.get("retrain", {}).get("children")}),
+        ("finetune.subset", content.get("finetune", {}).get("subset")),
+        (
+            "retrain.child_age_bands",
+            {"age_band": content.get("retrain", {}).get("child_age_bands")},
+        ),
     ):
         if group and all(group.values()):
             groups[key] = group
@@ -209,7 +212,7 @@ def _recrop(paths: Paths, settings: CropSettings, table: pd.DataFrame, folder: P
             if isinstance(outcome, FaceCrop):
                 yield f"{image_id}.png", outcome.png
 
-    places = list(write_shards(members(), folder, params.per_shard))
+    places = list(write_shards(members(), folder, params.images_per_shard))
     crops = with_crops(table, outcomes, places)
     write_table(crops[_POSITION], folder / _CROPS_FILE)
 
@@ -222,7 +225,7 @@ def _remove_unused(paths: Paths, used: set[Path]) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _frozen_pictures(paths: Paths, champion: Version, split: pd.DataFrame) -> pd.Series:
+def _frozen_images(paths: Paths, champion: Version, split: pd.DataFrame) -> pd.Series:
     """Return the images that a version is to be compared on: its test split and all it answered.
 
     The answers add images in which it found no face, and those frozen before it. Subjects whose id

@@ -32,7 +32,7 @@ from tasks.split.subject_split import assign_splits
 DEFAULT_ASSUMPTIONS = Assumed(
     recall=0.8, disagreement=0.1, icc=0.05
 )  # before any version has answered
-PICTURES_PER_PERSON = 10
+IMAGES_PER_PERSON = 10
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class GatePowerOptions:
     """Options of the command; None: from the data, or the default value."""
 
     test_subjects: int | None = None
-    pictures_per_person: int | None = None
+    images_per_person: int | None = None
     recall: float | None = None
     disagreement: float | None = None
     icc: float | None = None
@@ -82,8 +82,8 @@ def _test_images(paths: Paths) -> pd.DataFrame | None:
         return None
     params = load_section(paths.params, "split", SplitParams)
     manifest = read_table(paths.manifest)
-    parts = dict(params.parts)
-    split_of = assign_splits(manifest, params.seed, params.by == "subject", parts)
+    parts = dict(params.ratios)
+    split_of = assign_splits(manifest, params.seed, params.unit == "subject", parts)
     return manifest[split_of == "test"]
 
 
@@ -96,14 +96,14 @@ def _people(
 ) -> tuple[People, str]:
     """Return the test subjects, and their source in words."""
     n_subjects = asked.test_subjects
-    n_images = asked.pictures_per_person
+    n_images = asked.images_per_person
     if test is None or test.empty:
         if n_subjects is None:
             raise UserError(
                 f"{paths.split}: holds no test people yet; say how many there would be "
                 "(--test-subjects 100), or run `affectgap run split`"
             )
-        n_images = n_images or PICTURES_PER_PERSON
+        n_images = n_images or IMAGES_PER_PERSON
         made_up = made_up_people(n_subjects, n_images, groups)
         return made_up, "made up: each group has as many people"
     missing = {name for group in groups for name in group.where} - set(test.columns)

@@ -209,12 +209,12 @@ def distance_to_trigger(paths: Paths, ledger: Ledger) -> str:
     """Describe how far the policy is from a training."""
     params = load_section(paths.params, "retrain", trigger_policy.Params)
     untrained, last = trigger_policy.untrained_images(paths, ledger), last_training(ledger)
-    pictures = f"{len(untrained)} of {params.new_pictures} new pictures"
+    images = f"{len(untrained)} of {params.new_images} new pictures"
     children = (
         f"{trigger_policy.count_children(untrained, params)} of {params.new_children} new children"
     )
     days = (datetime.now(UTC) - last).days if last else 0
-    return f"not due: {pictures}, {children}, {max(0, days)} of {params.days:g} days"
+    return f"not due: {images}, {children}, {max(0, days)} of {params.max_days:g} days"
 
 
 def last_training(ledger: Ledger) -> datetime | None:

@@ -16,10 +16,10 @@ from tasks.core.tables import read_table
 class Params(Section):
     """Section `retrain`."""
 
-    new_pictures: Annotated[int, Field(ge=1)]
+    new_images: Annotated[int, Field(ge=1)]
     new_children: Annotated[int, Field(ge=1)]
-    children: list[str]
-    days: Annotated[float, Field(gt=0, le=36_500)]
+    child_age_bands: list[str]
+    max_days: Annotated[float, Field(gt=0, le=36_500)]
     on_drift: bool
     poll_minutes: Annotated[float, Field(ge=0.1, le=525_600)] | None
     cron: str | None
@@ -50,14 +50,14 @@ def training_reason(
     if not n_images:
         return ""
     n_children = count_children(untrained, params)
-    if n_images >= params.new_pictures:
-        return f"{n_images} new pictures (from {params.new_pictures} on)"
+    if n_images >= params.new_images:
+        return f"{n_images} new pictures (from {params.new_images} on)"
     if n_children >= params.new_children:
         return f"{n_children} new children (from {params.new_children} on)"
     if params.on_drift and drift is not None and abs(drift) >= large_effect:
         return f"a batch differs by {abs(drift):.2f} from the training data (large: {large_effect})"
     elapsed = now - last_training
-    wait = timedelta(days=params.days)
+    wait = timedelta(days=params.max_days)
     if elapsed < -wait:
         # Otherwise a date from a clock that was far ahead would delay training for years.
         return f"the last training is dated {last_training:%Y-%m-%d}, in the future"
@@ -68,7 +68,7 @@ def training_reason(
 
 def count_children(untrained: pd.DataFrame, params: Params) -> int:
     """Count new children: subjects in the children's age bands, new to every training."""
-    new = untrained["age_band"].isin(params.children) & ~untrained["known"]
+    new = untrained["age_band"].isin(params.child_age_bands) & ~untrained["known"]
     return int(untrained.loc[new, "subject_id"].nunique())
 
 

@@ -48,13 +48,13 @@ class DevicePool:
             self._free.put(place)
 
 
-def find_slots(side_by_side: int, device: str) -> list[DeviceSlot]:
-    """Divide this machine's devices; the arguments are `study.side_by_side` and `train.device`."""
+def find_slots(max_parallel: int, device: str) -> list[DeviceSlot]:
+    """Divide this machine's devices; the arguments are `study.max_parallel` and `train.device`."""
     if os.environ.get(process.TORCHRUN_VARIABLE, "").strip():
-        return [DeviceSlot(None, None)] * (side_by_side or 1)  # torchrun assigns devices and cores
+        return [DeviceSlot(None, None)] * (max_parallel or 1)  # torchrun assigns devices and cores
     if _is_specific(device):
-        side_by_side = side_by_side or 1
-    return divide_devices(side_by_side, usable_gpus(device), cpu_count())
+        max_parallel = max_parallel or 1
+    return divide_devices(max_parallel, usable_gpus(device), cpu_count())
 
 
 def _is_specific(device: str) -> bool:
@@ -62,13 +62,13 @@ def _is_specific(device: str) -> bool:
     return device not in ("auto", "cuda") and device.partition(":")[0] != "cpu"
 
 
-def divide_devices(side_by_side: int, gpus: list[str], cores: int) -> list[DeviceSlot]:
-    """Divide GPUs and cores among `side_by_side` runs.
+def divide_devices(max_parallel: int, gpus: list[str], cores: int) -> list[DeviceSlot]:
+    """Divide GPUs and cores among `max_parallel` runs.
 
     0 is one run per GPU, or one per core if there is none. If there are more places than GPUs,
     places share them.
     """
-    n = side_by_side or len(gpus) or cores
+    n = max_parallel or len(gpus) or cores
     threads = max(1, cores // n)
     return [DeviceSlot(gpus[i % len(gpus)] if gpus else None, threads) for i in range(n)]
 

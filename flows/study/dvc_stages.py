@@ -26,9 +26,9 @@ _HEADING = """\
 # `dvc repro study/dvc.yaml` makes the study again.
 """
 _RUN_HEADING = "# Written by `affectgap study`: what one run trains, and how. Do not edit.\n"
-_PICTURES = ["data/split.parquet", "data/crops"]
+_IMAGES = ["data/split.parquet", "data/crops"]
 # Keys of section `study` that the test stage reads.
-TEST_KEYS = ("group", "confidence", "resamples", "resampling_seed")
+TEST_KEYS = ("subset", "confidence", "resamples", "resampling_seed")
 _WHOLE_PACKAGES = ("tasks/study", "tasks/report")  # they read data files in the package
 
 
@@ -128,7 +128,7 @@ def _run_template(root: Path) -> dict[str, Any]:
         "deps": [
             _file("${key}"),
             "${item.after}",
-            *_PICTURES,
+            *_IMAGES,
             "given",
             *_code(root, STUDY_RUN),
         ],
@@ -155,7 +155,7 @@ def _final_inputs(
     results = [file for run in runs for file in (_file(run.key), f"study/results/{run.key}")]
     deps = {
         "study_choose": results,
-        "study_test": ["study/tables/winners.json", *models, *_PICTURES],
+        "study_test": ["study/tables/winners.json", *models, *_IMAGES],
         "study_report": ["study/tables", *STUDY_OUTS["study_test"], "data/split.parquet"],
     }
     # All params: study_choose writes a params.yaml with the winner, study_report shows every

@@ -50,7 +50,7 @@ def run_study(
     """
     params = {"study": state.settings.model_dump(), "train": state.train}
     device = str(state.train.get("device", "auto"))
-    places = find_slots(state.settings.side_by_side, device)
+    places = find_slots(state.settings.max_parallel, device)
 
     with pipeline_session(paths, "study", params, console, quiet, _KEY_WIDTH) as (parent, display):
         runner = ThreadPoolTaskRunner(max_workers=max(len(places), 2))
@@ -76,7 +76,7 @@ def check(state: StudyState) -> None:
 
     if state.settings.published is not None:
         read_study(state.settings.published)
-    check_names(state.settings.losses, state.settings.optimisers)
+    check_names(state.settings.losses, state.settings.optimizers)
     first = None
     for name in ROUNDS:
         for arm in arms_of(name, state.settings, state.train, first):
@@ -167,7 +167,7 @@ def study_lines(paths: Paths, state: StudyState) -> Iterator[str]:
     for row in test[test["dimension"] == ALL].to_dict("records"):
         yield (
             f"test pictures, {str(row['measure']).replace('_', ' ')}: {float(row['value']):.2f} "
-            f"({float(row['ci_low']):.2f}–{float(row['ci_high']):.2f}) n={row['pictures']}"
+            f"({float(row['ci_low']):.2f}–{float(row['ci_high']):.2f}) n={row['images']}"
         )
     yield from _look_lines(test, paths)
     yield from notices(paths)

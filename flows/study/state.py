@@ -101,6 +101,6 @@ def _can_be_planned(train: object) -> bool:
     """Return whether section `train` has the keys that the plan reads."""
     if not isinstance(train, dict):
         return False
-    parts = [train.get("loss"), train.get("optimiser")]
+    parts = [train.get("loss"), train.get("optimizer")]
     has_names = all(isinstance(part, dict) and "name" in part for part in parts)
-    return has_names and isinstance(train.get("learning_rate"), float | int) and "start" in train
+    return has_names and isinstance(train.get("learning_rate"), float | int) and "init" in train

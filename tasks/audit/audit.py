@@ -31,7 +31,7 @@ from tasks.audit.measures.intersections import intersections_table
 from tasks.audit.measures.model_comparison import paired_table
 from tasks.audit.measures.predictive_values import predictive_values_table
 from tasks.audit.measures.sensitivity import sensitivity_table
-from tasks.audit.measures.standardized_gaps import standardised_table, with_limits_of_gaps
+from tasks.audit.measures.standardized_gaps import standardized_table, with_limits_of_gaps
 from tasks.audit.settings import NUMBERS, Settings
 from tasks.core.errors import DataError, ParamsError
 from tasks.core.labels import ALL, EMOTIONS, HELD_OUT, UNKNOWN, in_order
@@ -44,7 +44,7 @@ INDEPENDENT = "; images without a subject id were taken as independent at the us
 PROTOCOLS: tuple[str, ...] = (HELD_OUT, ALL)
 _Job = tuple[Callable[..., pd.DataFrame], tuple[Any, ...]]
 _MANY_CELLS = 1_000_000  # images times columns, from which on starting processes pays
-_SLOWEST = ("fairness", "standardised", "calibration", "confusion_gaps", "intersections")
+_SLOWEST = ("fairness", "standardized", "calibration", "confusion_gaps", "intersections")
 _NEEDED = ("image_id", "dataset", "subject_id", "emotion", "split", "model", "y_pred")
 _SUBJECTS = ("effective_subjects", "n_unknown", "recall_per_subject")
 _SUBJECTS += ("per_subject_ci_low", "per_subject_ci_high")
@@ -79,7 +79,7 @@ def prepare(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     frame
         One row per model and image.
     settings
-        `by` names the columns whose groups are compared; `factors` and `standardise_to` name
+        `by` names the columns whose groups are compared; `factors` and `standardize_to` name
         columns that are carried where they are there.
 
     Returns
@@ -100,7 +100,7 @@ def prepare(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """
     _check_columns(frame, settings.by)
     sided = _with_face_side(frame)
-    wanted = [*settings.by, *settings.factors, *settings.standardise_to]
+    wanted = [*settings.by, *settings.factors, *settings.standardize_to]
     answers = [f"p_{name}" for name in EMOTIONS]
     carried = [name for name in (*_NEEDED, *_KEPT, *answers, *wanted) if name in sided.columns]
     table = sided[list(dict.fromkeys(carried))].copy()
@@ -142,7 +142,7 @@ def _labels_of_groups(table: pd.DataFrame, settings: Settings) -> list[str]:
     """Name the columns that hold names of groups, not figures."""
     factors = [
         name
-        for name in dict.fromkeys([*settings.factors, *settings.standardise_to])
+        for name in dict.fromkeys([*settings.factors, *settings.standardize_to])
         if name in table.columns and name not in ("emotion", *NUMBERS)
         if not is_numeric_dtype(table[name])
     ]
@@ -188,7 +188,7 @@ def audit_predictions(
     frame
         One row per model and image: `image_id, dataset, subject_id, emotion, split, model, y_pred,
         seen_in_training`, the columns of `settings.by`, and `p_<emotion>` for the labels a model
-        has. `subject_known` and the columns of `factors` and `standardise_to` are used where they
+        has. `subject_known` and the columns of `factors` and `standardize_to` are used where they
         are there.
     settings
         How the audit is done.
@@ -225,14 +225,14 @@ def audit_predictions(
         "confusion_gaps": (confusion_gaps_table, (judged, settings)),
         "intersections": (intersections_table, (judged, settings)),
         "predictive_values": (predictive_values_table, (judged, settings)),
-        "standardised": (standardised_table, (known, settings)),
+        "standardized": (standardized_table, (known, settings)),
         "fairness": (fairness_table, (known, settings)),
         "calibration": (calibration_table, (known, settings)),
     }
     tables = _make_tables(jobs, len(judged) * len(settings.by))
-    for name in ("standardised", "fairness", "calibration"):
+    for name in ("standardized", "fairness", "calibration"):
         tables[name] = without_verdicts(tables[name], judged)
-    tables["standardised"] = with_limits_of_gaps(tables["standardised"], tables["gaps"])
+    tables["standardized"] = with_limits_of_gaps(tables["standardized"], tables["gaps"])
     tables["sensitivity"] = sensitivity_table(judged, tables["gaps"], settings)
     return _with_assumption(tables) if assumed_independent(frame, settings) else tables
 
@@ -317,9 +317,9 @@ def counts_table(table: pd.DataFrame, by: Sequence[str], depth: int) -> pd.DataF
     )
     cube = pool(
         marked, ["dataset", *by, "emotion", "split"], depth, ["model"], ["held_out", "left_out"]
-    ).rename(columns={"n": "pictures"})
+    ).rename(columns={"n": "images"})
     cube = with_all(cube, by)
-    return cube[["model", *dimensions(by), "split", "pictures", "subjects", "held_out", "left_out"]]
+    return cube[["model", *dimensions(by), "split", "images", "subjects", "held_out", "left_out"]]
 
 
 def confusion_table(

@@ -29,7 +29,7 @@ UNITS = {
     "age_years": "years",
     "face_side_px": "px",
     "sharpness": "",
-    "brightness": "grey levels",
+    "brightness": "gray levels",
     "detector_score": "",
 }
 
@@ -51,7 +51,7 @@ class Settings(Section):
     the permutations and the cluster bootstrap.
 
     `factors` are columns that may explain a gap; those that the predictions lack are left out and
-    named. Gaps are standardized to the common mix of the columns `standardise_to`, one by one and
+    named. Gaps are standardized to the common mix of the columns `standardize_to`, one by one and
     all together. `calibration_bins` have equally many images. `pretraining` names a published table
     of the base model's training subjects, or the path of a CSV that `affectgap datasets count`
     wrote; with None, only what was trained here is counted. `published` names a study whose figures
@@ -70,7 +70,7 @@ class Settings(Section):
     resamples: Annotated[int, Field(ge=100, le=100_000)]
     seed: Annotated[int, Field(ge=0)]
     factors: list[str]
-    standardise_to: list[str]
+    standardize_to: list[str]
     calibration_bins: Annotated[int, Field(ge=2, le=100)]
     pretraining: str | None
     published: str | None
@@ -82,9 +82,9 @@ class Settings(Section):
             raise ValueError(f"each once, out of {', '.join(GROUP_COLUMNS)}")
         return by
 
-    def enough(self, pictures: Counts, people: Counts) -> Any:
+    def enough(self, images: Counts, people: Counts) -> Any:
         """Return which comparisons may be tested, by the sizes of their smaller sides."""
-        return (pictures >= self.min_n) & (people >= self.min_subjects)
+        return (images >= self.min_n) & (people >= self.min_subjects)
 
     def least_words(self) -> str:
         """Describe what a comparison needs to be tested."""

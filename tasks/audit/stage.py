@@ -68,7 +68,7 @@ def run(params: Params, paths: Paths) -> StageResult:
 def _check_names(params: Params, frame: pd.DataFrame) -> None:
     """Reject columns that no data set has: a typo would be left out as not recorded."""
     known = [*MANIFEST_SCHEMA.names, *NUMBERS, *frame.columns]
-    for key in ("factors", "standardise_to"):
+    for key in ("factors", "standardize_to"):
         wrong = [name for name in getattr(params, key) if name not in known]
         if wrong:
             usual = ", ".join([*GROUP_COLUMNS, "dataset", "emotion", *NUMBERS])

@@ -28,7 +28,7 @@ COLUMNS = [
     "validation_worst_recall",
     "dimension",
     "group",
-    "fine_tuned_on",
+    "is_target_group",
     "n",
     "subjects",
     "recall_base",
@@ -67,29 +67,29 @@ def strategies_table(
 
     The table has one row per strategy and group, `all` first: recall of the base model and of the
     strategy, `change` (strategy minus base) and `against_naive` (strategy minus naive), each with
-    its interval. `fine_tuned_on` marks the group that the strategies were fine-tuned on; where that
+    its interval. `is_target_group` marks the group that the strategies were fine-tuned on; if that
     is not one group of the dimension, none is marked and `note` gives the reason.
     `validation_worst_*` is the criterion of the choice. All strategies' changes in the groups are
     one family of tests, their changes over all images another. Raises DataError where predictions
-    lack the column `fine_tuned_on`.
+    lack the column `is_target_group`.
     """
     made = {name: frame for name, frame in frames.items() if len(frame)}
     compared = [name for name in strategies if name in made]
     if not compared or BASE not in made:
         return pd.DataFrame(columns=COLUMNS)
     tables = {name: prepare(frame, settings) for name, frame in made.items()}
-    pictures = held_out_from_all(tables)
-    if pictures.empty:
+    images = held_out_from_all(tables)
+    if images.empty:
         return pd.DataFrame(columns=COLUMNS)
     dimension = settings.by[0]
-    groups = [ALL, *(g for g in values_in_order(pictures, dimension) if g != UNKNOWN)]
+    groups = [ALL, *(g for g in values_in_order(images, dimension) if g != UNKNOWN)]
     target, note = fine_tuned_group(tables[BASE], _fine_tuned_on(made, compared), dimension)
     if target and target not in groups:
         note = f"no picture that all models leave unseen is of the fine-tuned group, {target}"
     parts = [
-        _compare(pictures, name, groups, dimension, settings).assign(
+        _compare(images, name, groups, dimension, settings).assign(
             **validation_of(choice, name),
-            fine_tuned_on=[group == target for group in groups],
+            is_target_group=[group == target for group in groups],
             note=note,
         )
         for name in compared
@@ -99,12 +99,12 @@ def strategies_table(
 
 def held_out_from_all(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the images that no model has seen and all have the label of; `correct_<model>`."""
-    pictures = tables[BASE]
+    images = tables[BASE]
     for name, table in tables.items():
         unseen = table[table["named"] & ~table["seen_in_training"].astype(bool)]
         answers = unseen[["image_id", "correct"]].rename(columns={"correct": f"correct_{name}"})
-        pictures = pictures.merge(answers, on="image_id", how="inner")
-    return pictures
+        images = images.merge(answers, on="image_id", how="inner")
+    return images
 
 
 def fine_tuned_group(base: pd.DataFrame, learned: set[str], dimension: str) -> tuple[str, str]:
@@ -131,11 +131,11 @@ def fine_tuned_group(base: pd.DataFrame, learned: set[str], dimension: str) -> t
 def _fine_tuned_on(frames: Mapping[str, pd.DataFrame], compared: Sequence[str]) -> set[str]:
     """Return the images that any strategy was fine-tuned on."""
     for name in compared:
-        if "fine_tuned_on" not in frames[name].columns:
+        if "is_target_group" not in frames[name].columns:
             raise DataError(
-                f"the predictions of {name} lack the column fine_tuned_on; run evaluate again"
+                f"the predictions of {name} lack the column is_target_group; run evaluate again"
             )
-    fitted = (frames[name][frames[name]["fine_tuned_on"].astype(bool)] for name in compared)
+    fitted = (frames[name][frames[name]["is_target_group"].astype(bool)] for name in compared)
     return {image_id for part in fitted for image_id in part["image_id"]}
 
 
@@ -152,15 +152,15 @@ def validation_of(choice: pd.DataFrame, strategy: str) -> dict[str, object]:
 
 
 def _compare(
-    pictures: pd.DataFrame, name: str, groups: Sequence[str], dimension: str, settings: Settings
+    images: pd.DataFrame, name: str, groups: Sequence[str], dimension: str, settings: Settings
 ) -> pd.DataFrame:
     """Compare one strategy with the base model and with `naive`, group by group."""
-    values = pictures[dimension].to_numpy()
+    values = images[dimension].to_numpy()
     membership = np.column_stack(
         [np.ones(len(values)) if g == ALL else values == g for g in groups]
     )
     members = sparse.csr_array(membership.astype(float))
-    change = _change(pictures, members, name, BASE, settings)
+    change = _change(images, members, name, BASE, settings)
     table = pd.DataFrame(
         {
             "strategy": name,
@@ -177,21 +177,21 @@ def _compare(
     )
     limits = ["against_naive", *(f"against_naive_{key}" for key in ("ci_low", "ci_high"))]
     table[[*limits, "against_naive_p_value"]] = np.nan
-    if f"correct_{NAIVE}" in pictures and name != NAIVE:
-        other = _change(pictures, members, name, NAIVE, settings)
+    if f"correct_{NAIVE}" in images and name != NAIVE:
+        other = _change(images, members, name, NAIVE, settings)
         table[[*limits, "against_naive_p_value"]] = other[["gap", "ci_low", "ci_high", "p_value"]]
     return table.assign(confidence=settings.confidence)
 
 
 def _change(
-    pictures: pd.DataFrame, members: sparse.csr_array, name: str, other: str, settings: Settings
+    images: pd.DataFrame, members: sparse.csr_array, name: str, other: str, settings: Settings
 ) -> pd.DataFrame:
-    sampled = Resampled(pictures["subject_id"], settings.resamples, settings.seed)
+    sampled = Resampled(images["subject_id"], settings.resamples, settings.seed)
     sides = [
-        Sides.of(members, pictures[f"correct_{model}"].to_numpy(dtype=bool))
+        Sides.of(members, images[f"correct_{model}"].to_numpy(dtype=bool))
         for model in (name, other)
     ]
-    known = pictures["subject_known"].to_numpy(dtype=bool)
+    known = images["subject_known"].to_numpy(dtype=bool)
     return differences(sampled, *sides, known, settings.confidence, "models")
 
 

@@ -25,7 +25,7 @@ _SUBJECT = "subject_id"
 class BatchLimits:
     """The limits on a batch; section `intake` of params.yaml explains each."""
 
-    min_pictures: int
+    min_images: int
     max_faulty_share: float
     max_repeated_share: float
     max_label_share: float
@@ -55,7 +55,7 @@ def batch_faults(
     files = len(rows) + sum(left_out.values())
     totals = pd.DataFrame(
         {
-            "n_pictures": [len(passed)],
+            "n_images": [len(passed)],
             "faulty_share": [(files - len(passed)) / files],
             "faults": [_listed(reasons)],
             "repeated_share": [repeated / len(rows)],
@@ -92,10 +92,10 @@ def _batch_suite(limits: BatchLimits) -> Suite:
         (
             set_check(
                 "pictures",
-                f"at least {limits.min_pictures} usable pictures",
-                "send more in one batch, or lower intake.min_pictures",
-                column="n_pictures",
-                min_value=limits.min_pictures,
+                f"at least {limits.min_images} usable pictures",
+                "send more in one batch, or lower intake.min_images",
+                column="n_images",
+                min_value=limits.min_images,
             ),
             set_check(
                 "faulty",
@@ -135,7 +135,7 @@ def _known_checks(limits: BatchLimits) -> tuple[Check, ...]:
         set_check(
             f"known_{name}",
             f"a known {name} for every picture",
-            f"add it to labels.csv, or take {name} out of intake.required",
+            f"add it to labels.csv, or take {name} out of intake.required_columns",
             (f"unknown_{name}", f"first_without_{name}"),
             column=f"unknown_{name}",
             max_value=0,

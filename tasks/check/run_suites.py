@@ -30,8 +30,8 @@ def add_derived_columns(manifest: pd.DataFrame, age_years: tuple[float, float]) 
     """Add the columns that the row suite needs to the manifest, which has an index 0 … n - 1.
 
     They are `subject_dataset` (the part of `subject_id` before its first "/"), `image_id_by_sha256`
-    (the id that follows from the sha256), `picture_emotions`, `n_picture_emotions` and
-    `picture_paths` (over all rows with the same sha256), `n_subject_genders`, `subject_genders` and
+    (the id that follows from the sha256), `image_emotions`, `n_image_emotions` and
+    `image_paths` (over all rows with the same sha256), `n_subject_genders`, `subject_genders` and
     `subject_age_span_years` (over all rows of the subject; unknown genders and ages outside
     `age_years` are ignored), and `subject_lookalikes` (other known subjects whose id is easily
     confused with it).
@@ -40,10 +40,10 @@ def add_derived_columns(manifest: pd.DataFrame, age_years: tuple[float, float]) 
     facts["subject_dataset"] = manifest["subject_id"].str.partition("/")[0]
     facts["image_id_by_sha256"] = manifest["sha256"].str[:16]
     emotions = _sets_by(manifest, "sha256", "emotion")
-    facts["picture_emotions"] = emotions.map(", ".join)
-    facts["n_picture_emotions"] = emotions.map(len)
+    facts["image_emotions"] = emotions.map(", ".join)
+    facts["n_image_emotions"] = emotions.map(len)
     paths = _sets_by(manifest, "sha256", "path")
-    facts["picture_paths"] = paths.map(_shortened)
+    facts["image_paths"] = paths.map(_shortened)
     recorded = manifest.assign(
         gender=manifest["gender"].where(manifest["gender"].isin(_RECORDED_GENDERS)),
         age_years=manifest["age_years"].where(manifest["age_years"].between(*age_years)),
@@ -60,20 +60,20 @@ def add_derived_columns(manifest: pd.DataFrame, age_years: tuple[float, float]) 
 
 
 def label_shares(passed: pd.DataFrame) -> pd.DataFrame:
-    """Return `emotion`, `n_pictures` and `share` (0 to 1), sorted by emotion."""
-    counts = passed.groupby("emotion").size().rename("n_pictures").reset_index()
-    return counts.assign(share=counts["n_pictures"] / max(len(passed), 1))
+    """Return `emotion`, `n_images` and `share` (0 to 1), sorted by emotion."""
+    counts = passed.groupby("emotion").size().rename("n_images").reset_index()
+    return counts.assign(share=counts["n_images"] / max(len(passed), 1))
 
 
 def group_counts(passed: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Return `n_pictures` and `n_subjects` per group, sorted by the columns `by`.
+    """Return `n_images` and `n_subjects` per group, sorted by the columns `by`.
 
     Images for which one of these columns is unknown or null are in no group: a gap in the records
     is not a group to compare.
     """
     known = unknown_as_null(passed, by).notna().all(axis=1)
     groups = passed[known].groupby(list(by), sort=True)["subject_id"]
-    return groups.agg(n_pictures="size", n_subjects="nunique").reset_index()
+    return groups.agg(n_images="size", n_subjects="nunique").reset_index()
 
 
 def unknown_as_null(passed: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -154,7 +154,7 @@ def _frame(name: str, passed: pd.DataFrame, rejects: pd.DataFrame, params: Param
         case "passed":
             return passed
         case "known":
-            return unknown_as_null(passed, params.required)
+            return unknown_as_null(passed, params.required_columns)
         case "labels":
             return label_shares(passed)
         case "groups":

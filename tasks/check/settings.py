@@ -27,7 +27,7 @@ class Params(Section):
     min_per_group: Count
     min_subjects_per_group: Count
     max_label_share: Share
-    required: tuple[str, ...]
+    required_columns: tuple[str, ...]
 
     @property
     def allowed_emotions(self) -> tuple[str, ...]:
@@ -39,7 +39,7 @@ class Params(Section):
     def _known_emotions(cls, emotions: tuple[str, ...]) -> tuple[str, ...]:
         return _out_of(emotions, EMOTIONS, "emotions")
 
-    @field_validator("group_by", "required")
+    @field_validator("group_by", "required_columns")
     @classmethod
     def _known_columns(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
         return _out_of(columns, MANIFEST_SCHEMA.names, "columns of the manifest")

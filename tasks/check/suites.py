@@ -183,7 +183,7 @@ def _identity() -> tuple[Check, ...]:
     """Return the checks that keys are well formed and each image occurs once, under one label."""
     unique, matches = gxe.ExpectColumnValuesToBeUnique, gxe.ExpectColumnValuesToMatchRegex
     pair = gxe.ExpectColumnPairValuesToBeEqual
-    paths = ("picture_paths",)
+    paths = ("image_paths",)
     return (
         _row(
             "bad_path",
@@ -215,8 +215,8 @@ def _identity() -> tuple[Check, ...]:
             "conflicting_labels",
             gxe.ExpectColumnValuesToBeBetween,
             "a picture under one emotion only",
-            ("picture_emotions", "picture_paths"),
-            column="n_picture_emotions",
+            ("image_emotions", "image_paths"),
+            column="n_image_emotions",
             max_value=1,
         ),
         _row(
@@ -353,10 +353,10 @@ def _known(params: Params) -> tuple[Check, ...]:
         _some_value(
             f"known_{name}",
             f"a known {name} for some picture",
-            f"add it to the data set's records, or take {name} out of check.required",
+            f"add it to the data set's records, or take {name} out of check.required_columns",
             name,
         )
-        for name in params.required
+        for name in params.required_columns
     )
 
 
@@ -384,11 +384,11 @@ def _groups(params: Params) -> tuple[Check, ...]:
             min_value=1,
         ),
         set_check(
-            "pictures_per_group",
+            "images_per_group",
             f"at least {params.min_per_group} pictures per group ({by})",
             "add pictures, or lower check.min_per_group",
-            (*columns, "n_pictures"),
-            column="n_pictures",
+            (*columns, "n_images"),
+            column="n_images",
             min_value=params.min_per_group,
         ),
         set_check(

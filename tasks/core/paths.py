@@ -208,7 +208,7 @@ def _outs() -> dict[str, tuple[str, ...]]:
         "reports/tables/before_after.csv",
         "reports/tables/confusion.csv",
         "reports/tables/factors.csv",
-        "reports/tables/standardised.csv",
+        "reports/tables/standardized.csv",
         "reports/tables/fairness.csv",
         "reports/tables/calibration.csv",
         "reports/tables/confusion_gaps.csv",
@@ -234,7 +234,7 @@ def _outs() -> dict[str, tuple[str, ...]]:
     outs["report"] = (
         "reports/report.html",
         "reports/metrics.json",
-        "reports/figures/test_pictures.png",
+        "reports/figures/example_images.png",
         "reports/figures/training.png",
     )
     return {

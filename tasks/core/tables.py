@@ -49,7 +49,7 @@ MANIFEST_SCHEMA = pa.schema(
 
 # Values in the audit's tables that the report searches for.
 NO_MODEL = "(no model)"  # `factors.csv`, column `factor`: the note explains it
-RAW = "nothing (raw)"  # `standardised.csv`, column `standardised_to`
+RAW = "nothing (raw)"  # `standardized.csv`, column `standardized_to`
 
 # Columns that images can be grouped by, besides their emotion.
 GROUP_COLUMNS = ("age_band", "gender", "ethnicity", "gaze", "mouth", "pose", "batch", "age_source")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tasks.core.imaging.decode import Picture
+from tasks.core.imaging.decode import LoadedImage
 from tasks.crop.face_crop import cut
 from tasks.crop.face_detector import Box, Pixels, box_in_oriented_image, detect_with_exif_fallback
 from tasks.crop.settings import CropSettings, model_crop_settings
@@ -22,9 +22,9 @@ class CroppedFaces:
     scores: list[float]  # the detector's
 
 
-def crop_all_faces(picture: Picture, settings: CropSettings) -> CroppedFaces:
+def crop_all_faces(image: LoadedImage, settings: CropSettings) -> CroppedFaces:
     """Find and crop every face of an image; an image without faces is no error."""
-    return _cut_all(picture.rgb, picture.exif_orientation, settings)
+    return _cut_all(image.rgb, image.exif_orientation, settings)
 
 
 def _cut_all(rgb: Pixels, exif_orientation: int, settings: CropSettings) -> CroppedFaces:
@@ -35,7 +35,7 @@ def _cut_all(rgb: Pixels, exif_orientation: int, settings: CropSettings) -> Crop
         cut(detection.image, box, settings.size_px, settings.margin, settings.resample)
         for box in boxes
     ]
-    if detection.turn_taken_back:
+    if detection.exif_orientation_ignored:
         orientation, size = exif_orientation, detection.image.size
         boxes = [box_in_oriented_image(box, orientation, size) for box in boxes]
     scores = [face.score for face in detection.faces]

@@ -69,7 +69,7 @@ class FaceCrop:
     n_faces: int  # in the copy that was searched last
     score: float  # the detector's
     box_xyxy_px: Box  # tight, in the image as `tasks.core.imaging.decode` reads it (EXIF applied)
-    turn_taken_back: bool  # the face is upright only without the EXIF orientation
+    exif_orientation_ignored: bool  # the face is upright only without the EXIF orientation
     sharpness: float  # of the crop, see `sharpness`
     brightness: float
 
@@ -130,18 +130,18 @@ def _cut_one(content: bytes, pixels: int, settings: CropSettings) -> FaceCrop | 
         detection.image, face.box_xyxy_px, settings.size_px, settings.margin, settings.resample
     )
     box = face.box_xyxy_px
-    if detection.turn_taken_back:
+    if detection.exif_orientation_ignored:
         box = box_in_oriented_image(box, orientation, detection.image.size)
     return FaceCrop(
         png=encode_png(crop),
         n_faces=len(detection.faces),
         score=face.score,
         box_xyxy_px=box,
-        turn_taken_back=detection.turn_taken_back,
+        exif_orientation_ignored=detection.exif_orientation_ignored,
         sharpness=sharpness(crop),
         brightness=brightness(crop),
     )
 
 
 def _largest_side(size: tuple[int, int], settings: CropSettings) -> int:
-    return min(max(size), settings.detect_side_px) * 2**settings.upsample
+    return min(max(size), settings.detector_side_px) * 2**settings.max_upsamples

@@ -74,7 +74,7 @@ def miss_rates_by_group(crops: pd.DataFrame, faceless: pd.DataFrame) -> pd.DataF
     return (
         labelled.groupby(GROUP, sort=True)
         .agg(
-            pictures=("no_face", "size"),
+            images=("no_face", "size"),
             no_face=("no_face", "sum"),
             no_face_share=("no_face", "mean"),
             median_score=("detector_score", "median"),
@@ -90,7 +90,7 @@ def as_metrics(groups: pd.DataFrame) -> dict[str, float]:
         group = f"{row.age_band}_{row.gender}"
         metrics[f"no_face_{group}"] = float(row.no_face)
         metrics[f"no_face_share_{group}"] = float(row.no_face_share)
-        if row.no_face < row.pictures:
+        if row.no_face < row.images:
             metrics[f"detector_score_median_{group}"] = float(row.median_score)
     return metrics
 
@@ -98,7 +98,7 @@ def as_metrics(groups: pd.DataFrame) -> dict[str, float]:
 def miss_counts(groups: pd.DataFrame) -> list[str]:
     """Return each group's misses, as in "child female 3 of 120"."""
     return [
-        f"{row.age_band} {row.gender} {row.no_face} of {row.pictures}"
+        f"{row.age_band} {row.gender} {row.no_face} of {row.images}"
         for row in groups.itertuples(index=False)
     ]
 

@@ -78,11 +78,11 @@ class Face:
 
 @dataclass(frozen=True)
 class Detection:
-    """Faces in `image`, which has its EXIF orientation undone if `turn_taken_back`."""
+    """Faces in `image`, which has its EXIF orientation undone if `exif_orientation_ignored`."""
 
     image: Image.Image
     faces: list[Face]
-    turn_taken_back: bool
+    exif_orientation_ignored: bool
 
 
 def detect_faces(rgb: Pixels, settings: CropSettings) -> list[Face]:
@@ -91,8 +91,8 @@ def detect_faces(rgb: Pixels, settings: CropSettings) -> list[Face]:
     `rgb` is the full image, `(H, W, 3)` uint8 RGB or a Pillow image in mode RGB.
     """
     image = as_image(rgb)
-    side_px = min(max(image.size), settings.detect_side_px)
-    for doubled in range(settings.upsample + 1):
+    side_px = min(max(image.size), settings.detector_side_px)
+    for doubled in range(settings.max_upsamples + 1):
         if faces := _search(image, side_px * 2**doubled, settings.min_score):
             return faces
     return []
@@ -109,8 +109,8 @@ def detect_with_exif_fallback(rgb: Pixels, orientation: int, settings: CropSetti
     if not faces and orientation != 1:
         stored = undo_exif_orientation(image, orientation)
         if faces := detect_faces(stored, settings):
-            return Detection(stored, faces, turn_taken_back=True)
-    return Detection(image, faces, turn_taken_back=False)
+            return Detection(stored, faces, exif_orientation_ignored=True)
+    return Detection(image, faces, exif_orientation_ignored=False)
 
 
 def prominence(box: Box, score: float, width_px: int, height_px: int) -> float:

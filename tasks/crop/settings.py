@@ -11,6 +11,8 @@ from tasks.core.paths import CROP_SETTINGS
 from tasks.core.text import one_line
 
 Resample = Literal["bilinear", "lanczos"]
+# As models of earlier versions have them.
+_FORMER_NAMES = {"detect_side_px": "detector_side_px", "upsample": "max_upsamples"}
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,8 @@ class CropSettings:
     size_px: int
     margin: float
     resample: Resample
-    detect_side_px: int  # longer side of the copy that is searched first
-    upsample: int  # how many times that side is doubled if nothing was found
+    detector_side_px: int  # longer side of the copy that is searched first
+    max_upsamples: int  # how many times that side is doubled if nothing was found
     min_score: float  # detections with a lower score are ignored
 
 
@@ -33,7 +35,8 @@ def model_crop_settings(folder: Path) -> CropSettings:
     """
     path = folder / CROP_SETTINGS
     try:
-        settings = CropSettings(**json.loads(path.read_text(encoding="utf-8")))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        settings = CropSettings(**{_FORMER_NAMES.get(name, name): values[name] for name in values})
         _assert_usable(settings)
     except FileNotFoundError:
         raise ModelError(f"{path}: missing; how faces are to be cut for it is unknown") from None
@@ -45,7 +48,7 @@ def model_crop_settings(folder: Path) -> CropSettings:
 
 def _assert_usable(settings: CropSettings) -> None:
     """Raise ValueError for settings outside the bounds of the stage `crop`."""
-    bounds = {"size_px": (16, 1024), "detect_side_px": (80, 4096), "upsample": (0, 3)}
+    bounds = {"size_px": (16, 1024), "detector_side_px": (80, 4096), "max_upsamples": (0, 3)}
     for name, (lowest, highest) in bounds.items():
         value = getattr(settings, name)
         if type(value) is not int or not lowest <= value <= highest:

@@ -52,10 +52,10 @@ class Params(Section):
     size_px: int = Field(ge=16, le=1024)
     margin: float = Field(ge=0, le=2)
     resample: Resample
-    detect_side_px: int = Field(ge=80, le=4096)
-    upsample: int = Field(ge=0, le=3)
+    detector_side_px: int = Field(ge=80, le=4096)
+    max_upsamples: int = Field(ge=0, le=3)
     min_score: float
-    per_shard: int = Field(gt=0)
+    images_per_shard: int = Field(gt=0)
     workers: int = Field(ge=0)
 
 
@@ -74,7 +74,9 @@ def run(params: Params, paths: Paths) -> StageResult:
     groups = miss_rates_by_group(crops, faceless)
     sheet = paths.figures / "crops.png"
     write_bytes(sheet, encode_png(draw_contact_sheet(crops, faceless, groups, paths)))
-    undone = sum(isinstance(outcome, FaceCrop) and outcome.turn_taken_back for outcome in outcomes)
+    undone = sum(
+        isinstance(outcome, FaceCrop) and outcome.exif_orientation_ignored for outcome in outcomes
+    )
     return StageResult(
         metrics={
             "pictures": float(len(checked)),
@@ -95,7 +97,7 @@ def _crop_into_shards(
     """Write the shards; return each image's outcome (without its bytes) and each crop's place."""
     shutil.rmtree(paths.crop_shards, ignore_errors=True)  # a longer run may have left more shards
     paths.crop_shards.mkdir(parents=True)
-    settings = CropSettings(**params.model_dump(exclude={"per_shard", "workers"}))
+    settings = CropSettings(**params.model_dump(exclude={"images_per_shard", "workers"}))
     write_text(paths.crop_settings, json.dumps(asdict(settings), indent=2) + "\n")
     rows = checked[["path", "width_px", "height_px"]].itertuples(index=False)
     sources = [Source(paths.raw / row.path, row.width_px * row.height_px) for row in rows]
@@ -103,14 +105,14 @@ def _crop_into_shards(
         cache = CropCache(paths.at("work/kept/crop"), index, paths.crop_shards, settings)
         items = zip(checked["image_id"], cache.cut(sources, params.workers), strict=True)
         result = _write_shards(
-            track(items, len(checked), "crop"), cache, paths.crop_shards, params.per_shard
+            track(items, len(checked), "crop"), cache, paths.crop_shards, params.images_per_shard
         )
         cache.finish()
     return result
 
 
 def _write_shards(
-    items: Iterable[tuple[str, KeyedCrop]], cache: CropCache, folder: Path, per_shard: int
+    items: Iterable[tuple[str, KeyedCrop]], cache: CropCache, folder: Path, images_per_shard: int
 ) -> tuple[list[FaceCrop | NoFace], list[Place]]:
     outcomes: list[FaceCrop | NoFace] = []
     places: list[Place] = []
@@ -126,7 +128,7 @@ def _write_shards(
             else:
                 cache.put(item, None)
 
-    for place in write_shards(members(), folder, per_shard):
+    for place in write_shards(members(), folder, images_per_shard):
         places.append(place)
         cache.put(pending.popleft(), place)
     return outcomes, places

@@ -40,7 +40,7 @@ class Params(Section):
     seed: int = Field(ge=0)
     size_px: int = Field(ge=128, le=1024)
     subjects: dict[Cohort, Annotated[int, Field(ge=0, le=MAX_SUBJECTS)]]
-    pictures_per_emotion: int = Field(ge=1, le=100)
+    images_per_emotion: int = Field(ge=1, le=100)
     emotions: tuple[Annotated[str, AfterValidator(_known)], ...] = Field(min_length=1)
     expression: dict[Cohort, Style]
     workers: int = Field(ge=0)
@@ -70,7 +70,7 @@ def run(params: Params, paths: Paths) -> StageResult:
         shutil.rmtree(folder, ignore_errors=True)
     for folder in (paths.drawn, masks):
         folder.mkdir(parents=True)
-    sittings = plan_images(params.subjects, params.emotions, params.pictures_per_emotion)
+    sittings = plan_images(params.subjects, params.emotions, params.images_per_emotion)
     orders = [
         RenderJob(sitting, params.expression[sitting.cohort], params.seed, params.size_px)
         for sitting in sittings

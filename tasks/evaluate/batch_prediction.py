@@ -42,49 +42,49 @@ class PredictionJob:
 
 
 def predict_rows(
-    recogniser: EmotionClassifier, table: pd.DataFrame, asked: PredictionJob
+    recognizer: EmotionClassifier, table: pd.DataFrame, asked: PredictionJob
 ) -> np.ndarray:
     """Predict every row's crop, here or on the cluster that the environment names.
 
-    `recogniser` is the model that `asked` describes, for local work. `table` has `shard`,
+    `recognizer` is the model that `asked` describes, for local work. `table` has `shard`,
     `offset_bytes` and `size_bytes`. Returns `(rows, K)` float32 probabilities in the order of the
     model's labels.
     """
     with one_process() as executor:
         if isinstance(executor, Here):
-            return predict_crops(recogniser, table, asked.shards)
+            return predict_crops(recognizer, table, asked.shards)
         size = asked.batch_size
         places = table[PLACE]
         batches = (places.iloc[start : start + size] for start in range(0, len(table), size))
         answers = map_in_order(partial(predict_batches, asked), batches, executor, 1)
-        return _collect(answers, len(table), size, len(recogniser.labels))
+        return _collect(answers, len(table), size, len(recognizer.labels))
 
 
 def predict_batches(asked: PredictionJob, batches: list[pd.DataFrame]) -> list[np.ndarray]:
     """Predict complete batches on a worker; return one array per batch."""
     torch.set_num_threads(asked.threads)
-    recogniser = _load(asked.folder, asked.spec, asked.device, asked.batch_size)
-    make_deterministic(recogniser.device)
-    return [predict_crops(recogniser, batch, asked.shards, shown=False) for batch in batches]
+    recognizer = _load(asked.folder, asked.spec, asked.device, asked.batch_size)
+    make_deterministic(recognizer.device)
+    return [predict_crops(recognizer, batch, asked.shards, shown=False) for batch in batches]
 
 
 def predict_crops(
-    recogniser: EmotionClassifier, table: pd.DataFrame, shards: Path, shown: bool = True
+    recognizer: EmotionClassifier, table: pd.DataFrame, shards: Path, shown: bool = True
 ) -> np.ndarray:
     """Predict every row's crop in this process.
 
     `table` has `shard`, `offset_bytes` and `size_bytes`. Returns `(rows, K)` float32 probabilities
     in the order of the model's labels.
     """
-    size = recogniser.batch_size
-    answers = map(partial(_predict, recogniser), _batches(read_crops(table, shards), size))
-    return _collect(answers, len(table), size, len(recogniser.labels), shown)
+    size = recognizer.batch_size
+    answers = map(partial(_predict, recognizer), _batches(read_crops(table, shards), size))
+    return _collect(answers, len(table), size, len(recognizer.labels), shown)
 
 
-def _predict(recogniser: EmotionClassifier, batch: np.ndarray) -> np.ndarray:
-    size = recogniser.batch_size
+def _predict(recognizer: EmotionClassifier, batch: np.ndarray) -> np.ndarray:
+    size = recognizer.batch_size
     filled = np.concatenate([batch, np.repeat(batch[:1], size - len(batch), axis=0)])
-    return recogniser.predict(filled)[: len(batch)]
+    return recognizer.predict(filled)[: len(batch)]
 
 
 def _collect(
@@ -105,7 +105,7 @@ def _batches(crops: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
 
 @lru_cache(maxsize=1)
 def _load(folder: Path, spec: str, device: str, batch_size: int) -> EmotionClassifier:
-    recogniser = EmotionClassifier.load(folder, device, batch_size)
-    if recogniser.spec.model_dump_json() != spec:
+    recognizer = EmotionClassifier.load(folder, device, batch_size)
+    if recognizer.spec.model_dump_json() != spec:
         raise ModelError(f"{folder}: holds another model than when this stage began")
-    return recogniser
+    return recognizer

@@ -2,10 +2,10 @@
 
 Reads data/split.parquet, the crops and models/<model>; writes data/predictions/<model>.parquet:
 the split table with the columns `model`, `model_version`, `y_pred`, `p_<emotion>` for each label
-of the model (in the vocabulary's order), `seen_in_training` and `fine_tuned_on`. Images of every
+of the model (in the vocabulary's order), `seen_in_training` and `is_target_group`. Images of every
 split are asked about, since the published protocol wants them all; `seen_in_training` tells which
 are held out: it marks every image of a subject of whom any image had a part in the weights or
-in their choice (of the epoch, the coefficient or the strategy). `fine_tuned_on` marks the images
+in their choice (of the epoch, the coefficient or the strategy). `is_target_group` marks the images
 themselves that the weights were fine-tuned to as the group's own, without those that were only
 replayed. A model that was skipped gives an empty table.
 """
@@ -46,16 +46,16 @@ def run(params: Params, paths: Paths, model: str) -> StageResult:
         empty = _predictions(table.iloc[:0], model, "", skipped.labels, nothing, empty_seen_table())
         write_table(empty, paths.predictions(model), MANIFEST_SCHEMA)
         return StageResult({"pictures": 0.0}, summary=f"no pictures, since {skipped.reason}")
-    recogniser = EmotionClassifier.load(paths.model(model), params.device, params.batch_size)
-    make_deterministic(recogniser.device)
+    recognizer = EmotionClassifier.load(paths.model(model), params.device, params.batch_size)
+    make_deterministic(recognizer.device)
     how = (paths.crop_shards, params.device, params.batch_size, torch.get_num_threads())
-    asked = PredictionJob(paths.model(model), recogniser.spec.model_dump_json(), *how)
-    probabilities = predict_rows(recogniser, table, asked)
+    asked = PredictionJob(paths.model(model), recognizer.spec.model_dump_json(), *how)
+    probabilities = predict_rows(recognizer, table, asked)
     check_conservation("evaluate", len(table), len(probabilities), 0)
 
-    labels = recogniser.labels
+    labels = recognizer.labels
     seen = load_seen(paths.model(model))
-    version = recogniser.spec.version
+    version = recognizer.spec.version
     predictions = _predictions(table, model, version, labels, probabilities, seen)
     write_table(predictions, paths.predictions(model), MANIFEST_SCHEMA)
     return _result(predictions, labels, paths.predictions(model))
@@ -78,7 +78,7 @@ def _predictions(
         y_pred=pd.Series(answers, table.index, dtype="str"),
         **{f"p_{label}": probabilities[:, labels.index(label)] for label in in_order(labels)},
         seen_in_training=table["subject_id"].isin(seen["subject_id"]),
-        fine_tuned_on=table["image_id"].isin(fitted["image_id"]),
+        is_target_group=table["image_id"].isin(fitted["image_id"]),
     )
 
 

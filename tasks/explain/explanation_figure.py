@@ -89,7 +89,7 @@ class Grid:
         style = {"va": "center", "color": _FIGURE_GRID_INK, "linespacing": 1.25, **style}
         self.figure.text(x / self.width_px, 1 - y / self.height_px, text, **style)
 
-    def picture(self, x: float, y: float, width: float, height: float, picture: np.ndarray) -> None:
+    def image(self, x: float, y: float, width: float, height: float, image: np.ndarray) -> None:
         """Place an image, stretched to `width` and `height`, with its upper left corner at (x, y).
 
         It needs no axes, which take twenty times as long to create and would have to be hidden.
@@ -101,7 +101,7 @@ class Grid:
             height / self.height_px,
         )
         frame = TransformedBbox(box, self.figure.transFigure)
-        self.figure.add_artist(BboxImage(frame, data=picture, interpolation="antialiased"))
+        self.figure.add_artist(BboxImage(frame, data=image, interpolation="antialiased"))
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,10 @@ class Texts:
 
 
 def figure_texts(
-    model: str, summary: pd.DataFrame, low_r2: float, datasets: Iterable[str]
+    model: str, summary: pd.DataFrame, min_r2: float, datasets: Iterable[str]
 ) -> Texts:
     """Return the title, a note on the fit of LIME's surrogates, and the data sets' credits."""
-    n = int(summary["n_pictures"].sum())
+    n = int(summary["n_images"].sum())
     title = f"LIME, model {model}: superpixels that support the prediction"
     if not n:
         note = f"Model {model} classifies no held-out picture correctly, so nothing was explained."
@@ -125,7 +125,7 @@ def figure_texts(
     fit = (
         f"Correctly classified held-out pictures only. R² is the mean fit of LIME's linear "
         f"surrogate (over all pictures {mean_r2(summary):.2f}). Adjusted for the number of "
-        f"superpixels, it is below {low_r2:g} for {low} of {n} pictures, whose maps are unreliable."
+        f"superpixels, it is below {min_r2:g} for {low} of {n} pictures, whose maps are unreliable."
     )
     return Texts(f"{title} (n = {n} pictures)", [fit, *filter(None, [credit_line(datasets)])])
 
@@ -134,7 +134,7 @@ def draw_cells(
     summary: pd.DataFrame,
     overlays: Mapping[Cell, Overlay],
     by: Sequence[str],
-    pictures_per_group: int,
+    images_per_group: int,
     texts: Texts,
 ) -> Figure:
     """Draw the figure.
@@ -146,7 +146,7 @@ def draw_cells(
         `n_held_out`, `r2_mean`.
     overlays
         The overlays of the cells that have images.
-    pictures_per_group
+    images_per_group
         Planned images per cell; cells with fewer are marked.
     """
     groups = list(dict.fromkeys(summary[list(by)].itertuples(index=False, name=None)))
@@ -167,7 +167,7 @@ def draw_cells(
         group = tuple(entry[column] for column in by)
         cell = (entry["emotion"], *group)
         x, y = grid.left(grid.emotions.index(cell[0])), grid.upper(grid.groups.index(group))
-        _draw_cell(grid, (x, y), entry, overlays.get(cell), pictures_per_group)
+        _draw_cell(grid, (x, y), entry, overlays.get(cell), images_per_group)
     _draw_foot(grid)
     return grid.figure
 
@@ -184,18 +184,18 @@ def _draw_cell(
     corner: tuple[float, float],
     entry: pd.Series,
     overlay: Overlay | None,
-    pictures_per_group: int,
+    images_per_group: int,
 ) -> None:
     x, y = corner
     panels_y = y + CELL_TITLE_PX
     if overlay is None:
-        grid.picture(x, panels_y, grid.cell_px, grid.panel_px, np.full((1, 1, 3), _EMPTY))
+        grid.image(x, panels_y, grid.cell_px, grid.panel_px, np.full((1, 1, 3), _EMPTY))
         title = f"none correct\nof {entry['n_held_out']}" if entry["n_held_out"] else "no pictures"
         middle = panels_y + grid.panel_px / 2
         grid.text(x + grid.cell_px / 2, middle, title, ha="center", fontsize=10, color=_FAINT)
         return
-    few = overlay.n < pictures_per_group
-    title = f"n = {overlay.n} of {pictures_per_group}" if few else f"n = {overlay.n}"
+    few = overlay.n < images_per_group
+    title = f"n = {overlay.n} of {images_per_group}" if few else f"n = {overlay.n}"
     title_y = y + CELL_TITLE_PX / 2
     grid.text(x, title_y, title, fontsize=10, color=_FEW if few else _INK)
     fit = f"R² {entry['r2_mean']:.2f}"
@@ -203,7 +203,7 @@ def _draw_cell(
     panels = overlay.panels()
     second = x + grid.panel_px + PANEL_GAP_PX
     for left, panel in ((x, panels.red()), (second, panels.yellow())):
-        grid.picture(left, panels_y, grid.panel_px, grid.panel_px, panel)
+        grid.image(left, panels_y, grid.panel_px, grid.panel_px, panel)
 
 
 def _draw_foot(grid: Grid) -> None:
@@ -219,7 +219,7 @@ def _draw_foot(grid: Grid) -> None:
         ),
     )
     for x, scale, meaning in scales:
-        grid.picture(x, y, 150, 12, scale)
+        grid.image(x, y, 150, 12, scale)
         grid.text(x - 4, y + 6, "0", ha="right", fontsize=9)
         grid.text(x + 154, y + 6, "1", fontsize=9)
         grid.text(x, y + 25, meaning, fontsize=9)

@@ -192,7 +192,7 @@ def _column(images: Sequence[Rows], name: str) -> list[Any]:
 
 
 def summarize(
-    cells: pd.DataFrame, table: pd.DataFrame, by: Sequence[str], model: str, low_r2: float
+    cells: pd.DataFrame, table: pd.DataFrame, by: Sequence[str], model: str, min_r2: float
 ) -> pd.DataFrame:
     """Summarize each cell of the figure.
 
@@ -202,23 +202,23 @@ def summarize(
         One row per cell with the columns of `by`, `emotion`, `n_held_out` and `n_available`.
     table
         The explanations.
-    low_r2
+    min_r2
         An adjusted R² below this is counted in `n_low_r2`.
 
     Returns
     -------
     pandas.DataFrame
-        `cells` with `n_pictures` explained, `r2_mean`, `r2_sd` (between images),
+        `cells` with `n_images` explained, `r2_mean`, `r2_sd` (between images),
         `r2_adjusted_mean`, `n_low_r2`, `top_region` (with the largest mean share of positive
         weight), `share_<region>` (those shares, which add up to 1: means over the images that have
         positive weight), and `chance_<region>` (the expected share with shuffled weights). Empty
         where nothing was explained.
     """
     keys = ["emotion", *by]
-    images = _by_image(table, keys).assign(low=lambda image: image["r2_adjusted"] < low_r2)
+    images = _by_image(table, keys).assign(low=lambda image: image["r2_adjusted"] < min_r2)
     grouped = images.groupby(keys)
     statistics = grouped.agg(
-        n_pictures=("r2", "size"),
+        n_images=("r2", "size"),
         r2_mean=("r2", "mean"),
         r2_sd=("r2", "std"),
         r2_adjusted_mean=("r2_adjusted", "mean"),
@@ -228,7 +228,7 @@ def summarize(
     means = grouped[names].mean()
     statistics = statistics.assign(top_region=_top_region(means)).join(means).reset_index()
     joined = cells.merge(statistics, on=keys, how="left", validate="one_to_one")
-    for count in ("n_pictures", "n_low_r2"):
+    for count in ("n_images", "n_low_r2"):
         joined[count] = joined[count].fillna(0).astype("int64")
     joined.insert(0, "model", model)
     return joined
@@ -236,10 +236,8 @@ def summarize(
 
 def mean_r2(summary: pd.DataFrame) -> float:
     """Return the mean R² over all explained images of a summary; NaN without images."""
-    weighted = (
-        summary["r2_mean"] * summary["n_pictures"]
-    ).sum()  # skips empty cells, which are NaN
-    total = int(summary["n_pictures"].sum())
+    weighted = (summary["r2_mean"] * summary["n_images"]).sum()  # skips empty cells, which are NaN
+    total = int(summary["n_images"].sum())
     return float(weighted / total) if total else float("nan")
 
 

@@ -107,22 +107,22 @@ class LimeSettings(Superpixels):
 
     Attributes
     ----------
-    samples
+    num_samples
         Perturbed copies, including the unperturbed image.
-    hide
+    hide_color
         Fill of hidden superpixels: the superpixel's mean color, the image's mean color, or mid
         gray.
     kernel_width
         Width of LIME's exponential kernel on the cosine distance to the unperturbed image.
-    top_features
+    num_features
         Maximum number of superpixels on a simplified map: those with the largest positive weights.
     """
 
-    samples: Annotated[int, Field(ge=20)]
-    hide: Literal["superpixel_mean", "picture_mean", "grey"]
+    num_samples: Annotated[int, Field(ge=20)]
+    hide_color: Literal["superpixel_mean", "picture_mean", "gray"]
     kernel_width: Annotated[float, Field(gt=0)]
     batch_size: Annotated[int, Field(ge=1)]
-    top_features: Annotated[int, Field(ge=1)]
+    num_features: Annotated[int, Field(ge=1)]
     seed: int
 
 
@@ -151,7 +151,7 @@ class LimeExplanation:
 
     emotion: str
     probability: float
-    picture: np.ndarray
+    image: np.ndarray
     segments: np.ndarray
     weights: np.ndarray
     r2: float
@@ -159,7 +159,7 @@ class LimeExplanation:
 
 
 def explain_image(
-    recogniser: EmotionClassifier,
+    recognizer: EmotionClassifier,
     crop: np.ndarray,
     settings: LimeSettings,
     emotion: str | None = None,
@@ -178,11 +178,11 @@ def explain_image(
     key
         The image's ID, which its seed is derived from; None: the digest of its pixels.
     """
-    spec = recogniser.spec
-    image = prepare(crop[None], spec.model_copy(update={"colour": "rgb"}))[0]
+    spec = recognizer.spec
+    image = prepare(crop[None], spec.model_copy(update={"color": "rgb"}))[0]
 
     def classify(images: np.ndarray) -> np.ndarray:
-        return recogniser.predict_prepared(recogniser.prepare(images))
+        return recognizer.predict_prepared(recognizer.prepare(images))
 
     seed = _seed(settings.seed, hashlib.sha256(crop.tobytes()).hexdigest() if key is None else key)
     if emotion is None:
@@ -194,7 +194,7 @@ def explain_image(
 def explain(
     classify: Classify,
     labels: Sequence[str],
-    picture: np.ndarray,
+    image: np.ndarray,
     segments: np.ndarray,
     emotion: str,
     settings: LimeSettings,
@@ -221,12 +221,12 @@ def explain(
     )
     with threadpool_limits(1):  # the split of sums among threads would change the last bits
         result = explainer.explain_instance(
-            picture,
+            image,
             classify,
             labels=(index,),
             top_labels=None,
-            hide_color=_fill(picture, settings.hide),
-            num_samples=settings.samples,
+            hide_color=_fill(image, settings.hide_color),
+            num_samples=settings.num_samples,
             batch_size=settings.batch_size,
             segmentation_fn=lambda _: segments,
             random_seed=0,  # only seeds the package's own segmentation
@@ -238,8 +238,8 @@ def explain(
     if np.ptp(explainer.probabilities[:, index]) < _MIN_PROBABILITY_RANGE:
         weights[:], r2 = 0.0, 0.0
     probability = float(explainer.probabilities[0, index])
-    adjusted = _adjusted(r2, settings.samples, len(weights))
-    return LimeExplanation(emotion, probability, picture, segments, weights, r2, adjusted)
+    adjusted = _adjusted(r2, settings.num_samples, len(weights))
+    return LimeExplanation(emotion, probability, image, segments, weights, r2, adjusted)
 
 
 class _Explainer(LimeImageExplainer):
@@ -275,7 +275,7 @@ class _Explainer(LimeImageExplainer):
 def _fill(image: np.ndarray, hide: str) -> tuple[int, ...] | None:
     if hide == "superpixel_mean":
         return None  # the package's default
-    if hide == "grey":
+    if hide == "gray":
         return (_GRAY,) * 3
     return tuple(int(value) for value in np.rint(image.mean(axis=(0, 1))))
 

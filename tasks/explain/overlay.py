@@ -40,17 +40,17 @@ class Panels:
 class Overlay:
     """Running mean of images and their maps, in the memory of one image."""
 
-    def __init__(self, top_features: int) -> None:
+    def __init__(self, num_features: int) -> None:
         self.n = 0
-        self._top_features = top_features
+        self._num_features = num_features
         self._sums: list[np.ndarray] = []
 
     def add(self, explanation: LimeExplanation) -> None:
         """Add an image to the mean."""
         layers = [
-            explanation.picture.astype(np.float64),
+            explanation.image.astype(np.float64),
             positive_heatmap(explanation),
-            top_superpixels(explanation, self._top_features).astype(np.float64),
+            top_superpixels(explanation, self._num_features).astype(np.float64),
         ]
         if self._sums:
             layers = [total + layer for total, layer in zip(self._sums, layers, strict=True)]
@@ -74,24 +74,24 @@ def positive_heatmap(explanation: LimeExplanation) -> np.ndarray:
     return (positive / largest if largest > 0 else positive)[explanation.segments]
 
 
-def top_superpixels(explanation: LimeExplanation, top_features: int) -> np.ndarray:
+def top_superpixels(explanation: LimeExplanation, num_features: int) -> np.ndarray:
     """Return the mask of the superpixels with the largest positive weights, `(S, S)` bool."""
     weights = explanation.weights
-    top = np.argsort(-weights, kind="stable")[:top_features]
+    top = np.argsort(-weights, kind="stable")[:num_features]
     return np.isin(explanation.segments, top[weights[top] > 0])
 
 
 def draw_explanation(
-    recogniser: EmotionClassifier, crop: np.ndarray, settings: LimeSettings
+    recognizer: EmotionClassifier, crop: np.ndarray, settings: LimeSettings
 ) -> np.ndarray:
     """Draw the explanation of a crop's most probable emotion, both panels side by side.
 
     The crop is `(H, W, 3)` uint8 RGB, the result `(H, 2 W + 4, 3)` uint8.
     """
-    explanation = explain_image(recogniser, crop, settings)
+    explanation = explain_image(recognizer, crop, settings)
     height, width = crop.shape[:2]
     heat = _enlarge(positive_heatmap(explanation), width, height)
-    mask = top_superpixels(explanation, settings.top_features).astype(np.float64)
+    mask = top_superpixels(explanation, settings.num_features).astype(np.float64)
     top = _enlarge(mask, width, height)
     panels = Panels(crop.astype(np.float64), heat, top)
     gap = np.full((height, _GAP_PX, 3), 255, dtype=np.uint8)

@@ -113,7 +113,7 @@ class ExplanationCache:
 
 def to_bytes(explanation: LimeExplanation) -> bytes:
     """Serialize an explanation; `from_bytes` restores it bit by bit."""
-    image, segments, weights = explanation.picture, explanation.segments, explanation.weights
+    image, segments, weights = explanation.image, explanation.segments, explanation.weights
     numbers = [explanation.probability, explanation.r2, explanation.r2_adjusted]
     head = json.dumps([explanation.emotion, len(weights), image.shape, numbers]).encode()
     packed = zlib.compress(segments.astype("<i4").tobytes(), _ZLIB_LEVEL)

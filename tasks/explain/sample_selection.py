@@ -40,9 +40,9 @@ def select_held_out(predictions: pd.DataFrame, by: Sequence[str]) -> pd.DataFram
 
 
 def choose(
-    held_out: pd.DataFrame, by: Sequence[str], pictures_per_group: int, seed: int
+    held_out: pd.DataFrame, by: Sequence[str], images_per_group: int, seed: int
 ) -> pd.DataFrame:
-    """Sample up to `pictures_per_group` images of each cell (emotion and group).
+    """Sample up to `images_per_group` images of each cell (emotion and group).
 
     Within a cell, the order is random: first one image of every subject, then every subject's
     second image, and so on.
@@ -63,7 +63,7 @@ def choose(
     ordered = correct.sort_values(["_key", "image_id"])
     ordered = ordered.assign(_round=ordered.groupby([*cell, "subject_id"]).cumcount())
     ordered = ordered.sort_values(["_round", "_key", "image_id"])
-    chosen = ordered.groupby(cell).head(pictures_per_group)
+    chosen = ordered.groupby(cell).head(images_per_group)
     return held_out.loc[held_out.index.isin(chosen.index)]
 
 

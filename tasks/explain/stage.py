@@ -3,7 +3,7 @@
 Reads data/predictions/<model>.parquet, the crops and models/<model>. Writes
 data/explanations/<model>.parquet (one row per image and superpixel, from which every map can be
 rebuilt), reports/tables/lime_<model>.csv (one row per cell: emotion and group) and
-reports/figures/lime_<model>.png. At most `pictures_per_group` images are explained per cell: they
+reports/figures/lime_<model>.png. At most `images_per_group` images are explained per cell: they
 illustrate, and support no claim about a difference between groups.
 """
 
@@ -39,8 +39,8 @@ class Params(LimeSettings):
     """Section `explain` of params.yaml."""
 
     by: list[str]
-    pictures_per_group: Annotated[int, Field(ge=1)]
-    low_r2: Annotated[float, Field(ge=0, le=1)]
+    images_per_group: Annotated[int, Field(ge=1)]
+    min_r2: Annotated[float, Field(ge=0, le=1)]
     device: str
     workers: Annotated[int, Field(ge=0)]
 
@@ -59,7 +59,7 @@ def run(params: Params, paths: Paths, model: str) -> StageResult:
     """Explain the predictions of models/<model>; write the table, the summary and the figure."""
     held_out = select_held_out(read_table(paths.predictions(model)), params.by)
     cells = cells_of(held_out, params.by)
-    chosen = choose(held_out, params.by, params.pictures_per_group, params.seed)
+    chosen = choose(held_out, params.by, params.images_per_group, params.seed)
 
     overlays: dict[Cell, Overlay] = {}
     parts: list[Rows] = []
@@ -71,17 +71,17 @@ def run(params: Params, paths: Paths, model: str) -> StageResult:
         for row, explanation in zip(rows, explained, strict=True):
             groups = {column: row[column] for column in params.by}
             cell = (row["emotion"], *groups.values())
-            overlays.setdefault(cell, Overlay(params.top_features)).add(explanation)
+            overlays.setdefault(cell, Overlay(params.num_features)).add(explanation)
             parts.append(explanation_rows(explanation, row["image_id"], groups, model, margin))
     check_conservation("explain", len(chosen), len(parts), 0)
 
     table = explanations_table(parts, params.by)
-    summary = summarize(cells, table, params.by, model, params.low_r2)
+    summary = summarize(cells, table, params.by, model, params.min_r2)
     write_table(table, paths.explanations(model), SCHEMA)
     notice = credit_line(chosen["dataset"])
     write_csv(summary.assign(notice=notice), paths.tables / f"lime_{model}.csv")
-    texts = figure_texts(model, summary, params.low_r2, chosen["dataset"])
-    figure = draw_cells(summary, overlays, params.by, params.pictures_per_group, texts)
+    texts = figure_texts(model, summary, params.min_r2, chosen["dataset"])
+    figure = draw_cells(summary, overlays, params.by, params.images_per_group, texts)
     save_figure(figure, paths.figures / f"lime_{model}.png")
     return _result(summary, paths, model)
 
@@ -94,8 +94,8 @@ def _model(params: Params, paths: Paths, model: str) -> ExplainJob:
 
 
 def _result(summary: pd.DataFrame, paths: Paths, model: str) -> StageResult:
-    explained, low = int(summary["n_pictures"].sum()), int(summary["n_low_r2"].sum())
-    empty = int((summary["n_pictures"] == 0).sum())
+    explained, low = int(summary["n_images"].sum()), int(summary["n_low_r2"].sum())
+    empty = int((summary["n_images"] == 0).sum())
     metrics = {"pictures": float(explained), "cells_without_pictures": float(empty)}
     message = f"{explained} pictures in {len(summary)} cells, {empty} of them empty"
     if explained:

@@ -7,7 +7,7 @@ module here. Images whose emotion the model does not know are excluded and count
 own weights compete as epoch 0. `naive` and `head` select their epoch on the group's validation
 images, the others by the worst group among the fine-tuned and the replayed ones. The stage writes
 only skipped.json if `finetune.strategies` does not list the strategy, if the base model cannot be
-trained, or, with `may_be_empty`, if the group has no images yet.
+trained, or, with `allow_empty_group`, if the group has no images yet.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ class StrategySchedule(Section):
 class ReplayParams(StrategySchedule):
     """Which images are replayed, and their share."""
 
-    group: dict[str, list[str]]
+    subset: dict[str, list[str]]
     share: Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -58,7 +58,7 @@ class Params(TrainConfig):
     """Section `finetune` of params.yaml."""
 
     strategies: list[Literal["naive", "head", "replay", "distill"]]
-    may_be_empty: bool
+    allow_empty_group: bool
     min_n: Annotated[int, Field(ge=1)]
     head: StrategySchedule
     replay: ReplayParams
@@ -76,9 +76,11 @@ def run(params: Params, paths: Paths, strategy: str) -> StageResult:
     try:
         rows, plan = _plan(params, strategy, table, base)
     except ParamsError as error:
-        if not _is_empty(params.group, table):
+        if not _is_empty(params.subset, table):
             raise
-        raise ParamsError(f"{error}; or finetune.may_be_empty: true, if they come later") from None
+        raise ParamsError(
+            f"{error}; or finetune.allow_empty_group: true, if they come later"
+        ) from None
     source = f"fine-tuned here ({strategy}) from version {base.version} ({base.source})"
     spec = base.model_copy(update={"source": source})
     recipe = _with_schedule(params, strategy)
@@ -91,8 +93,8 @@ def _reason_to_skip(
 ) -> str | None:
     if strategy not in params.strategies:
         return f"finetune.strategies does not name {strategy}"
-    if params.may_be_empty and _is_empty(params.group, table):
-        return f"no pictures of finetune.group yet: {dict(params.group)}"
+    if params.allow_empty_group and _is_empty(params.subset, table):
+        return f"no pictures of finetune.subset yet: {dict(params.subset)}"
     return cannot_be_trained(base)
 
 
@@ -110,21 +112,21 @@ def _plan(
     params: Params, strategy: str, table: pd.DataFrame, base: ModelSpec
 ) -> tuple[TrainValidRows, Strategy]:
     """Choose the images and the strategy object."""
-    target_rows = choose_rows(table, params.group, "finetune.group", base.labels)
+    target_rows = choose_rows(table, params.subset, "finetune.subset", base.labels)
     if strategy not in _REPLAY_STRATEGIES:
         return target_rows, HeadOnly() if strategy == "head" else Strategy()
-    rest = table.drop(select_rows(table, params.group, "finetune.group").index)
+    rest = table.drop(select_rows(table, params.subset, "finetune.subset").index)
     if rest.empty:
         raise ParamsError(
-            "finetune.replay.group: every picture is in finetune.group and none is left to replay;"
+            "finetune.replay.subset: every picture is in finetune.subset, none is left to replay;"
             " take replay and distill out of finetune.strategies"
         )
-    others = choose_rows(rest, params.replay.group, "finetune.replay.group", base.labels)
+    others = choose_rows(rest, params.replay.subset, "finetune.replay.subset", base.labels)
     rows = TrainValidRows(
         pd.concat([target_rows.train, others.train]),
         pd.concat([target_rows.validation, others.validation]),
         target_rows.left_out + others.left_out,
-        by=tuple(dict.fromkeys([*params.group, *params.replay.group])),
+        by=tuple(dict.fromkeys([*params.subset, *params.replay.subset])),
         min_n=params.min_n,
         replayed=frozenset([*others.train["image_id"], *others.validation["image_id"]]),
     )

@@ -86,14 +86,14 @@ class Compared:
     named
         The groups that can stop a version.
     members
-        Mask of `pictures` by name of the named group.
+        Mask of `images` by name of the named group.
     in_data
         By name of the named group: whether the split table has any image of it.
     lost
         Labels that the champion has and the challenger lacks, with their numbers of images.
     """
 
-    pictures: pd.DataFrame
+    images: pd.DataFrame
     sides: tuple[str, ...]
     counts: Mapping[str, int]
     groups: tuple[str, ...]
@@ -136,7 +136,7 @@ def compare(
     used = test[known].reset_index(drop=True)
     columns = ["image_id", "subject_id", "subject_known", "emotion", "part", *groups]
     sides = [_answers(used, one).add_suffix(f"_{side}") for side, one in scores.items()]
-    pictures = pd.concat([used[columns], *sides], axis=1)
+    images = pd.concat([used[columns], *sides], axis=1)
     lost = used["emotion"][~used["emotion"].isin(challenger.labels)].value_counts().sort_index()
     unnamed = used[list(groups)].isna()
     counts = {
@@ -147,7 +147,7 @@ def compare(
         ),
         **{
             f"read wrong: no face found by the {WORDS[side]}": int(
-                pictures[f"answer_{side}"].isna().sum()
+                images[f"answer_{side}"].isna().sum()
             )
             for side in scores
         },
@@ -158,7 +158,7 @@ def compare(
     }
     names = [name for column in groups for name in sorted(groups[column].dropna().unique())]
     return Compared(
-        pictures=pictures,
+        images=images,
         sides=tuple(scores),
         counts=counts,
         groups=tuple(names),
@@ -187,17 +187,17 @@ def group_names(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(names, index=table.index)
 
 
-def membership(pictures: pd.DataFrame, groups: Sequence[str]) -> np.ndarray:
+def membership(images: pd.DataFrame, groups: Sequence[str]) -> np.ndarray:
     """Return which image is in which group, `(images, groups)` booleans."""
-    columns = [name for name in pictures.columns if str(name).startswith(COMBINED)]
-    names = pictures[columns].to_numpy(dtype=object)[:, :, None]
+    columns = [name for name in images.columns if str(name).startswith(COMBINED)]
+    names = images[columns].to_numpy(dtype=object)[:, :, None]
     return np.asarray((names == np.array(list(groups), dtype=object)).any(axis=1), dtype=bool)
 
 
 def digest_of(compared: Compared) -> str:
     """Return a digest of the compared images with their parts, subjects and labels."""
     columns = ["image_id", "part", "subject_id", COMBINED, "emotion"]
-    rows = compared.pictures[columns]
+    rows = compared.images[columns]
     text = rows.sort_values("image_id").to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(text.encode()).hexdigest()
 

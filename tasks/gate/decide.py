@@ -56,7 +56,7 @@ def decide(
         for side, (_, _, ids) in sides.items()
     }
     table = rules_table(compared, seen, params, tests)
-    test = split[split["image_id"].isin(compared.pictures["image_id"])]
+    test = split[split["image_id"].isin(compared.images["image_id"])]
     failed = bool((table["outcome"] == FAIL).any())
     return Decision(
         outcome="refuse" if failed else "pass",
@@ -91,6 +91,6 @@ def _errors(tests: Sequence[Tested], params: Params, looks: float) -> dict[str, 
 
 
 def _answers(compared: Compared) -> pd.DataFrame:
-    answers = compared.pictures[["image_id", f"answer_{CHALLENGER}"]]
+    answers = compared.images[["image_id", f"answer_{CHALLENGER}"]]
     answers = answers.set_axis(["image_id", "answer"], axis=1).fillna({"answer": ""})
     return answers.sort_values("image_id").reset_index(drop=True)

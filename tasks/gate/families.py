@@ -91,12 +91,12 @@ class Paired:
     """The paired comparisons of two versions on the compared images."""
 
     def __init__(self, compared: Compared, params: Params) -> None:
-        self.pictures = compared.pictures
+        self.images = compared.images
         self.named = compared.named
         self.members = compared.members
         self.params = params
-        self.people = People(self.pictures["subject_id"])
-        self.frozen = (self.pictures["part"] == FROZEN).to_numpy()
+        self.people = People(self.images["subject_id"])
+        self.frozen = (self.images["part"] == FROZEN).to_numpy()
 
     def families(self, earlier: Mapping[int, pd.Series]) -> tuple[Family, ...]:
         """Return the families that have a comparison, with shares that add up to 1."""
@@ -125,7 +125,7 @@ class Paired:
         return mask if named is None else mask & self.members[named.name]
 
     def _is_enough(self, mask: np.ndarray) -> bool:
-        return is_enough(size_of(self.pictures["subject_id"][mask]), self.params)
+        return is_enough(size_of(self.images["subject_id"][mask]), self.params)
 
     def _recall(self, part: str) -> list[Comparison]:
         comparisons = []
@@ -146,8 +146,8 @@ class Paired:
         correct = self._values("correct", CHALLENGER)
         margin = self.params.margins.group
         for number, answers in sorted(earlier.items()):
-            former = self.pictures["image_id"].map(answers)
-            values = [correct, (former == self.pictures["emotion"]).to_numpy(dtype=float)]
+            former = self.images["image_id"].map(answers)
+            values = [correct, (former == self.images["emotion"]).to_numpy(dtype=float)]
             predicted = former.notna().to_numpy()
             for named in self.named:
                 mask = self._mask(FROZEN, named) & predicted
@@ -164,7 +164,7 @@ class Paired:
         """Compare the mean of a measure of which less is better; None if it is not finite."""
         mask = self.frozen.copy()
         for side in (CHALLENGER, CHAMPION) if answered else ():
-            mask &= self.pictures[f"answer_{side}"].notna().to_numpy()
+            mask &= self.images[f"answer_{side}"].notna().to_numpy()
         values = [self._values(column, side) for side in (CHALLENGER, CHAMPION)]
         if not mask.any() or not all(np.isfinite(value[mask]).all() for value in values):
             return None
@@ -193,7 +193,7 @@ class Paired:
         )
 
     def _values(self, column: str, side: str) -> np.ndarray:
-        return self.pictures[f"{column}_{side}"].to_numpy(dtype=float)
+        return self.images[f"{column}_{side}"].to_numpy(dtype=float)
 
 
 def size_of(subjects: pd.Series) -> Size:

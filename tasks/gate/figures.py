@@ -26,20 +26,20 @@ SINGLE = "of this row alone"
 class Figures:
     """The measures on some rows of `Compared.pictures`, at least one."""
 
-    def __init__(self, pictures: pd.DataFrame, sides: Sequence[str], params: Params) -> None:
-        self.pictures = pictures.reset_index(drop=True)
+    def __init__(self, images: pd.DataFrame, sides: Sequence[str], params: Params) -> None:
+        self.images = images.reset_index(drop=True)
         self.paired = CHAMPION in sides
         self.confidence = params.confidence
-        self.sampled = Resampled(self.pictures["subject_id"], params.resamples, params.seed)
+        self.sampled = Resampled(self.images["subject_id"], params.resamples, params.seed)
 
     def recall(self, members: np.ndarray) -> pd.DataFrame:
         """Compare recall in each group, given as masks `(images, k)`; NaN for empty groups."""
         filled = members.any(axis=0)
-        known = self.pictures["subject_known"].to_numpy(dtype=bool)
+        known = self.images["subject_known"].to_numpy(dtype=bool)
         correct = {side: self._values("correct", side).astype(bool) for side in self._sides()}
         table = pd.DataFrame(np.nan, index=range(len(filled)), columns=FIGURES)
         table["method"] = ""
-        counts = [size_of(self.pictures["subject_id"][mask]) for mask in members.T]
+        counts = [size_of(self.images["subject_id"][mask]) for mask in members.T]
         for name in ("n", "subjects", "effective"):
             table[name] = [getattr(size, name) for size in counts]
         if filled.any():
@@ -52,7 +52,7 @@ class Figures:
 
     def mean(self, column: str, answered: bool = False) -> dict[str, object]:
         """Compare the mean of a column such as `brier`; `answered` skips missing predictions."""
-        means, draws, used = {}, {}, np.ones(len(self.pictures), dtype=bool)
+        means, draws, used = {}, {}, np.ones(len(self.images), dtype=bool)
         for side in self._sides() if answered else ():
             used &= ~pd.isna(self._values("answer", side))
         for side in self._sides():
@@ -60,7 +60,7 @@ class Figures:
             means[side] = float(values.sum() / used.sum()) if used.any() else np.nan
             sums = self.sampled.sums(np.stack([values, used], axis=1))
             draws[side] = ratio(sums[:, 0], sums[:, 1])
-        size = size_of(self.pictures["subject_id"][used])
+        size = size_of(self.images["subject_id"][used])
         counts = {name: getattr(size, name) for name in ("n", "subjects", "effective")}
         return self._figures(means, draws, size.subjects) | counts
 
@@ -103,7 +103,7 @@ class Figures:
         return change.rename(columns=names).assign(**single)
 
     def _values(self, column: str, side: str) -> np.ndarray:
-        return np.asarray(self.pictures[f"{column}_{side}"])
+        return np.asarray(self.images[f"{column}_{side}"])
 
     def _sides(self) -> tuple[str, ...]:
         return (CHALLENGER, CHAMPION) if self.paired else (CHALLENGER,)

@@ -81,7 +81,7 @@ def losses(compared: Compared) -> tuple[str, ...]:
         f"It cannot answer {label} any more: {number} pictures with that label count as read wrong."
         for label, number in compared.lost.items()
     ]
-    missed = int(compared.pictures[f"answer_{CHALLENGER}"].isna().sum())
+    missed = int(compared.images[f"answer_{CHALLENGER}"].isna().sum())
     if missed:
         sentences.append(f"It finds no face in {missed} test pictures: they count as read wrong.")
     return tuple(sentences)

@@ -65,14 +65,14 @@ def rules_table(
     verdicts = _by_row(tests)
     rows: list[Row] = []
     for part in (FROZEN, NEW):
-        mask = (compared.pictures["part"] == part).to_numpy()
+        mask = (compared.images["part"] == part).to_numpy()
         if mask.any():
             judge = _Part(compared, mask, part, params, verdicts)
             rows += [{**row, "part": part} for row in judge.rows()]
         elif part == FROZEN:
             rows.append({**_nothing_frozen(), "part": part})
         if mask.any() or part == FROZEN:
-            rows.append({**_unseen(compared.pictures[mask], seen), "part": part})
+            rows.append({**_unseen(compared.images[mask], seen), "part": part})
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table = table.astype({"n": int, "subjects": int}).fillna({"note": "", "method": ""})
     return rounded(table)
@@ -93,7 +93,7 @@ class _Part:
         self.part = part
         self.params = params
         self.verdicts = verdicts
-        self.figures = Figures(compared.pictures[mask], compared.sides, params)
+        self.figures = Figures(compared.images[mask], compared.sides, params)
         self.paired = self.figures.paired
         self.members = {name: members[mask] for name, members in compared.members.items()}
 
@@ -106,11 +106,11 @@ class _Part:
 
     def _recall(self) -> list[Row]:
         """Return overall recall, and recall of the named and of all other groups."""
-        pictures = self.figures.pictures
+        images = self.figures.images
         groups = [name for name in self.compared.groups if self.part == FROZEN or self._has(name)]
-        listed = membership(pictures, groups)
+        listed = membership(images, groups)
         named = [self.members[one.name] for one in self.compared.named]
-        masks = np.stack([np.ones(len(pictures), dtype=bool), *named, *listed.T], axis=1)
+        masks = np.stack([np.ones(len(images), dtype=bool), *named, *listed.T], axis=1)
         table = self.figures.recall(masks).to_dict("records")
         overall, of_named, others = table[0], table[1 : 1 + len(named)], table[1 + len(named) :]
         rows = [self._overall(overall)]
@@ -127,19 +127,19 @@ class _Part:
         return rows
 
     def _has(self, group: str) -> bool:
-        return bool((self.figures.pictures["group"] == group).any())
+        return bool((self.figures.images["group"] == group).any())
 
     def _overall(self, figures: Row) -> Row:
         if self.part == NEW:
             return self._judged(GROUP, ALL, figures, self.params.margins.overall, None)
-        floor = self.params.floors.overall
+        floor = self.params.absolute_limits.overall
         row = self._judged(OVERALL, ALL, figures, self.params.margins.overall, floor)
         if is_enough(_size(figures), self.params):
             return row
         return {**row, "outcome": FAIL, "note": f"{TOO_FEW}: {self._need()}"}
 
     def _named(self, group: Named, figures: Row) -> Row:
-        floor = self.params.floors.worst_group if self.part == FROZEN else None
+        floor = self.params.absolute_limits.worst_group if self.part == FROZEN else None
         if is_enough(_size(figures), self.params):
             return self._judged(GROUP, group.name, figures, self.params.margins.group, floor)
         note = NOT_IN_DATA
@@ -153,7 +153,7 @@ class _Part:
         if not is_enough(_size(figures), self.params):
             note = f"too small to judge: {self._need()}"
             return _row(GROUP, name, figures, np.nan, NOT_JUDGED, note)
-        floor = self.params.floors.worst_group
+        floor = self.params.absolute_limits.worst_group
         why = self._below(GROUP, figures, floor) if self.part == FROZEN else ""
         outcome = FAIL if why else LISTED if self.paired else PASS
         limit = floor if outcome != LISTED else np.nan
@@ -179,7 +179,7 @@ class _Part:
 
     def _others(self) -> list[Row]:
         """Return the Brier score, and the flips over all and per kind of perturbation."""
-        margins, floors = self.params.margins, self.params.floors
+        margins, floors = self.params.margins, self.params.absolute_limits
         brier = self.figures.mean("brier")
         flips = self.figures.mean(ALL_CHANGES, answered=True)
         rows = [
@@ -289,16 +289,16 @@ def _nothing_frozen() -> Row:
     return _row(OVERALL, ALL, empty, np.nan, FAIL, note)
 
 
-def _unseen(pictures: pd.DataFrame, seen: Mapping[str, frozenset[str] | None]) -> Row:
+def _unseen(images: pd.DataFrame, seen: Mapping[str, frozenset[str] | None]) -> Row:
     """Count the test subjects that each model was trained on or chosen by."""
-    subjects = set(pictures["subject_id"])
+    subjects = set(images["subject_id"])
     overlap = {
         side: np.nan if names is None else float(len(subjects & names))
         for side, names in seen.items()
     }
     figures: Row = dict.fromkeys(FIGURES, np.nan) | overlap | {"method": ""}
-    figures |= {"n": len(pictures), "subjects": len(subjects)}
-    figures["effective"] = size_of(pictures["subject_id"]).effective
+    figures |= {"n": len(images), "subjects": len(subjects)}
+    figures["effective"] = size_of(images["subject_id"]).effective
     if np.isnan(overlap[CHALLENGER]):
         note = "the challenger keeps no ids of whom it was trained on: it cannot be shown"
         return _row(UNSEEN, ALL, figures, 0.0, FAIL, note)

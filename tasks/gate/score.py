@@ -74,7 +74,7 @@ class Scores:
     table: pd.DataFrame
 
 
-def score(folder: Path, pictures: pd.DataFrame, shards: Path, params: Params) -> Scores:
+def score(folder: Path, images: pd.DataFrame, shards: Path, params: Params) -> Scores:
     """Predict images with a model, as they are and perturbed.
 
     Every batch has the same size (the last is padded), since the last bits depend on it: the same
@@ -92,36 +92,36 @@ def score(folder: Path, pictures: pd.DataFrame, shards: Path, params: Params) ->
     ModelError
         If the model cannot be read.
     """
-    recogniser = EmotionClassifier.load(folder, params.device, params.batch_size)
-    make_deterministic(recogniser.device)
-    size, labels = params.batch_size, recogniser.labels
+    recognizer = EmotionClassifier.load(folder, params.device, params.batch_size)
+    make_deterministic(recognizer.device)
+    size, labels = params.batch_size, recognizer.labels
     parts = [(np.zeros((0, len(labels)), dtype=np.float32), np.zeros((0, len(KINDS))))]
-    batches = track(_batches(pictures, shards, size), -(-len(pictures) // size), "promote")
+    batches = track(_batches(images, shards, size), -(-len(images) // size), "promote")
     for batch in batches:
         padded = np.concatenate([batch, np.repeat(batch[:1], size - len(batch), axis=0)])
-        probabilities, flips = _predict(recogniser, padded, params)
+        probabilities, flips = _predict(recognizer, padded, params)
         parts.append((probabilities[: len(batch)], flips[: len(batch)]))
     probabilities, flips = (np.concatenate(part) for part in zip(*parts, strict=True))
     answers = np.array(labels)[probabilities.argmax(axis=1)] if len(probabilities) else []
     columns = {f"p_{name}": probabilities[:, labels.index(name)] for name in in_order(labels)}
     columns |= {f"{FLIPS}{kind}": flips[:, index] for index, kind in enumerate(KINDS)}
-    predictions = {"image_id": pictures["image_id"].to_numpy(), "y_pred": answers}
+    predictions = {"image_id": images["image_id"].to_numpy(), "y_pred": answers}
     return Scores(tuple(in_order(labels)), pd.DataFrame(predictions | columns))
 
 
 def _predict(
-    recogniser: EmotionClassifier, crops: np.ndarray, params: Params
+    recognizer: EmotionClassifier, crops: np.ndarray, params: Params
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return probabilities, `(N, K)`, and the share of flips, `(N, kinds)`."""
-    probabilities = recogniser.predict(crops)
+    probabilities = recognizer.predict(crops)
     answers = probabilities.argmax(axis=1)
     flipped: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
-    for kind, perturbed in small_changes(crops, params.changes):
-        flipped[kind].append(recogniser.predict(perturbed).argmax(axis=1) != answers)
+    for kind, perturbed in small_changes(crops, params.perturbations):
+        flipped[kind].append(recognizer.predict(perturbed).argmax(axis=1) != answers)
     return probabilities, np.stack([np.mean(flipped[kind], axis=0) for kind in KINDS], axis=1)
 
 
-def _batches(pictures: pd.DataFrame, shards: Path, size: int) -> Iterator[np.ndarray]:
-    crops = read_crops(pictures, shards)
+def _batches(images: pd.DataFrame, shards: Path, size: int) -> Iterator[np.ndarray]:
+    crops = read_crops(images, shards)
     while batch := list(islice(crops, size)):
         yield np.stack(batch)

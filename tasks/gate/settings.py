@@ -20,7 +20,7 @@ class Margins(Section):
     robustness: Share
 
 
-class Floors(Section):
+class AbsoluteLimits(Section):
     """Absolute limits: lower ones of the recalls, upper ones of the Brier score and the flips."""
 
     overall: Share
@@ -51,8 +51,8 @@ class Params(Section):
     resamples: Annotated[int, Field(ge=100)]
     seed: int
     margins: Margins
-    floors: Floors
-    changes: Changes
+    absolute_limits: AbsoluteLimits
+    perturbations: Changes
     require_approval: bool
     device: str
     batch_size: Annotated[int, Field(ge=1)]

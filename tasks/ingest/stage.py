@@ -83,7 +83,7 @@ class Params(Section):
         ],
         Source,
     ] = Field(min_length=1)
-    may_be_empty: list[str]
+    optional_datasets: list[str]
     age_bands: Annotated[AgeBands, AfterValidator(_check_bands)]
     max_pixels: int = Field(gt=0)
     workers: int = Field(ge=0)
@@ -97,7 +97,7 @@ def run(params: Params, paths: Paths) -> StageResult:
     filled = {
         name: source
         for name, source in params.datasets.items()
-        if name not in params.may_be_empty or not is_empty(paths.raw / name)
+        if name not in params.optional_datasets or not is_empty(paths.raw / name)
     }
     if not filled:
         raise DataError(

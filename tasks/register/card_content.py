@@ -104,7 +104,7 @@ def build_card(paths: Paths, model: Path, number: int, tags: Mapping[str, str]) 
 
 
 def _about(paths: Paths, number: int, tags: Mapping[str, str], spec: ModelSpec) -> list[str]:
-    size = f"{spec.input_size_px} × {spec.input_size_px} px, {spec.colour}"
+    size = f"{spec.input_size_px} × {spec.input_size_px} px, {spec.color}"
     points = [
         f"What it does: reads the crop of a face as one of {len(spec.labels)} labels: "
         f"{', '.join(spec.labels)}. It holds the crop step (dlib's frontal face detector).",

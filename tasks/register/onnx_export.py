@@ -133,7 +133,7 @@ _EXPORTERS = (_by_tracing, _by_graph)  # in order; the first matching export is 
 def _example(spec: ModelSpec):  # type: ignore[no-untyped-def]
     import torch
 
-    return torch.zeros((2, CHANNELS[spec.colour], spec.input_size_px, spec.input_size_px))
+    return torch.zeros((2, CHANNELS[spec.color], spec.input_size_px, spec.input_size_px))
 
 
 def _with_preprocessing(module, spec: ModelSpec):  # type: ignore[no-untyped-def]
@@ -163,7 +163,7 @@ def _difference(module, spec: ModelSpec, file: Path) -> float:  # type: ignore[n
     from tasks.core.models.predictor import EmotionClassifier
 
     cpu = choose_device("cpu")
-    size = (_COMPARED, spec.input_size_px, spec.input_size_px, CHANNELS[spec.colour])
+    size = (_COMPARED, spec.input_size_px, spec.input_size_px, CHANNELS[spec.color])
     random = np.random.default_rng(0)  # noise on different colors: pure noise gives equal outputs
     colors = random.integers(0, 128, (_COMPARED, 1, 1, size[-1]), dtype=np.uint8)
     pixels = colors + random.integers(0, 128, size, dtype=np.uint8)
@@ -179,7 +179,7 @@ def _description(folder: Path, spec: ModelSpec) -> str:
         {
             "labels": list(spec.labels),
             "input_size_px": spec.input_size_px,
-            "colour": spec.colour,
+            "color": spec.color,
             "layout": "nchw",
             "scaling": "0..255",
             "box_margin": margin,
@@ -197,7 +197,7 @@ def _write_input(folder: Path, target: Path, spec: ModelSpec) -> None:
     content = {
         "model_version": spec.version,
         "file": NETWORK,
-        "input": {key: described[key] for key in ("layout", "colour", "scaling", "input_size_px")},
+        "input": {key: described[key] for key in ("layout", "color", "scaling", "input_size_px")},
         "resize": "bilinear, with antialiasing where the crop is larger",
         "crop": crop,
         "output": {"kind": described["output"], "labels": list(spec.labels)},

@@ -132,7 +132,7 @@ class ServedModel(PythonModel):
         self._in_server = guard_scoring_server(self._settings)
         if self._in_server:
             torch.set_num_threads(1)  # requests run in parallel, each thread with its own pool
-        self._recogniser = EmotionClassifier.load(folder, "auto")
+        self._recognizer = EmotionClassifier.load(folder, "auto")
         self._cut_faces = self._face_cropper(folder)
         self._in_progress = threading.BoundedSemaphore(usable_cores() + 1)
 
@@ -173,14 +173,14 @@ class ServedModel(PythonModel):
         for number, given in enumerate(images):
             with self._in_progress:
                 rows += [{"row": number, **row} for row in self._answer(given)]
-        columns = ["row", *output_columns(self._recogniser.labels)]
+        columns = ["row", *output_columns(self._recognizer.labels)]
         # dtype object keeps missing values as None, which JSON can represent, unlike NaN.
         return pd.DataFrame(rows, columns=columns, dtype="object")
 
     def _answer(self, given: object) -> Iterator[dict[str, Any]]:
         name = given if isinstance(given, str) and len(given) <= _LONGEST_PATH else "(not a path)"
         try:
-            content, is_path = picture_bytes(given, self._settings)
+            content, is_path = image_bytes(given, self._settings)
             name = name if is_path else hashlib.sha256(content).hexdigest()[:_ID_DIGITS]
             image, exif_orientation, reading_note = decode_image(content, self._settings.max_pixels)
         except BadImageError as error:
@@ -190,7 +190,7 @@ class ServedModel(PythonModel):
         if not len(faces.crops):
             yield self._row(name, note="no face found")
             return
-        labels, predicted = self._recogniser.labels, self._recogniser.predict(faces.crops)
+        labels, predicted = self._recognizer.labels, self._recognizer.predict(faces.crops)
         results = zip(faces.boxes_xyxy_px, faces.scores, predicted, strict=True)
         for number, (box, score, probabilities) in enumerate(results):
             yield self._row(
@@ -204,8 +204,8 @@ class ServedModel(PythonModel):
             )
 
     def _row(self, image: str, note: str = "", **values: Any) -> dict[str, Any]:
-        blank = dict.fromkeys(output_columns(self._recogniser.labels))
-        version = self._recogniser.spec.version
+        blank = dict.fromkeys(output_columns(self._recognizer.labels))
+        version = self._recognizer.spec.version
         return {**blank, "image": image, "model_version": version, "note": note, **values}
 
 
@@ -215,7 +215,7 @@ def output_columns(labels: tuple[str, ...]) -> list[str]:
     return [*first, *(f"p_{label}" for label in labels), "model_version", "note"]
 
 
-def picture_bytes(given: object, settings: ServeSettings) -> tuple[bytes, bool]:
+def image_bytes(given: object, settings: ServeSettings) -> tuple[bytes, bool]:
     """Return the bytes of an image, and whether `given` (bytes, base64 text, path) is a path.
 
     Raises
@@ -256,8 +256,8 @@ def _from_base64(text: str) -> bytes | None:
     except (binascii.Error, ValueError):
         return b"" if marked else None
     # `photos/anna` is valid base64 too, but does not decode to the start of an image.
-    return content if marked or _begins_as_picture(content) else None
+    return content if marked or _begins_as_image(content) else None
 
 
-def _begins_as_picture(content: bytes) -> bool:
+def _begins_as_image(content: bytes) -> bool:
     return len(content) >= _LEAST_BYTES and content.startswith(_STARTS)

@@ -31,7 +31,7 @@ FURTHER: tuple[str, ...] = (
     "strategies",
     "choice",
     "factors",
-    "standardised",
+    "standardized",
     "fairness",
     "calibration",
     "confusion_gaps",
@@ -44,10 +44,18 @@ FURTHER: tuple[str, ...] = (
 # Columns that hold text, even if all group names are numbers.
 _TEXT_COLUMNS = {
     *("model", "protocol", "dataset", "split", "dimension", "group", "group_a", "group_b"),
-    *("emotion", "y_pred", "emotions", "left_out_emotions", "shared_datasets", "family"),
+    *("emotion", "y_pred", "emotions", "left_out_emotions", "datasets_with_both", "family"),
     *("method", "correction", "notice", "note", "bin", "factor", "level", "reference"),
-    *("standardised_to", "metric", "worst_group", "best_group", "left_out_groups"),
-    *("strategy", "validation_worst_group", "our_model", "source", "table", "page", "training_set"),
+    *("standardized_to", "metric", "worst_group", "best_group", "left_out_groups"),
+    *(
+        "strategy",
+        "validation_worst_group",
+        "compared_model",
+        "source",
+        "table",
+        "page",
+        "training_set",
+    ),
     *("attribute", "dimensions", *GROUP_COLUMNS),
 }
 
@@ -92,7 +100,7 @@ class Inputs:
     @property
     def split_by_image(self) -> bool:
         """Return whether a person may be in several splits."""
-        return (self.params.get("split") or {}).get("by") == "image"
+        return (self.params.get("split") or {}).get("unit") == "image"
 
     @property
     def datasets(self) -> list[str]:

@@ -67,7 +67,7 @@ def model_facts(name: str, spec: Mapping[str, Any]) -> dict[str, str]:
     side = spec.get("input_size_px", "?")
     return {
         "name": model_name(name),
-        "text": f"{spec.get('architecture', '?')}, {side} × {side} px {spec.get('colour', '')}, "
+        "text": f"{spec.get('architecture', '?')}, {side} × {side} px {spec.get('color', '')}, "
         f"labels {', '.join(spec.get('labels', ()))}; {spec.get('source', 'unknown source')}; "
         f"version {spec.get('version', '?')}",
     }

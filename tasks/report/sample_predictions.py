@@ -68,7 +68,7 @@ def _cell(
     return Shown(
         heading=f"label: {first['emotion']}",
         detail=", ".join([*known, *([problem] if problem else [])]),
-        picture=image,
+        image=image,
         boxes=boxes,
         own=0,
         crop=crop,

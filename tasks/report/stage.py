@@ -33,7 +33,7 @@ class Params(Section):
 
     title: Annotated[str, Field(min_length=1)]
     question: Annotated[str, Field(min_length=1)]
-    test_pictures: Annotated[int, Field(ge=0, le=50)]
+    example_images: Annotated[int, Field(ge=0, le=50)]
     seed: int
 
 
@@ -55,9 +55,9 @@ def run(params: Params, paths: Paths) -> StageResult:
 
 def _draw(params: Params, paths: Paths, inputs: Inputs) -> dict[str, Path]:
     credit = credit_line(inputs.datasets)
-    figures = {name: paths.figures / f"{name}.png" for name in ("test_pictures", "training")}
-    chosen = choose_images(inputs.predictions, params.test_pictures, params.seed)
-    sample_predictions_figure(paths, inputs.predictions, chosen, credit, figures["test_pictures"])
+    figures = {name: paths.figures / f"{name}.png" for name in ("example_images", "training")}
+    chosen = choose_images(inputs.predictions, params.example_images, params.seed)
+    sample_predictions_figure(paths, inputs.predictions, chosen, credit, figures["example_images"])
     training_figure(
         inputs.histories,
         worst_group_models(inputs),

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tasks.core.plotting.style import (
-    COLOURS,
+    COLORS,
     FAINT,
     GRID,
     INK,
@@ -53,11 +53,11 @@ def training_figure(
 
 
 def _loss(axis: Axes, history: pd.DataFrame) -> None:
-    axis.plot(history["epoch"], history["train_loss"], "o-", ms=3.5, color=COLOURS[0])
-    axis.plot(history["epoch"], history["valid_loss"], "o-", ms=3.5, color=COLOURS[1])
+    axis.plot(history["epoch"], history["train_loss"], "o-", ms=3.5, color=COLORS[0])
+    axis.plot(history["epoch"], history["valid_loss"], "o-", ms=3.5, color=COLORS[1])
     handles = [
-        Line2D([], [], color=COLOURS[0], label="training"),
-        Line2D([], [], color=COLOURS[1], label="validation"),
+        Line2D([], [], color=COLORS[0], label="training"),
+        Line2D([], [], color=COLORS[1], label="validation"),
     ]
     axis.legend(handles=handles, frameon=False, fontsize=9.5)
     axis.set_ylabel("loss", color=FAINT)
@@ -67,7 +67,7 @@ def _loss(axis: Axes, history: pd.DataFrame) -> None:
 
 def _recall(axis: Axes, history: pd.DataFrame, of_worst: bool, checkpoint: str) -> None:
     shares = 100 * history["valid_recall_score"]
-    axis.plot(history["epoch"], shares, "o-", ms=3.5, color=COLOURS[2])
+    axis.plot(history["epoch"], shares, "o-", ms=3.5, color=COLORS[2])
     # The best epoch has the highest score; ties go to the lowest loss, then to the earliest.
     score = "valid_accuracy_score" if checkpoint == "best_accuracy" else "valid_recall_score"
     ranked = history.sort_values([score, "valid_loss", "epoch"], ascending=[False, True, True])

@@ -41,27 +41,27 @@ class Params(Section):
     """The section `split` of params.yaml, which says what each key is."""
 
     seed: int
-    by: Literal["subject", "image"]
-    parts: Parts
-    stratify: list[str] = Field(min_length=1)
+    unit: Literal["subject", "image"]
+    ratios: Parts
+    report_by: list[str] = Field(min_length=1)
 
-    @field_validator("stratify")
+    @field_validator("report_by")
     @classmethod
-    def _groups(cls, stratify: list[str]) -> list[str]:
+    def _groups(cls, report_by: list[str]) -> list[str]:
         known = ("dataset", "emotion", *GROUP_COLUMNS)
-        if len(set(stratify)) < len(stratify) or not set(stratify) <= set(known):
+        if len(set(report_by)) < len(report_by) or not set(report_by) <= set(known):
             raise ValueError(f"each once, out of {', '.join(known)}")
-        return stratify
+        return report_by
 
 
 def run(params: Params, paths: Paths) -> StageResult:
     """Add `split` to the crops table; see the module's text."""
     crops = read_table(paths.crops)
-    parts = {name: getattr(params.parts, name) for name in SPLITS}
-    split = assign_splits(crops, params.seed, params.by == "subject", parts)
+    parts = {name: getattr(params.ratios, name) for name in SPLITS}
+    split = assign_splits(crops, params.seed, params.unit == "subject", parts)
     _check_none_empty(split, params)
     table = crops.assign(split=split)
-    counts = count_by_stratum(table, params.stratify, parts, params.by)
+    counts = count_by_stratum(table, params.report_by, parts, params.unit)
     check_conservation("split", len(crops), len(table), 0)
     schema = pa.schema([*read_schema(paths.crops), ("split", pa.string())])
     write_table(table, paths.split, schema)
@@ -70,7 +70,7 @@ def run(params: Params, paths: Paths) -> StageResult:
     return StageResult(
         metrics=as_metrics(counts),
         artifacts=[paths.tables / "splits.csv"],
-        summary=describe(counts, params.by, bool(crops["subject_known"].all())),
+        summary=describe(counts, params.unit, bool(crops["subject_known"].all())),
     )
 
 
@@ -79,5 +79,5 @@ def _check_none_empty(split: "pd.Series[str]", params: Params) -> None:
     if empty:
         raise DataError(
             f"split: of {len(split)} pictures none falls into {' or '.join(empty)}; add subjects, "
-            f"or try another split.seed (now {params.seed}) or other split.parts"
+            f"or try another split.seed (now {params.seed}) or other split.ratios"
         )

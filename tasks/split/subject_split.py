@@ -33,29 +33,29 @@ def split_of(seed: int, key: str, parts: Mapping[str, float]) -> str:
 
 
 def assign_splits(
-    pictures: pd.DataFrame, seed: int, by_subject: bool, parts: Mapping[str, float]
+    images: pd.DataFrame, seed: int, by_subject: bool, parts: Mapping[str, float]
 ) -> "pd.Series[str]":
     """Choose every image's split.
 
-    `pictures` has one row per image: `image_id`, `subject_id` and `subject_known`. Older spellings
+    `images` has one row per image: `image_id`, `subject_id` and `subject_known`. Older spellings
     of an id (see `current_subjects`) give the split of the current one. With `by_subject`, images
     of a known subject stay together; all other images are drawn independently. `parts` maps a split
     to its relative size, in the order in which [0, 1) is divided.
     """
-    pictures = current_subjects(pictures)
-    keys = pictures["image_id"]
+    images = current_subjects(images)
+    keys = images["image_id"]
     if by_subject:
-        keys = keys.mask(pictures["subject_known"].astype(bool), pictures["subject_id"])
+        keys = keys.mask(images["subject_known"].astype(bool), images["subject_id"])
     splits = {key: split_of(seed, key, parts) for key in keys.unique()}
     return keys.map(splits)
 
 
 def count_by_stratum(
-    table: pd.DataFrame, stratify: Sequence[str], parts: Mapping[str, float], by: str
+    table: pd.DataFrame, report_by: Sequence[str], parts: Mapping[str, float], by: str
 ) -> pd.DataFrame:
     """Count subjects and images by stratum and split.
 
-    `table` has one row per image: the `stratify` columns (a missing label counts as "unknown"),
+    `table` has one row per image: the `report_by` columns (a missing label counts as "unknown"),
     `image_id`, `subject_id`, `subject_known` and `split`. `parts` maps a split to its relative
     size; `by` is `subject` or `image`.
 
@@ -63,17 +63,17 @@ def count_by_stratum(
     stratum's images, 0 to 1; `deviation` is `share - wanted_share`.
     """
     labelled = table.assign(
-        **{column: table[column].fillna(UNKNOWN) for column in stratify},
+        **{column: table[column].fillna(UNKNOWN) for column in report_by},
         person=table["subject_id"].where(table["subject_known"].astype(bool), table["image_id"]),
     )
-    pooled = labelled.assign(**dict.fromkeys(stratify, ALL))
-    rows = pd.concat([_count(pooled, stratify), _count(labelled, stratify)], ignore_index=True)
+    pooled = labelled.assign(**dict.fromkeys(report_by, ALL))
+    rows = pd.concat([_count(pooled, report_by), _count(labelled, report_by)], ignore_index=True)
     wanted = rows["split"].map({name: parts[name] / sum(parts.values()) for name in SPLITS})
-    total = rows["pictures"].groupby(rows.index // len(SPLITS)).transform("sum")
+    total = rows["images"].groupby(rows.index // len(SPLITS)).transform("sum")
     return rows.assign(
-        share=rows["pictures"] / total,
+        share=rows["images"] / total,
         wanted_share=wanted,
-        deviation=rows["pictures"] / total - wanted,
+        deviation=rows["images"] / total - wanted,
         note=SHARED_NOTE if by == "image" else "",
     )
 
@@ -81,7 +81,7 @@ def count_by_stratum(
 def lacking_strata(counts: pd.DataFrame) -> list[str]:
     """List the strata without an image in some split, such as "fear child male: test"."""
     names = list(counts.columns[: list(counts.columns).index("split")])
-    empty = counts[counts["pictures"] == 0]
+    empty = counts[counts["images"] == 0]
     return [
         f"{' '.join(map(str, stratum))}: {', '.join(rows['split'])}"
         for stratum, rows in empty.groupby(names, sort=False)
@@ -93,7 +93,7 @@ def as_metrics(counts: pd.DataFrame) -> dict[str, float]:
     pooled, strata = counts.head(len(SPLITS)), counts.iloc[len(SPLITS) :]
     sizes: dict[str, float] = {}
     for row in pooled.itertuples(index=False):
-        sizes[f"pictures_{row.split}"] = float(row.pictures)
+        sizes[f"pictures_{row.split}"] = float(row.images)
         sizes[f"subjects_{row.split}"] = float(row.subjects)
     return {
         **sizes,
@@ -108,7 +108,7 @@ def as_metrics(counts: pd.DataFrame) -> dict[str, float]:
 def describe(counts: pd.DataFrame, by: str, people_known: bool) -> str:
     """Return one line on the size of each split and the strata missing from one."""
     held = [
-        f"{row.split} {row.pictures} ({row.share:.0%}"
+        f"{row.split} {row.images} ({row.share:.0%}"
         + (f", {row.subjects} people)" if people_known else ")")
         for row in counts.head(len(SPLITS)).itertuples(index=False)
     ]
@@ -119,15 +119,15 @@ def describe(counts: pd.DataFrame, by: str, people_known: bool) -> str:
     return f"{text}; {SHARED_NOTE}" if by == "image" else text
 
 
-def _count(table: pd.DataFrame, stratify: Sequence[str]) -> pd.DataFrame:
+def _count(table: pd.DataFrame, report_by: Sequence[str]) -> pd.DataFrame:
     """Count each stratum that occurs in all three splits, zeros included."""
-    columns = list(stratify)
+    columns = list(report_by)
     strata = table[columns].drop_duplicates().sort_values(columns)
     every = strata.merge(pd.DataFrame({"split": SPLITS}), how="cross")
     counted = (
         table.groupby([*columns, "split"])
-        .agg(subjects=("person", "nunique"), pictures=("image_id", "size"))
+        .agg(subjects=("person", "nunique"), images=("image_id", "size"))
         .reset_index()
     )
     filled = every.merge(counted, how="left", on=[*columns, "split"])
-    return filled.fillna({"subjects": 0, "pictures": 0}).astype({"subjects": int, "pictures": int})
+    return filled.fillna({"subjects": 0, "images": 0}).astype({"subjects": int, "images": int})

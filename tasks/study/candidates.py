@@ -14,8 +14,8 @@ from tasks.core.errors import ParamsError
 from tasks.core.params import DEVICE
 from tasks.study.settings import PUBLISHED, Params
 
-BACKBONES, LOSSES, OPTIMISERS = "backbones", "losses", "optimisers"
-ROUNDS: tuple[str, ...] = (BACKBONES, LOSSES, OPTIMISERS)
+BACKBONES, LOSSES, OPTIMizERS = "backbones", "losses", "optimizers"
+ROUNDS: tuple[str, ...] = (BACKBONES, LOSSES, OPTIMizERS)
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")  # in file names
 
 Recipe = Mapping[str, Any]  # a complete section `train`
@@ -119,8 +119,8 @@ def arms_of(round_name: str, settings: Params, train: Recipe, before: Arm | None
         arms = _with_incumbent(before, _loss_of(before.train), arms, settings)
     else:
         arms = [
-            _arm(round_name, optimiser_name(name, rate), _with_optimiser(before.train, name, rate))
-            for name in settings.optimisers
+            _arm(round_name, optimiser_name(name, rate), _with_optimizer(before.train, name, rate))
+            for name in settings.optimizers
             for rate in rates(settings, name)
         ]
         arms = _with_incumbent(before, _optimiser_of(before.train), arms, settings)
@@ -131,11 +131,11 @@ def arms_of(round_name: str, settings: Params, train: Recipe, before: Arm | None
     return arms
 
 
-def rates(settings: Params, optimiser: str) -> list[float]:
+def rates(settings: Params, optimizer: str) -> list[float]:
     """Return the learning rates to try with an optimizer."""
     if settings.protocol == PUBLISHED:
         return [settings.published_learning_rate]
-    return settings.learning_rates[optimiser]
+    return settings.learning_rates[optimizer]
 
 
 def optimiser_name(name: str, rate: float) -> str:
@@ -151,11 +151,11 @@ def _with_backbone(train: Recipe, backbone: str, settings: Params) -> Recipe:
     """Return the recipe of a backbone in the first round."""
     changed = {
         "weights": None,
-        "group": settings.group,
+        "subset": settings.subset,
         "backbone": backbone,
-        "start": settings.starts.get(backbone, train["start"]),
+        "init": settings.init_by_backbone.get(backbone, train["init"]),
         "epochs": settings.epochs,
-        "keep": "best_accuracy" if settings.protocol == PUBLISHED else "last",
+        "checkpoint": "best_accuracy" if settings.protocol == PUBLISHED else "last",
     }
     return {**deepcopy(dict(train)), **changed}
 
@@ -164,8 +164,8 @@ def _with_loss(train: Recipe, name: str) -> Recipe:
     return {**train, "loss": {**train["loss"], "name": name}}
 
 
-def _with_optimiser(train: Recipe, name: str, rate: float) -> Recipe:
-    return {**train, "optimiser": {**train["optimiser"], "name": name}, "learning_rate": rate}
+def _with_optimizer(train: Recipe, name: str, rate: float) -> Recipe:
+    return {**train, "optimizer": {**train["optimizer"], "name": name}, "learning_rate": rate}
 
 
 def _loss_of(train: Recipe) -> str:
@@ -173,7 +173,7 @@ def _loss_of(train: Recipe) -> str:
 
 
 def _optimiser_of(train: Recipe) -> str:
-    return optimiser_name(train["optimiser"]["name"], train["learning_rate"])
+    return optimiser_name(train["optimizer"]["name"], train["learning_rate"])
 
 
 def _with_incumbent(before: Arm, name: str, arms: list[Arm], settings: Params) -> list[Arm]:

@@ -248,7 +248,7 @@ class _Round:
             going |= {first}
             others = {name: score.mean for name, score in scores.items() if name != first}
             assert self.settings.halving is not None  # only the last rung exists without it
-            going |= set(survivors(others, self.settings.halving.reduction))
+            going |= set(survivors(others, self.settings.halving.reduction_factor))
         alive = [arm for arm in self.arms if arm.name in going]
         survivor_names = tuple(arm.name for arm in alive if arm.name != self.incumbent)
         self.rungs.append(RungResult(rung, scores, survivor_names))

@@ -59,8 +59,8 @@ class Result:
     ----------
     facts
         `result.json`: `round, arm, seed, until, epochs, backbone, parameters, train_seconds,
-        pictures_per_second, input_size_px, device, kept_epoch, valid_recall_score,
-        valid_accuracy_score, valid_loss, train_pictures, validation_pictures`, and `failed` (one
+        images_per_second, input_size_px, device, kept_epoch, valid_recall_score,
+        valid_accuracy_score, valid_loss, train_images, validation_images`, and `failed` (one
         line if the training could not go on; the validation figures are then not read).
     history
         One row per epoch: `epoch, train_loss, valid_loss, valid_recall_score,
@@ -139,7 +139,7 @@ class Score:
     ci_high: float
     by_seed: tuple[float, ...]
     people: int
-    pictures: int
+    images: int
     parameters: int
     method: str
 
@@ -159,7 +159,7 @@ def score_of(results: Sequence[Result], settings: Params) -> Score:
 
 
 def mean_recall_score(
-    pictures: pd.DataFrame, correct: np.ndarray, settings: Params, parameters: int = 0
+    images: pd.DataFrame, correct: np.ndarray, settings: Params, parameters: int = 0
 ) -> Score:
     """Score predictions: mean recall over emotions, averaged over seeds.
 
@@ -171,23 +171,23 @@ def mean_recall_score(
     correct
         `(images, seeds)` booleans.
     """
-    emotions, emotion = np.unique(pictures["emotion"], return_inverse=True)
+    emotions, emotion = np.unique(images["emotion"], return_inverse=True)
     cells = np.eye(len(emotions))[emotion]
-    return _clustered(pictures, correct, cells, settings, parameters)
+    return _clustered(images, correct, cells, settings, parameters)
 
 
 def accuracy_score(
-    pictures: pd.DataFrame, correct: np.ndarray, settings: Params, parameters: int = 0
+    images: pd.DataFrame, correct: np.ndarray, settings: Params, parameters: int = 0
 ) -> Score:
     """Score predictions: accuracy, averaged over seeds; see `mean_recall_score`."""
-    return _clustered(pictures, correct, np.ones((len(pictures), 1)), settings, parameters)
+    return _clustered(images, correct, np.ones((len(images), 1)), settings, parameters)
 
 
-def people_of(pictures: pd.DataFrame) -> np.ndarray:
+def people_of(images: pd.DataFrame) -> np.ndarray:
     """Return the subject's number for each image, int64; an unknown subject is one of its own."""
-    known = pictures["subject_known"].astype(str).str.lower() == "true"
-    image_names = "picture " + pictures["image_id"].astype(str)
-    names = ("person " + pictures["subject_id"].astype(str)).where(known, image_names)
+    known = images["subject_known"].astype(str).str.lower() == "true"
+    image_names = "picture " + images["image_id"].astype(str)
+    names = ("person " + images["subject_id"].astype(str)).where(known, image_names)
     return np.unique(names.to_numpy(dtype=str), return_inverse=True)[1]
 
 
@@ -269,7 +269,7 @@ def _all_equal(
 def _published(result: Result, confidence: float) -> Score:
     """Return the best epoch's accuracy, with Wilson's interval as if images were independent."""
     best = float(result.history["valid_accuracy_score"].max())
-    n = int(result.facts["validation_pictures"])
+    n = int(result.facts["validation_images"])
     low, high = _wilson(best, n, confidence)
     se = float(np.sqrt(best * (1 - best) / n))
     subjects = len(np.unique(people_of(result.validation))) if len(result.validation) else 0
@@ -282,7 +282,7 @@ def _align(results: Sequence[Result]) -> tuple[pd.DataFrame, np.ndarray]:
     tables = [result.validation.set_index("image_id") for result in results]
     first = tables[0]
     if first.empty:
-        raise DataError(f"{results[0].key}: has no validation picture; choose another study.group")
+        raise DataError(f"{results[0].key}: has no validation picture; choose another study.subset")
     for result, table in zip(results, tables, strict=True):
         if set(table.index) != set(first.index):
             raise DataError(

@@ -105,10 +105,10 @@ def rungs_of(settings: Params) -> list[Rung]:
     halving = settings.halving
     if halving is None or settings.protocol == PUBLISHED:
         return [last]
-    early, until = [], halving.first_epochs
+    early, until = [], halving.min_epochs
     while until < settings.epochs:
         early.append(Rung(until, settings.used_seeds[: halving.first_seeds]))
-        until *= halving.reduction
+        until *= halving.reduction_factor
     return [*early, last]
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tasks.core.params import Section
 
-BETTER, PUBLISHED = "better", "published"
+MULTI_SEED, PUBLISHED = "multi_seed", "published"
 
 Names = Annotated[list[str], Field(min_length=1)]
 Rate = Annotated[float, Field(gt=0)]
@@ -22,17 +22,17 @@ class Halving(Section):
 
     Attributes
     ----------
-    first_epochs
+    min_epochs
         Epochs of the first rung; each later rung has `reduction` times as many.
-    reduction
+    reduction_factor
         Each rung keeps the best 1/`reduction` of its candidates, at least one, plus one more: in
         the first round the candidate that the rule would choose at that rung, later the incumbent.
     first_seeds
         Number of seeds of the rungs before the last, which has all of them.
     """
 
-    first_epochs: Annotated[int, Field(ge=1)]
-    reduction: Annotated[int, Field(ge=2)]
+    min_epochs: Annotated[int, Field(ge=1)]
+    reduction_factor: Annotated[int, Field(ge=2)]
     first_seeds: Annotated[int, Field(ge=1)]
 
 
@@ -45,19 +45,19 @@ class Params(Section):
         `better`: several seeds, learning rates per optimizer, the last epoch's score, the
         one-standard-error rule. `published`: one seed, the best epoch's validation accuracy (the
         model is that epoch's), one learning rate for all optimizers, the highest score wins.
-    group
+    subset
         Images of every split that take part, column to values; {}: all.
     seeds
         Of initial weights, order and augmentation; `published` uses only the first.
-    starts
-        Initial weights of those `backbones` that do not start as `train.start` says.
+    init_by_backbone
+        Initial weights of those `backbones` that do not start as `train.init` says.
     learning_rates
         Rates per optimizer that `better` tries.
     published_learning_rate
         Of every optimizer in the third round of `published`.
     halving
         Used by `better` only; None trains every run to the end.
-    side_by_side
+    max_parallel
         Number of concurrent runs. 0: one per GPU, or per core without a GPU; one if `train.device`
         names a specific accelerator (`cuda:1`).
     resamples, resampling_seed
@@ -66,24 +66,24 @@ class Params(Section):
         The published study that the results are compared with; None for none.
     """
 
-    protocol: Literal["better", "published"]
-    group: dict[str, list[str]]
+    protocol: Literal["multi_seed", "published"]
+    subset: dict[str, list[str]]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     epochs: Annotated[int, Field(ge=1)]
     backbones: Names
-    starts: dict[str, str]
+    init_by_backbone: dict[str, str]
     losses: Names
-    optimisers: Names
+    optimizers: Names
     learning_rates: dict[str, Annotated[list[Rate], Field(min_length=1)]]
     published_learning_rate: Rate
     halving: Halving | None
-    side_by_side: Annotated[int, Field(ge=0)]
+    max_parallel: Annotated[int, Field(ge=0)]
     confidence: Annotated[float, Field(gt=0, lt=1)]
     resamples: Annotated[int, Field(ge=100)]
     resampling_seed: Annotated[int, Field(ge=0)]
     published: str | None
 
-    @field_validator("seeds", "backbones", "losses", "optimisers")
+    @field_validator("seeds", "backbones", "losses", "optimizers")
     @classmethod
     def _once(cls, names: list[str]) -> list[str]:
         if len(set(names)) < len(names):
@@ -100,14 +100,16 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> "Params":
-        without = [name for name in self.optimisers if name not in self.learning_rates]
-        if self.protocol == BETTER and without:
+        without = [name for name in self.optimizers if name not in self.learning_rates]
+        if self.protocol == MULTI_SEED and without:
             raise ValueError(f"learning_rates has none for {', '.join(without)}")
         if self.halving and self.halving.first_seeds > len(self.seeds):
             raise ValueError("halving.first_seeds is more than there are seeds")
-        unknown = [name for name in self.starts if name not in self.backbones]
+        unknown = [name for name in self.init_by_backbone if name not in self.backbones]
         if unknown:
-            raise ValueError(f"starts names {', '.join(unknown)}, which backbones does not")
+            raise ValueError(
+                f"init_by_backbone names {', '.join(unknown)}, which backbones does not"
+            )
         return self
 
     @property

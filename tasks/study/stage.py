@@ -35,7 +35,7 @@ _SECTION = "train"
 TABLES, CHOSEN, RESULTS = "study/tables", "study/chosen.yaml", "study/results"
 STUDY = "study.json"  # beside the tables
 WINNERS = "winners.json"  # a file of its own, so that the test reruns only for other winners
-MACHINE_KEYS = {"side_by_side"}  # settings that do not change the results
+MACHINE_KEYS = {"max_parallel"}  # settings that do not change the results
 
 
 def chosen_text(text: str, recipe: Mapping[str, Any]) -> str:
@@ -54,7 +54,7 @@ def _update(node: CommentedMap, current: Mapping[str, Any], wanted: Mapping[str,
         del node[key]
     for key, value in wanted.items():
         old = current.get(key)
-        if isinstance(value, Mapping) and isinstance(old, Mapping) and key != "group":
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and key != "subset":
             _update(node[key], old, value)
         elif key not in current or old != value:
             # PyYAML reads YAML 1.1, where 1e-05 is a string, ruamel.yaml 1.2, where it is a number.
@@ -112,7 +112,7 @@ def _summary(params: Params, state: Progress) -> dict[str, Any]:
         "settings": params.model_dump(exclude=MACHINE_KEYS),
         "backbone": recipe["backbone"],
         "loss": recipe["loss"]["name"],
-        "optimiser": recipe["optimiser"]["name"],
+        "optimizer": recipe["optimizer"]["name"],
         "learning_rate": recipe["learning_rate"],
         "score": score.mean,
         "ci_low": None if math.isnan(score.ci_low) else score.ci_low,

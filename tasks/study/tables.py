@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from tasks.study.candidates import OPTIMISERS, Arm, Run, key_of
+from tasks.study.candidates import Arm, OPTIMizERS, Run, key_of
 from tasks.study.plan import Decision, RungResult, epochs_of_grid, epochs_trained
 from tasks.study.published import agreement, pairwise, read_study, with_intervals
 from tasks.study.results import Result, Score
@@ -25,25 +25,25 @@ from tasks.study.settings import Params
 RUN_FACTS = [
     "parameters",
     "train_seconds",  # of all epochs so far
-    "pictures_per_second",
+    "images_per_second",
     "input_size_px",
     "device",
     "kept_epoch",
     "valid_recall_score",
     "valid_accuracy_score",
     "valid_loss",
-    "train_pictures",
-    "validation_pictures",
+    "train_images",
+    "validation_images",
 ]
 RUNS = ["key", "round", "arm", "seed", "until", "new_epochs"]
-RUNS += ["backbone", "loss", "optimiser", "learning_rate", *RUN_FACTS, "failed"]
+RUNS += ["backbone", "loss", "optimizer", "learning_rate", *RUN_FACTS, "failed"]
 CURVES = ["round", "arm", "seed", "epoch"]
 CURVES += ["train_loss", "valid_loss", "valid_recall_score", "valid_accuracy_score"]
-SCORES = ["mean", "se", "people_se", "seeds_se", "ci_low", "ci_high", "people", "pictures"]
+SCORES = ["mean", "se", "people_se", "seeds_se", "ci_low", "ci_high", "people", "images"]
 SCORES += ["parameters", "method"]
-ARMS = ["round", "arm", "optimiser", "learning_rate", "until", "seeds", "last", "whole", "goes_on"]
+ARMS = ["round", "arm", "optimizer", "learning_rate", "until", "seeds", "last", "whole", "goes_on"]
 ARMS += ["chosen", "best", "within", "before", "best_rate", *SCORES, "seconds_an_epoch"]
-ARMS += ["pictures_per_second", "confidence", "failed"]
+ARMS += ["images_per_second", "confidence", "failed"]
 SEEDS = ["round", "arm", "until", "seed", "score"]
 CHOICES = ["round", "chosen", "best", "threshold", "within", "before", "why", "compared", "whole"]
 CHOICES += ["epochs", "epochs_of_grid"]
@@ -80,7 +80,7 @@ def _runs(runs: Sequence[Run], results: Mapping[str, Result]) -> list[dict[str, 
                 "new_epochs": run.until - until.get(run.before or "", 0),
                 "backbone": recipe["backbone"],
                 "loss": recipe["loss"]["name"],
-                "optimiser": recipe["optimiser"]["name"],
+                "optimizer": recipe["optimizer"]["name"],
                 "learning_rate": recipe["learning_rate"],
                 **{name: result.facts.get(name, np.nan) for name in RUN_FACTS},
                 "failed": result.failed,
@@ -116,7 +116,7 @@ def _arms(
             shared = {
                 "round": decision.round,
                 "arm": arm.name,
-                "optimiser": arm.train["optimiser"]["name"],
+                "optimizer": arm.train["optimizer"]["name"],
                 "learning_rate": arm.train["learning_rate"],
                 "chosen": arm.name == decision.choice.name,
                 "best": arm.name == decision.choice.best,
@@ -147,15 +147,13 @@ def _at(rung_result: RungResult, arm: Arm, results: Mapping[str, Result]) -> dic
         "goes_on": arm.name in rung_result.survivors,
         **{name: getattr(score, name) for name in SCORES},
         "seconds_an_epoch": float(np.mean(seconds)),
-        "pictures_per_second": float(
-            np.mean([f.get("pictures_per_second", np.nan) for f in facts])
-        ),
+        "images_per_second": float(np.mean([f.get("images_per_second", np.nan) for f in facts])),
     }
 
 
 def _best_rates(decision: Decision) -> set[str]:
     """Return the names to display: of each optimizer only the rate that got furthest."""
-    if decision.round != OPTIMISERS:
+    if decision.round != OPTIMizERS:
         return {arm.name for arm in decision.arms}
     best: dict[str, tuple[tuple[int, float], str]] = {}
     for arm in decision.arms:
@@ -163,7 +161,7 @@ def _best_rates(decision: Decision) -> set[str]:
         for index, rung in enumerate(decision.rungs):
             if arm.name in rung.scores:
                 reached = (index, rung.scores[arm.name].mean)
-        optimizer = arm.train["optimiser"]["name"]
+        optimizer = arm.train["optimizer"]["name"]
         if optimizer not in best or reached > best[optimizer][0]:
             best[optimizer] = (reached, arm.name)
     return {name for _, name in best.values()}
@@ -250,4 +248,4 @@ def _most_shared(decision: Decision, names: set[str]) -> tuple[Rung, dict[str, S
 
 def _published_name(arm: Arm) -> str:
     """Return a candidate's name in the table of a published study: an optimizer has no rate."""
-    return arm.train["optimiser"]["name"] if arm.round == OPTIMISERS else arm.name
+    return arm.train["optimizer"]["name"] if arm.round == OPTIMizERS else arm.name

@@ -48,10 +48,10 @@ _DIGEST_LENGTH = 16
 _TEXT_COLUMNS = ("at", "winner", "models", "images")
 TEST = "study/test.csv"
 RECALL, ACCURACY = "mean_recall", "accuracy"
-COLUMNS = ["dimension", "group", "measure", "value", "se", "ci_low", "ci_high", "pictures"]
+COLUMNS = ["dimension", "group", "measure", "value", "se", "ci_low", "ci_high", "images"]
 COLUMNS += ["people", "emotions", "seeds", "also_trained_on", "left_out", "look", "confidence"]
 COLUMNS += ["interval_level", "method"]
-_SCORE_COLUMNS = ("se", "ci_low", "ci_high", "pictures", "people")
+_SCORE_COLUMNS = ("se", "ci_low", "ci_high", "images", "people")
 _DIMENSIONS = ("age_band", "gender")
 _BATCH = 64
 
@@ -91,9 +91,9 @@ def digest(parts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()[:_DIGEST_LENGTH]
 
 
-def images_digest(pictures: pd.DataFrame) -> str:
+def images_digest(table: pd.DataFrame) -> str:
     """Return a digest of test images by `image_id` and `emotion`."""
-    return digest(pictures["image_id"].astype(str) + " " + pictures["emotion"].astype(str))
+    return digest(table["image_id"].astype(str) + " " + table["emotion"].astype(str))
 
 
 def read_looks(path: Path) -> list[Look]:
@@ -170,17 +170,17 @@ def run(params: Params, paths: Paths) -> StageResult:
     winners = json.loads(paths.at("study/tables/winners.json").read_text(encoding="utf-8"))
     folders = [paths.at(f"study/results/{key}/{MODEL}") for key in winners]
     device = str(load_yaml(paths.params)[DEVICE])
-    recognisers = [EmotionClassifier.load(folder, device, _BATCH) for folder in folders]
-    for recogniser in recognisers:
-        make_deterministic(recogniser.device)
+    recognizers = [EmotionClassifier.load(folder, device, _BATCH) for folder in folders]
+    for recognizer in recognizers:
+        make_deterministic(recognizer.device)
     table = read_table(paths.split)
-    rows = select_rows(table[table["split"] == "test"], params.group, "study.group")
-    known = rows["emotion"].isin(recognisers[0].labels)
+    rows = select_rows(table[table["split"] == "test"], params.subset, "study.subset")
+    known = rows["emotion"].isin(recognizers[0].labels)
     images = rows[known].reset_index(drop=True)
     if images.empty:
-        raise DataError("study.group: no test picture shows an emotion that the winner knows")
+        raise DataError("study.subset: no test picture shows an emotion that the winner knows")
     look = _look(paths, winners, folders, images)
-    correct = _correct(recognisers, images, paths.crop_shards)
+    correct = _correct(recognizers, images, paths.crop_shards)
     trained_on = set().union(*(load_seen(folder)["subject_id"] for folder in folders))
     notes = {
         "also_trained_on": int(images["subject_id"].isin(trained_on).sum()),
@@ -206,15 +206,15 @@ def _look(paths: Paths, winners: list[str], folders: list[Path], images: pd.Data
 
 
 def _correct(
-    recognisers: list[EmotionClassifier], images: pd.DataFrame, shards: Path
+    recognizers: list[EmotionClassifier], images: pd.DataFrame, shards: Path
 ) -> np.ndarray:
     """Return which predictions are correct, `(images, models)` booleans."""
-    labels = np.array([recogniser.labels for recogniser in recognisers])
-    answers: list[list[str]] = [[] for _ in recognisers]
+    labels = np.array([recognizer.labels for recognizer in recognizers])
+    answers: list[list[str]] = [[] for _ in recognizers]
     crops = track(read_crops(images, shards), len(images), "study_test")
     while batch := list(islice(crops, _BATCH)):
-        for index, recogniser in enumerate(recognisers):
-            predicted = recogniser.predict(np.stack(batch)).argmax(axis=1)
+        for index, recognizer in enumerate(recognizers):
+            predicted = recognizer.predict(np.stack(batch)).argmax(axis=1)
             answers[index] += list(labels[index][predicted])
     emotion = images["emotion"].to_numpy(dtype=str)
     return np.column_stack([np.array(answer) == emotion for answer in answers])
@@ -255,5 +255,5 @@ def _result(table: pd.DataFrame, path: Path) -> StageResult:
         {f"test_{name}": float(overall.loc[name, "value"]) for name in (RECALL, ACCURACY)},
         artifacts=[path],
         summary=f"mean recall {recall['value']:.1%} ({recall['ci_low']:.1%} to "
-        f"{recall['ci_high']:.1%}) on {recall['pictures']} test pictures, look {recall['look']}",
+        f"{recall['ci_high']:.1%}) on {recall['images']} test pictures, look {recall['look']}",
     )

@@ -40,7 +40,7 @@ def augmentation_figure(
 ) -> None:
     """Draw one row per label: a crop, its plain input, and its input in the first epochs.
 
-    `pictures` and `rows` are the training images and their rows of the split table, in the same
+    `images` and `rows` are the training images and their rows of the split table, in the same
     order.
     """
     chosen = choose_lines(rows, recipe.seed)
@@ -117,13 +117,13 @@ def _figure(
     step = _SIDE + _GAP
     height = _HEAD + len(labels) * step + _FOOT
     figure = Figure(figsize=(WIDTH_INCHES, height))
-    for column, (title, pictures) in enumerate(zip(titles, columns, strict=True)):
+    for column, (title, images) in enumerate(zip(titles, columns, strict=True)):
         left = _LEFT + column * step + (0.1 if column else 0)  # separates the crop
         bottom = height - _HEAD - len(labels) * step
         across, up = (left / WIDTH_INCHES, _SIDE / WIDTH_INCHES), bottom / height
         axis = figure.add_axes((across[0], up, across[1], len(labels) * step / height))
         axis.axis("off")
-        axis.imshow(_stack_vertically(pictures), aspect="auto", interpolation="nearest")
+        axis.imshow(_stack_vertically(images), aspect="auto", interpolation="nearest")
         axis.set_title(title, fontsize=9.5, color=INK, pad=4)
     for row, label in enumerate(labels):
         middle = height - _HEAD - row * step - _SIDE / 2
@@ -138,8 +138,8 @@ def _stack_vertically(images: Sequence[np.ndarray | None]) -> np.ndarray:
     column = np.full((len(images), side + gap, side, 3), 255, dtype=np.uint8)
     for cell, image in zip(column, images, strict=True):
         if image is not None:
-            picture = Image.fromarray(image.squeeze()).convert("RGB")
-            cell[:side] = picture.resize((side, side), Image.Resampling.BICUBIC)
+            cell_image = Image.fromarray(image.squeeze()).convert("RGB")
+            cell[:side] = cell_image.resize((side, side), Image.Resampling.BICUBIC)
     return column.reshape(-1, side, 3)
 
 
@@ -164,6 +164,6 @@ def in_words(ranges: Augmentation) -> str:
             f"brightness ±{100 * ranges.brightness:g} %",
             f"contrast ±{100 * ranges.contrast:g} %",
             f"saturation ±{100 * ranges.saturation:g} %",
-            f"grey p = {ranges.grey:g}",
+            f"gray p = {ranges.gray:g}",
         ]
     )

@@ -32,10 +32,10 @@ class TrainParams(TrainConfig):
     """Section `train` of params.yaml."""
 
     weights: str | None
-    start: Annotated[str, Field(min_length=1)]  # random, imagenet or a model to train on
+    init: Annotated[str, Field(min_length=1)]  # random, imagenet or a model to train on
     backbone: str
     input_size_px: Annotated[int, Field(ge=32, le=512)]
-    colour: Literal["rgb", "grey"]
+    color: Literal["rgb", "gray"]
 
 
 def labels_of(rows: TrainValidRows, where: str) -> list[str]:
@@ -71,7 +71,7 @@ class InitialModel:
 def build_initial_model(
     params: TrainParams, labels: Sequence[str], datasets: pd.Series, paths: Paths
 ) -> InitialModel:
-    """Build the network that `start` and `backbone` name, for a set of labels in order.
+    """Build the network that `init` and `backbone` name, for a set of labels in order.
 
     `datasets` is `(N,)`, the dataset of each training image, for the credits in the source. Raises
     ModelError or DownloadError if the network or its weights do not exist, or if the input is too
@@ -79,13 +79,13 @@ def build_initial_model(
     """
     torch.manual_seed(params.seed)
     start, architecture, seen, note = _initial_weights(params, len(labels), paths)
-    check_input_size(start.module, architecture, CHANNELS[params.colour], params.input_size_px)
+    check_input_size(start.module, architecture, CHANNELS[params.color], params.input_size_px)
     origin = f"trained here from {start.source}" if start.source else "trained here"
     spec = ModelSpec(
         architecture=architecture,
         labels=tuple(labels),
         input_size_px=params.input_size_px,
-        colour=params.colour,
+        color=params.color,
         mean=start.mean,
         std=start.std,
         version="",
@@ -98,16 +98,16 @@ def _initial_weights(
     params: TrainParams, n_labels: int, paths: Paths
 ) -> tuple[InitialWeights, str, pd.DataFrame, str]:
     """Return the network, its architecture's full name, the images it has seen, and a note."""
-    backbone, size_px, n_channels = params.backbone, params.input_size_px, CHANNELS[params.colour]
-    if params.start == "random":
+    backbone, size_px, n_channels = params.backbone, params.input_size_px, CHANNELS[params.color]
+    if params.init == "random":
         module = build_module(backbone, n_labels, n_channels, size_px)
         start = InitialWeights(module, (_MEAN,) * n_channels, (_STD,) * n_channels, "")
         return start, backbone, empty_seen_table(), ""
-    if params.start == "imagenet":
+    if params.init == "imagenet":
         start = init_from_imagenet(backbone, n_labels, n_channels, size_px, paths.root)
         return start, backbone, empty_seen_table(), ""
     external = init_from_external_model(
-        params.start, backbone, n_labels, params.colour, size_px, paths.root
+        params.init, backbone, n_labels, params.color, size_px, paths.root
     )
     spec = external.spec
     start = InitialWeights(external.module, spec.mean, spec.std, _origin(spec))

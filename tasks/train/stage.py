@@ -32,8 +32,8 @@ def run(params: Params, paths: Paths) -> StageResult:
     """Train (or import) the base model into models/base."""
     if params.weights is not None:
         return _import_model(params.weights, paths)
-    rows = choose_rows(read_table(paths.split), params.group, "train.group", labels=None)
-    labels = labels_of(rows, "train.group")
+    rows = choose_rows(read_table(paths.split), params.subset, "train.subset", labels=None)
+    labels = labels_of(rows, "train.subset")
     initial = build_initial_model(params, labels, rows.train["dataset"], paths)
     result = train_and_save(
         "train", "base", initial.module, initial.spec, rows, initial.seen, params, paths

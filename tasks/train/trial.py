@@ -56,7 +56,7 @@ from tasks.core.training.train_model import (
 from tasks.train.initial_model import InitialModel, TrainParams, build_initial_model, labels_of
 
 RESULT, VALIDATION, MODEL = "result.json", "validation.csv", "model"
-GROUP = "study.group"  # the params key that the rows come from, for messages
+GROUP = "study.subset"  # the params key that the rows come from, for messages
 VALIDATION_COLUMNS: tuple[str, ...] = (
     "image_id",
     "subject_id",
@@ -81,7 +81,7 @@ class Params(Section):
         A complete section `train`.
     """
 
-    round: Literal["backbones", "losses", "optimisers"]
+    round: Literal["backbones", "losses", "optimizers"]
     arm: str
     seed: Annotated[int, Field(ge=0)]
     until: Annotated[int, Field(ge=1)]
@@ -109,7 +109,7 @@ def load_run(paths: Paths, key: str) -> Params:
 
 def run(params: Params, paths: Paths, key: str) -> StageResult:
     """Train up to the run's epoch and write study/results/KEY."""
-    rows = choose_rows(read_table(paths.split), params.train.group, GROUP, labels=None)
+    rows = choose_rows(read_table(paths.split), params.train.subset, GROUP, labels=None)
     labels = labels_of(rows, GROUP)
     initial = build_initial_model(params.train, labels, rows.train["dataset"], paths)
     work = _work(paths, key)
@@ -169,8 +169,8 @@ def _initial_record(params: Params, module: nn.Module, rows: TrainValidRows) -> 
         "parameters": sum(weight.numel() for weight in module.parameters()),
         "input_size_px": params.train.input_size_px,
         "device": _device(params.train.device),
-        "train_pictures": len(rows.train),
-        "validation_pictures": len(rows.validation),
+        "train_images": len(rows.train),
+        "validation_images": len(rows.validation),
         "train_seconds": 0.0,
         "failed": None,
     }
@@ -189,7 +189,7 @@ def _scores(fitted: FitResult, rows: TrainValidRows, spec: ModelSpec) -> dict[st
     loss = float(selected["valid_loss"])
     return {
         "train_seconds": round(fitted.seconds, 3),
-        "pictures_per_second": round(fitted.pictures_per_second, 2),
+        "images_per_second": round(fitted.images_per_second, 2),
         "kept_epoch": fitted.best_epoch,
         "valid_recall_score": float(selected["valid_recall_score"]),
         "valid_accuracy_score": float(selected["valid_accuracy_score"]),
@@ -233,7 +233,7 @@ def _result(
     }
     metrics = {
         name: float(record[name])
-        for name in ("parameters", "train_seconds", "pictures_per_second", "kept_epoch", *names[1:])
+        for name in ("parameters", "train_seconds", "images_per_second", "kept_epoch", *names[1:])
         if record[name] is not None
     }
     summary = (
@@ -244,9 +244,9 @@ def _result(
     return StageResult(metrics, curves, artifacts, summary)
 
 
-def check_names(losses: Sequence[str], optimisers: Sequence[str]) -> None:
+def check_names(losses: Sequence[str], optimizers: Sequence[str]) -> None:
     """Check that the losses and optimizers exist; raise ParamsError otherwise."""
-    choices = (("losses", losses, LossName), ("optimisers", optimisers, OptimizerName))
+    choices = (("losses", losses, LossName), ("optimizers", optimizers, OptimizerName))
     for key, names, known in choices:
         for name in names:
             if name not in get_args(known):
@@ -269,10 +269,10 @@ def check_trainable(recipes: Sequence[Mapping[str, Any]], paths: Paths) -> None:
     table = read_table(paths.split)
     for recipe in recipes:
         params = check_recipe(recipe, paths)
-        rows = choose_rows(table, params.group, GROUP, labels=None)
+        rows = choose_rows(table, params.subset, GROUP, labels=None)
         labels = labels_of(rows, GROUP)
         test_rows = select_rows(
-            table[table["split"] == "test"], params.group, f"{GROUP} (test split)"
+            table[table["split"] == "test"], params.subset, f"{GROUP} (test split)"
         )
         if not test_rows["emotion"].isin(labels).any():
             raise DataError(f"{GROUP}: no test picture shows {', '.join(labels)}")

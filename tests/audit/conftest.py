@@ -16,7 +16,7 @@ USUAL = {
     "resamples": 200,
     "seed": 1,
     "factors": ["age_band", "gender", "emotion"],
-    "standardise_to": ["emotion"],
+    "standardize_to": ["emotion"],
     "calibration_bins": 5,
     "equivalence_margin": 0.05,
     "pretraining": None,

@@ -21,7 +21,7 @@ ESTIMATES = {
         ("recall_finetuned", "finetuned_ci_low", "finetuned_ci_high", None),
     ],
     "factors": [("odds_ratio", "ci_low", "ci_high", "p_value")],
-    "standardised": [("gap", "ci_low", "ci_high", None)],
+    "standardized": [("gap", "ci_low", "ci_high", None)],
     "intersections": [
         ("recall", "ci_low", "ci_high", None),
         ("difference", "difference_low", "difference_high", "p_adjusted"),
@@ -63,7 +63,7 @@ def predictions(seed):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_estimates_lie_in_their_intervals_and_p_values_agree(settings_of, seed):
-    settings = settings_of(min_subjects=3, resamples=200, standardise_to=["emotion"])
+    settings = settings_of(min_subjects=3, resamples=200, standardize_to=["emotion"])
     tables = audit_predictions(predictions(seed), settings, ("base", "finetuned"))
     for name, estimates in ESTIMATES.items():
         table = tables[name]

@@ -51,9 +51,9 @@ def test_intervals_of_two_shares_add_up_to_newcombe_s():
     assert added(*sides) == pytest.approx((0.0524, 0.3339), abs=5e-5)
 
 
-def cohort(seed=0, people=24, pictures=5):
+def cohort(seed=0, people=24, images=5):
     rng = np.random.default_rng(seed)
-    subject = np.repeat(np.arange(people), pictures)
+    subject = np.repeat(np.arange(people), images)
     return subject, rng.random(len(subject)) < rng.beta(2, 1, people)[subject]
 
 

@@ -9,7 +9,7 @@ from tasks.audit.measures.confusion_gaps import confusion_gaps_table
 NAMES = ["anger", "disgust", "neutral"]
 
 
-def pictures(seed=0, people=60, per_person=6, planted=0.0):
+def images(seed=0, people=60, per_person=6, planted=0.0):
     """Answers of which 80 % are right; children's disgust is read as anger more often."""
     rng = np.random.default_rng(seed)
     person = np.repeat(np.arange(people), per_person)
@@ -42,7 +42,7 @@ def confusions(settings_of):
 
 
 def test_shares_are_the_counts_divided(confusions):
-    frame, table = pictures(), confusions(pictures())
+    frame, table = images(), confusions(images())
     assert len(table) == 6  # every wrong answer; gender, unknown for all, makes no group
     for (emotion, answer), row in table.iterrows():
         for side in "ab":
@@ -54,8 +54,8 @@ def test_shares_are_the_counts_divided(confusions):
         assert row["ci_low"] <= row["gap"] <= row["ci_high"]
 
 
-def test_few_people_are_not_tested_however_many_pictures_they_have(confusions):
-    frame = pictures(people=20, per_person=60)  # ten people a side
+def test_few_people_are_not_tested_however_many_images_they_have(confusions):
+    frame = images(people=20, per_person=60)  # ten people a side
     # Their pictures of an emotion are not equally many: a little fewer effective ones.
     assert confusions(frame, min_subjects=9)["p_adjusted"].notna().all()
     few = confusions(frame, min_subjects=11)
@@ -66,7 +66,7 @@ def test_few_people_are_not_tested_however_many_pictures_they_have(confusions):
 
 
 def test_a_planted_confusion_is_found_and_no_other(confusions):
-    table = confusions(pictures(people=120, planted=0.4))
+    table = confusions(images(people=120, planted=0.4))
     found = table[table["p_adjusted"] < 0.05]
     assert ("disgust", "anger") in found.index
     assert set(found.index) <= {("disgust", "anger")}
@@ -75,17 +75,17 @@ def test_a_planted_confusion_is_found_and_no_other(confusions):
 
 
 def test_disgust_and_anger_always_have_a_row(confusions):
-    frame = pictures()
+    frame = images()
     frame["y_pred"] = frame["emotion"]  # nobody is misread
     table = confusions(frame)
     assert list(table.index) == [("anger", "disgust"), ("disgust", "anger")]
     assert table["gap"].tolist() == [0, 0] and table["p_adjusted"].isna().all()
-    small = confusions(pictures(), min_n=10_000)
+    small = confusions(images(), min_n=10_000)
     assert set(small.index) == set(table.index) and small["p_adjusted"].isna().all()
 
 
 def test_a_side_without_the_emotion_is_reported_and_not_compared(confusions):
-    frame = pictures()
+    frame = images()
     frame = frame[(frame["age_band"] == "adult") | (frame["emotion"] != "disgust")]
     row = confusions(frame).loc[("disgust", "anger")]
     assert min(row["n_a"], row["n_b"]) == 0 and np.isnan(row["gap"])
@@ -93,13 +93,13 @@ def test_a_side_without_the_emotion_is_reported_and_not_compared(confusions):
 
 
 def test_models_that_cannot_answer_an_emotion_do_not_stop_the_others(confusions):
-    frame = pictures()
+    frame = images()
     frame = frame[(frame["emotion"] == "neutral") & (frame["y_pred"] == "neutral")]
     assert confusions(frame).empty
 
 
 def test_correction_is_within_a_dimension(confusions):
-    frame = pictures(people=80)
+    frame = images(people=80)
     frame["gender"] = np.where(frame["subject_id"].str[-1].isin(list("01234")), "female", "male")
     single = confusions(frame, by=["age_band"])
     table = confusions(frame, by=["age_band", "gender"])
@@ -111,7 +111,7 @@ def test_correction_is_within_a_dimension(confusions):
 @pytest.mark.slow
 def test_no_more_than_a_few_of_100_equal_groups_differ(confusions):
     false = [
-        (confusions(pictures(seed), by=["age_band"], resamples=1000)["p_adjusted"] < 0.05).any()
+        (confusions(images(seed), by=["age_band"], resamples=1000)["p_adjusted"] < 0.05).any()
         for seed in range(300)
     ]
     assert np.mean(false) < 0.08

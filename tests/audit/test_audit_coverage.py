@@ -29,10 +29,10 @@ def column(which):
     return sparse.csr_array(np.asarray(which, dtype=float)[:, None])
 
 
-def between_people(rng, recall_a, recall_b, people=30, others=30, pictures=8):
-    """Compare two groups of people; pictures a person vary around `pictures`."""
+def between_people(rng, recall_a, recall_b, people=30, others=30, images=8):
+    """Compare two groups of people; pictures a person vary around `images`."""
     skill = np.concatenate([skills(rng, recall_a, people), skills(rng, recall_b, others)])
-    number = rng.integers(pictures // 2, pictures + pictures // 2 + 1, people + others)
+    number = rng.integers(images // 2, images + images // 2 + 1, people + others)
     subject = np.repeat(np.arange(people + others), number)
     correct = rng.random(len(subject)) < skill[subject]
     in_a = subject < people
@@ -44,11 +44,11 @@ def few_on_one_side(rng, recall_a, recall_b):
     return between_people(rng, recall_a, recall_b, people=100, others=8)
 
 
-def within_people(rng, recall_a, recall_b, people=30, pictures=4):
+def within_people(rng, recall_a, recall_b, people=30, images=4):
     """Compare two kinds of pictures of the same people, who are good or bad at both."""
-    subject = np.repeat(np.arange(people), 2 * pictures)
+    subject = np.repeat(np.arange(people), 2 * images)
     rank = skills(rng, 0.5, people)[subject]
-    in_a = np.tile(np.arange(2 * pictures) < pictures, people)
+    in_a = np.tile(np.arange(2 * images) < images, people)
     # A skill of mean .5, squeezed towards each recall: the same people stay the better ones.
     skill = np.where(in_a, recall_a, recall_b) + 0.4 * (rank - 0.5)
     return subject, rng.random(len(subject)) < skill, column(in_a), column(~in_a)
@@ -62,9 +62,9 @@ def compare(cohort, seed, resamples=600):
     return differences(sampled, *sides, known, 0.95, "groups").iloc[0]
 
 
-def changed(rng, people=30, pictures=8, lost=0.1, gained=0.4):
+def changed(rng, people=30, images=8, lost=0.1, gained=0.4):
     """Read the same pictures twice: the second model loses some and gains more."""
-    subject = np.repeat(np.arange(people), pictures)
+    subject = np.repeat(np.arange(people), images)
     first = rng.random(len(subject)) < skills(rng, 0.6, people)[subject]
     second_if_right = rng.random(len(subject)) >= skills(rng, lost, people)[subject]
     second_if_wrong = rng.random(len(subject)) < skills(rng, gained, people)[subject]

@@ -6,7 +6,7 @@ import pytest
 
 from tasks.audit.measures.calibration import calibration_table
 from tasks.audit.measures.fairness_metrics import fairness_table
-from tasks.audit.measures.standardized_gaps import standardised_table
+from tasks.audit.measures.standardized_gaps import standardized_table
 
 LIMITS = {
     calibration_table: {
@@ -19,10 +19,10 @@ LIMITS = {
         for name, limits in {
             **{name: name for name in ("worst", "best", "difference", "ratio")},
             **{f"{name}_shrunken": name for name in ("worst", "best", "difference")},
-            "equalised_odds_difference": "equalised_odds",
+            "equalized_odds_difference": "equalized_odds",
         }.items()
     },
-    standardised_table: {"gap": ("ci_low", "ci_high", -1, 1)},
+    standardized_table: {"gap": ("ci_low", "ci_high", -1, 1)},
 }
 MAY_LACK = {"overconfidence"}  # in the row of a bin
 
@@ -31,12 +31,12 @@ def ugly(seed):
     """Return few people, one with most pictures, ties, and groups all right or all wrong."""
     rng = np.random.default_rng(seed)
     people = int(rng.choice([1, 2, 3, 5, 12]))
-    pictures = rng.choice([1, 2, 40], size=people, p=[0.5, 0.4, 0.1])
-    person = np.repeat(np.arange(people), pictures)
+    images = rng.choice([1, 2, 40], size=people, p=[0.5, 0.4, 0.1])
+    person = np.repeat(np.arange(people), images)
     n = len(person)
     groups = [f"g{number}" for number in range(int(rng.choice([1, 2, 5])))]
-    of_picture = rng.random() < 0.3  # the same people on both sides
-    group = rng.choice(groups, size=n) if of_picture else rng.choice(groups, size=people)[person]
+    of_image = rng.random() < 0.3  # the same people on both sides
+    group = rng.choice(groups, size=n) if of_image else rng.choice(groups, size=people)[person]
     recall = dict(zip(groups, rng.choice([0.0, 0.5, 0.95, 1.0], size=len(groups)), strict=True))
     right = rng.random(n) < np.array([recall[name] for name in group])
     emotion = rng.choice(["fear", "happiness"], size=n)
@@ -61,7 +61,7 @@ def ugly(seed):
 def test_every_estimate_is_within_its_limits_and_these_in_the_possible_range(
     settings_of, table_of, seeds
 ):
-    settings = settings_of(by=["gender"], min_n=1, resamples=100, standardise_to=["mouth"])
+    settings = settings_of(by=["gender"], min_n=1, resamples=100, standardize_to=["mouth"])
     seen = 0
     for seed in seeds:
         table = table_of(ugly(seed), settings)

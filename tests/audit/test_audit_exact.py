@@ -60,7 +60,7 @@ def test_any_counts_come_back_exactly(tmp_path, settings_of, monkeypatch, seed):
     frame, dimensions = random_file(np.random.default_rng(seed))
     frame.to_csv(tmp_path / "any.csv", index=False)
     every = {"depth": max(2, len(dimensions)), "resamples": 100}
-    settings = settings_of(by=[], factors=[], standardise_to=[], **every)
+    settings = settings_of(by=[], factors=[], standardize_to=[], **every)
     audit_csv(tmp_path / "any.csv", tmp_path / "out", settings, None, dimensions, BANDS)
     groups = pd.read_csv(tmp_path / "out" / "groups.csv", keep_default_na=False, dtype="str")
     groups = groups[groups["dataset"] == "all"]

@@ -15,7 +15,7 @@ from tasks.audit.measures.clustered_logistic import fit_clustered
 from tasks.audit.measures.factor_model import factors_table
 
 
-def pictures(seed=0, people=80, per_person=8, age=-1.0, gender=0.0, size=0.5, alike=0.2):
+def images(seed=0, people=80, per_person=8, age=-1.0, gender=0.0, size=0.5, alike=0.2):
     """Answers whose log-odds are known: of age, gender and (by standard deviation) face size."""
     rng = np.random.default_rng(seed)
     person = np.repeat(np.arange(people), per_person)
@@ -58,20 +58,18 @@ def row_of(table, factor, level=None):
 
 
 def test_known_odds_ratios_are_found_with_the_others_held_equal(table_of):
-    table = table_of(pictures(people=2000, per_person=4))
+    table = table_of(images(people=2000, per_person=4))
     age, size = row_of(table, "age_band", "child"), row_of(table, "face_side_px")
     assert age["reference"] == "adult"
     assert np.log(age["odds_ratio"]) == pytest.approx(-1, abs=0.2)
     assert np.log(size["odds_ratio"]) == pytest.approx(0.5, abs=0.1)
     assert row_of(table, "gender")["ci_low"] < 1 < row_of(table, "gender")["ci_high"]
-    crude = table_of(pictures(people=2000, per_person=4), ["age_band"])
+    crude = table_of(images(people=2000, per_person=4), ["age_band"])
     assert row_of(crude, "age_band")["odds_ratio"] < 0.8 * age["odds_ratio"]
 
 
 def test_one_image_per_person_is_logistic_regression_with_robust_errors(table_of):
-    frame = pictures(people=300, per_person=1).assign(
-        right=lambda rows: rows["correct"].astype(int)
-    )
+    frame = images(people=300, per_person=1).assign(right=lambda rows: rows["correct"].astype(int))
     table = table_of(frame, ["age_band", "gender"])
     model = smf.logit("right ~ C(age_band) + C(gender)", frame).fit(disp=0, cov_type="HC0")
     for name, factor in (("C(age_band)[T.child]", "age_band"), ("C(gender)[T.male]", "gender")):
@@ -82,8 +80,8 @@ def test_one_image_per_person_is_logistic_regression_with_robust_errors(table_of
     assert "one image per subject" in table["method"].iloc[0]
 
 
-def test_repeated_pictures_of_a_person_add_nothing(table_of):
-    frame = pictures(people=100, per_person=1)
+def test_repeated_images_of_a_person_add_nothing(table_of):
+    frame = images(people=100, per_person=1)
     once, often = (
         row_of(table_of(part, ["age_band"]), "age_band")
         for part in (frame, pd.concat([frame] * 5, ignore_index=True))
@@ -126,7 +124,7 @@ def test_five_subjects_against_sixty_raise_no_more_alarms_than_promised():
 
 
 def test_a_level_of_hardly_any_subjects_is_not_tested(table_of):
-    frame = pictures(people=40)
+    frame = images(people=40)
     few = frame["subject_id"].isin(frame["subject_id"].unique()[:2])
     table = table_of(frame.assign(gaze=np.where(few, "left", "right")), factors=["gaze"])
     row = table.iloc[0]
@@ -135,7 +133,7 @@ def test_a_level_of_hardly_any_subjects_is_not_tested(table_of):
 
 
 def test_images_of_unknown_subjects_are_left_out_of_the_model(table_of):
-    frame = pictures(people=40)
+    frame = images(people=40)
     nameless = np.arange(len(frame)) % 5 == 0
     table = table_of(frame.assign(subject_known=~nameless))
     assert table["method"].str.contains(f"{nameless.sum()} images of unknown subjects").any()
@@ -144,7 +142,7 @@ def test_images_of_unknown_subjects_are_left_out_of_the_model(table_of):
 
 
 def test_factors_without_an_estimate_have_a_row_with_the_reason(table_of):
-    frame = pictures().assign(ethnicity=None, gaze="away", pose="frontal")
+    frame = images().assign(ethnicity=None, gaze="away", pose="frontal")
     frame["set"] = np.where(frame["age_band"] == "child", "kids", "grown")
     frame.loc[frame.index % 3 != 0, "gaze"] = "unknown"
     table = table_of(frame, ["age_band", "set", "ethnicity", "gaze", "pose", "sharpness", "gender"])
@@ -158,14 +156,14 @@ def test_factors_without_an_estimate_have_a_row_with_the_reason(table_of):
 
 
 def test_two_factors_that_make_up_a_third_are_named(table_of):
-    frame = pictures()
+    frame = images()
     frame["brightness"] = 50 + 9 * (frame["age_band"] == "child") + 4 * (frame["gender"] == "male")
     notes = table_of(frame, ["age_band", "gender", "brightness"]).set_index("factor")["note"]
     assert notes["brightness"] == "cannot be told apart from age_band and gender together"
 
 
 def test_a_level_that_is_always_right_is_named_and_changes_no_other(table_of):
-    frame = pictures()
+    frame = images()
     always = frame.head(40).assign(emotion="happiness", correct=True)
     table = table_of(pd.concat([frame, always], ignore_index=True))
     row = row_of(table, "emotion", "happiness")
@@ -175,8 +173,8 @@ def test_a_level_that_is_always_right_is_named_and_changes_no_other(table_of):
     assert row_of(table, "age_band")["odds_ratio"] == pytest.approx(single["odds_ratio"])
 
 
-def test_pictures_of_unknown_value_are_left_out_and_counted(table_of):
-    frame = pictures()
+def test_images_of_unknown_value_are_left_out_and_counted(table_of):
+    frame = images()
     frame.loc[:63, "gender"] = "unknown"
     frame.loc[600:, "face_side_px"] = np.nan
     table = table_of(frame)
@@ -186,7 +184,7 @@ def test_pictures_of_unknown_value_are_left_out_and_counted(table_of):
 
 
 def test_sharpness_enters_by_its_logarithm(table_of):
-    frame = pictures()
+    frame = images()
     frame["sharpness"] = np.exp(frame["face_side_px"] / 20)
     one, other = (
         row_of(table_of(frame, ["age_band", name]), name) for name in ("sharpness", "face_side_px")
@@ -198,10 +196,10 @@ def test_sharpness_enters_by_its_logarithm(table_of):
 @pytest.mark.parametrize(
     ("frame", "says"),
     [
-        (pictures(people=9), "9 people are too few"),
-        (pictures().assign(correct=True), "every picture is read right"),
-        (pictures(people=12, per_person=1), "too few people or wrong answers"),
-        (pictures().assign(correct=lambda rows: rows["emotion"] == "fear"), "no picture is left"),
+        (images(people=9), "9 people are too few"),
+        (images().assign(correct=True), "every picture is read right"),
+        (images(people=12, per_person=1), "too few people or wrong answers"),
+        (images().assign(correct=lambda rows: rows["emotion"] == "fear"), "no picture is left"),
     ],
 )
 def test_a_missing_model_is_explained_in_one_row(table_of, frame, says):
@@ -211,7 +209,7 @@ def test_a_missing_model_is_explained_in_one_row(table_of, frame, says):
 
 
 def test_answers_that_are_all_one_way_in_a_combination_give_no_figure(table_of):
-    frame = pictures(people=200, age=0)
+    frame = images(people=200, age=0)
     hard = (frame["age_band"] == "child") & (frame["face_side_px"] < 100)
     frame["correct"] = np.where(frame["face_side_px"] < 105, False, True)
     table = table_of(frame[~hard | (frame.index % 2 == 0)], ["age_band", "face_side_px"])
@@ -219,15 +217,15 @@ def test_answers_that_are_all_one_way_in_a_combination_give_no_figure(table_of):
 
 
 def test_p_values_are_corrected_over_the_model(table_of):
-    table = table_of(pictures(), correction="holm")
+    table = table_of(images(), correction="holm")
     rows = table.sort_values("p_value")
     assert rows["p_adjusted"].iloc[0] == pytest.approx(4 * rows["p_value"].iloc[0])
-    gentle = table_of(pictures(), correction="benjamini_hochberg")
+    gentle = table_of(images(), correction="benjamini_hochberg")
     assert (gentle["p_adjusted"] <= table["p_adjusted"] + 1e-12).all()
 
 
 def test_models_share_the_reference(table_of):
-    frame = pictures()
+    frame = images()
     adults = frame["age_band"] == "adult"
     other = frame[~adults | (frame.index % 16 < 4)].assign(model="finetuned")
     table = table_of(pd.concat([frame.assign(model="base"), frame[adults], other]), ["age_band"])
@@ -236,12 +234,12 @@ def test_models_share_the_reference(table_of):
 
 def test_the_figure_is_drawn_with_and_without_a_model(table_of, tmp_path):
     path = tmp_path / "factors.png"
-    two = pd.concat([pictures(), pictures(1).assign(model="finetuned")], ignore_index=True)
+    two = pd.concat([images(), images(1).assign(model="finetuned")], ignore_index=True)
     factors_figure(table_of(two.assign(gaze=None), ["age_band", "gaze"]), "", "credit", path)
     drawn = path.read_bytes()
     factors_figure(table_of(two.assign(gaze=None), ["age_band", "gaze"]), "", "credit", path)
     assert path.read_bytes() == drawn
-    factors_figure(table_of(pictures(people=9)), "", "credit", path)
+    factors_figure(table_of(images(people=9)), "", "credit", path)
     assert imread(path).shape[1] == 1800
 
 
@@ -253,7 +251,7 @@ def test_the_figure_is_drawn_with_and_without_a_model(table_of, tmp_path):
 def test_the_interval_holds_the_odds_ratio_in_95_of_100_cohorts(table_of, people, least, most):
     held = 0
     for seed in range(300):
-        frame = pictures(seed, people=people, per_person=4)
+        frame = images(seed, people=people, per_person=4)
         row = row_of(table_of(frame, ["age_band", "face_side_px"]), "age_band")
         held += np.log(row["ci_low"]) <= -1 <= np.log(row["ci_high"])
     assert least <= held / 300 <= most
@@ -261,7 +259,7 @@ def test_the_interval_holds_the_odds_ratio_in_95_of_100_cohorts(table_of, people
 
 def two_sets():
     """Children of one set, whose ethnicity is recorded, and adults of another, whose gaze is."""
-    frame = pictures()
+    frame = images()
     child = (frame["age_band"] == "child").to_numpy()
     frame["dataset"] = np.where(child, "kids", "grown")
     frame["ethnicity"] = np.where(child, np.where(frame.index % 2, "x", "y"), "unknown")
@@ -282,7 +280,7 @@ def test_a_column_of_one_data_set_does_not_take_the_other_out(table_of):
     assert set(table[table["odds_ratio"].notna()]["factor"]) == {"age_band", "gender", "emotion"}
 
 
-def test_a_few_stray_pictures_do_not_make_a_column_comparable(table_of):
+def test_a_few_stray_images_do_not_make_a_column_comparable(table_of):
     frame = two_sets()
     adults = frame.index[frame["age_band"] == "adult"]
     frame.loc[adults[:3], "ethnicity"] = "x"

@@ -10,7 +10,7 @@ from tasks.audit.measures.fairness_metrics import fairness_table
 from tasks.audit.measures.gaps import gaps_table
 
 
-def pictures(rows):
+def images(rows):
     """Return predictions of (group, emotion, y_pred, how many)."""
     frame = pd.DataFrame(
         [row[:3] for row in rows for _ in range(row[3])], columns=["gender", "emotion", "y_pred"]
@@ -39,7 +39,7 @@ def fairness(settings_of):
 
 
 def test_figures_are_the_counts_divided(fairness):
-    table = fairness(pictures(COUNTED))
+    table = fairness(images(COUNTED))
     recall = table.loc[("recall", "all")]
     assert (recall["worst_group"], recall["best_group"]) == ("male", "female")
     assert (recall["worst"], recall["best"]) == (14 / 20, 15 / 20)
@@ -53,9 +53,9 @@ def test_figures_are_the_counts_divided(fairness):
     assert false["overall"] == 3 / 22 and false["n_smallest"] == 10
 
 
-def test_equalised_odds_are_fairlearn_s(fairness):
+def test_equalized_odds_are_fairlearn_s(fairness):
     rng = np.random.default_rng(0)
-    frame = pictures([("female", "fear", "fear", 200), ("male", "fear", "fear", 200)])
+    frame = images([("female", "fear", "fear", 200), ("male", "fear", "fear", 200)])
     names = ["fear", "neutral", "surprise"]
     frame = frame.assign(emotion=rng.choice(names, 400), y_pred=rng.choice(names, 400))
     table = fairness(frame)
@@ -63,7 +63,7 @@ def test_equalised_odds_are_fairlearn_s(fairness):
         truth, answer = frame["emotion"] == emotion, frame["y_pred"] == emotion
         expected = equalized_odds_difference(truth, answer, sensitive_features=frame["gender"])
         rows = table.xs(emotion, level="emotion")
-        assert set(rows["equalised_odds_difference"]) == {expected}
+        assert set(rows["equalized_odds_difference"]) == {expected}
         assert rows["difference"].max() == expected
     accuracy = frame["emotion"] == frame["y_pred"]
     expected = demographic_parity_difference(
@@ -74,36 +74,36 @@ def test_equalised_odds_are_fairlearn_s(fairness):
 
 def test_small_groups_are_left_out_and_named(fairness):
     few = [("unknown", "fear", "surprise", 50), ("diverse", "fear", "surprise", 4)]
-    table = fairness(pictures(COUNTED + few))
+    table = fairness(images(COUNTED + few))
     assert table.loc[("recall", "all"), "left_out_groups"] == "diverse (4)"
     assert table.loc[("recall", "all"), "overall"] == 29 / 40
 
 
 def test_an_emotion_that_a_group_lacks_is_not_a_rate_of_zero(fairness):
     lacking = [row for row in COUNTED if row[:2] != ("male", "surprise")]
-    table = fairness(pictures([*lacking, ("male", "neutral", "neutral", 10)]))
+    table = fairness(images([*lacking, ("male", "neutral", "neutral", 10)]))
     row = table.loc[("true_positive_rate", "surprise")]
     assert row["left_out_groups"] == "male (0)"
     assert row[["worst", "best", "difference", "ratio"]].isna().all() and pd.isna(row["n_smallest"])
-    assert np.isnan(row["equalised_odds_difference"])
+    assert np.isnan(row["equalized_odds_difference"])
     assert table.loc[("true_positive_rate", "fear"), "difference"] == pytest.approx(0.35)
 
 
 def test_a_rate_that_is_zero_everywhere_has_no_ratio(fairness):
     right = [("female", "fear", "fear", 9), ("female", "surprise", "surprise", 9)]
     right += [("male", *row[1:]) for row in right]
-    row = fairness(pictures(right)).loc[("false_positive_rate", "fear")]
+    row = fairness(images(right)).loc[("false_positive_rate", "fear")]
     assert row["difference"] == 0 and np.isnan(row["ratio"])
 
 
 def test_a_single_group_is_not_compared(fairness):
-    table = fairness(pictures(COUNTED[:4]))
+    table = fairness(images(COUNTED[:4]))
     assert table["difference"].isna().all() and len(table) == 5
 
 
 def test_two_groups_have_the_interval_of_their_gap(settings_of):
     rng = np.random.default_rng(3)
-    frame = pictures([("female", "fear", "fear", 120), ("male", "fear", "fear", 120)])
+    frame = images([("female", "fear", "fear", 120), ("male", "fear", "fear", 120)])
     frame["subject_id"] = [f"s{index // 6}" for index in range(240)]
     names = np.where(frame["gender"] == "female", 0.8, 0.5)
     frame["y_pred"] = np.where(rng.random(240) < names, "fear", "surprise")
@@ -162,7 +162,7 @@ def test_p_and_the_interval_of_the_range_never_contradict(fairness):
 
 
 def test_false_answers_are_worst_where_they_are_most_and_have_an_interval(fairness):
-    row = fairness(pictures(COUNTED)).loc[("false_positive_rate", "fear")]
+    row = fairness(images(COUNTED)).loc[("false_positive_rate", "fear")]
     assert (row["worst_group"], row["n_worst"]) == ("female", 12)
     assert 0 < row["worst_ci_low"] < 3 / 12 < row["worst_ci_high"]
     assert row["difference_ci_low"] <= row["difference"] < row["difference_ci_high"]

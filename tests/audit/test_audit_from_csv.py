@@ -275,7 +275,7 @@ def test_a_byte_order_mark_and_short_lines_are_read(tmp_path, audit):
 
 def test_the_summary_says_what_becomes_of_a_gap_with_the_same_mix(tmp_path, run):
     frame = rows().assign(p_happiness=0.9, p_neutral=0.4)  # they add up to more than 1
-    run(frame, factors=["age_band", "gaze"], standardise_to=["gender"])
+    run(frame, factors=["age_band", "gaze"], standardize_to=["gender"])
     text = (tmp_path / "out" / "audit.md").read_text(encoding="utf-8")
     assert "with the same mix of gender on both sides: 70.0 points" in text
     assert re.search(r"70.0 points \(95\s% interval [\d.]+ to [\d.]+; n = 40 and 40\)", text)
@@ -400,7 +400,7 @@ def test_groups_that_excel_turned_into_dates_stop_the_audit(run):
     assert run(frame.assign(band="2024-09-03"), by=["band"])
 
 
-def test_one_picture_name_in_two_data_sets_is_two_pictures(tmp_path, run):
+def test_one_image_name_in_two_data_sets_is_two_images(tmp_path, run):
     frame = rows().assign(image_id=[f"{index % 40}.png" for index in range(80)])
     frame["dataset"] = ["ck"] * 40 + ["kdef"] * 40
     better = frame.assign(model="new", y_pred=frame["emotion"])
@@ -459,14 +459,14 @@ def test_genders_of_another_system_stay_as_they_are(tmp_path, run):
     )
 
 
-def test_pictures_without_an_answer_are_counted_by_group(tmp_path, run):
+def test_images_without_an_answer_are_counted_by_group(tmp_path, run):
     frame = rows()
     frame.loc[frame.index[:3], "y_pred"] = ["", " ", ""]
     run(frame)
     counts = table(tmp_path, "counts").query("dataset == 'all' and split == 'all'")
     counts = counts.query("emotion == 'all' and gender == 'all'").set_index("age_band")
     assert counts["left_out"].to_dict() == {"all": 3, "child": 3, "adult": 0}
-    assert counts["pictures"].to_dict() == {"all": 80, "child": 40, "adult": 40}
+    assert counts["images"].to_dict() == {"all": 80, "child": 40, "adult": 40}
     assert table(tmp_path)["n"].iloc[0] == 77
     assert "3 pictures left out, as it gave no answer (`y_pred` is empty)" in summary(tmp_path)
     assert "lacks their label" not in summary(tmp_path)
@@ -481,7 +481,7 @@ def test_images_of_unknown_training_are_not_held_out(tmp_path, run):
 
 
 def test_a_misspelt_column_of_the_params_is_named(tmp_path, run):
-    run(rows().assign(mouth="open"), factors=["mouht"], standardise_to=["mouth", "moth"])
+    run(rows().assign(mouth="open"), factors=["mouht"], standardize_to=["mouth", "moth"])
     assert "no column `mouht`, `moth`: whether these explain a gap" in summary(tmp_path)
 
 

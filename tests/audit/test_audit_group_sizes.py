@@ -66,7 +66,7 @@ def rows(n=60):
 def test_bins_are_compared_in_their_order(tmp_path, settings_of, monkeypatch):
     monkeypatch.setattr(audit_csv_module, "write_figures", lambda *_: [])
     rows().to_csv(tmp_path / "a.csv", index=False, sep=";", decimal=",")
-    settings = settings_of(by=[], resamples=100, factors=[], standardise_to=[])
+    settings = settings_of(by=[], resamples=100, factors=[], standardize_to=[])
     bins = {"score": [5, 10]}
     audit_csv(tmp_path / "a.csv", tmp_path / "out", settings, None, [], BANDS, bins)
     groups = pd.read_csv(tmp_path / "out" / "groups.csv").query("dataset == emotion == 'all'")

@@ -35,10 +35,10 @@ def test_more_than_six_columns_are_standardized_for_all_emotions_pooled(settings
     names = [f"c{number}" for number in range(7)]
 
     def mixes(by):
-        settings = settings_of(by=by, depth=1, standardise_to=["emotion", "c0", "c1"])
+        settings = settings_of(by=by, depth=1, standardize_to=["emotion", "c0", "c1"])
         tables = audit.audit_predictions(predictions(by), settings, None)
-        table = tables["standardised"]
-        return set(table["emotion"]), set(table["standardised_to"])
+        table = tables["standardized"]
+        return set(table["emotion"]), set(table["standardized_to"])
 
     emotions, columns = mixes(names[:6])
     assert {ALL, "anger"} <= emotions and {RAW, "emotion", "c0", "c1"} <= columns

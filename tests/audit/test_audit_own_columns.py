@@ -35,7 +35,7 @@ def file_with(name, path):
     pd.DataFrame(rows).rename(columns={"a_group": name}).to_csv(path, index=False)
 
 
-TEXTS = ("dimension", "factor", "standardised_to", "family", "method", "note")
+TEXTS = ("dimension", "factor", "standardized_to", "family", "method", "note")
 
 
 def tables(tmp_path, settings_of, name):
@@ -44,7 +44,7 @@ def tables(tmp_path, settings_of, name):
     file_with(name, path)
     columns = ["emotion", name]
     settings = settings_of(
-        by=[], resamples=100, factors=columns, standardise_to=columns, min_n=2, min_subjects=2
+        by=[], resamples=100, factors=columns, standardize_to=columns, min_n=2, min_subjects=2
     )
     written = audit_csv(path, out, settings, None, [name], BANDS)
     files = [file for file in written.paths if file.suffix == ".csv"]

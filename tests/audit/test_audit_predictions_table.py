@@ -85,7 +85,7 @@ def test_control_characters_in_cells_are_spaces(read):
 
 
 @pytest.mark.parametrize("words", [("0.0", "1.0"), ("False", "TRUE"), ("n", "Y"), ("0", "1")])
-def test_whether_a_picture_was_seen_is_read_in_many_words(read, words):
+def test_whether_a_image_was_seen_is_read_in_many_words(read, words):
     found = read(frame().assign(seen_in_training=list(words) * 3)).frame
     assert list(found["seen_in_training"]) == [False, True] * 3
 

@@ -53,7 +53,7 @@ def test_sets_without_published_figures_have_a_note(name):
     assert silent["note"].iloc[0] == "no ages and no genders are published with it"
 
 
-def test_the_pictures_of_a_model_trained_here_are_counted():
+def test_the_images_of_a_model_trained_here_are_counted():
     frame = predictions([True] * 4 + [False] * 2)
     table = pretraining_table(frame, settings(None))
     counted = table.set_index("group")

@@ -60,7 +60,7 @@ def naive():
             "gender": "female",
             "split": split,
             "seen_in_training": dataset == "cafe" and split != "test",
-            "fine_tuned_on": dataset == "cafe" and split == "train",
+            "is_target_group": dataset == "cafe" and split == "train",
         }
         for person, (dataset, band, split) in enumerate(people)
         for emotion in ("anger", "happiness")
@@ -93,7 +93,7 @@ def test_the_papers_base_figures_stand_beside_our_base_model_under_both_protocol
     assert cafe["protocol"].tolist() == ["all", "held_out"]  # the paper's protocol first
     assert cafe["published_rate"].tolist() == [0.67, 0.67]
     assert cafe["n"].tolist() == [668, 334] and cafe["correct"].tolist() == [450, 225]
-    assert set(cafe["our_model"]) == {"base"}
+    assert set(cafe["compared_model"]) == {"base"}
     count = table[(table["model"] == "") & (table["dataset"] == "nimh-chefs")].iloc[0]
     assert (count["published_n"], count["n"]) == (534, 534) and pd.isna(count["recall"])
 
@@ -101,7 +101,7 @@ def test_the_papers_base_figures_stand_beside_our_base_model_under_both_protocol
 def test_beside_the_papers_fine_tuned_model_stands_naive_not_the_chosen_one(settings_of):
     table = published_table(groups(), naive(), settings_of(published=STUDY))
     tuned = table[table["model"] == "finetuned"]
-    assert set(tuned["our_model"]) == {"naive"}
+    assert set(tuned["compared_model"]) == {"naive"}
     cafe = tuned[tuned["dataset"] == "cafe"]
     assert cafe["protocol"].tolist() == ["all", "held_out"]
     # The chosen model reads 450 of 668; naive, counted from its own predictions, half of its 8.
@@ -119,9 +119,9 @@ def test_without_naive_its_place_is_empty_with_a_note(settings_of):
     table = published_table(groups(), naive().iloc[:0], settings_of(published=STUDY))
     tuned = table[table["model"] == "finetuned"]
     assert len(tuned) == 2 and tuned["n"].isna().all()
-    assert set(tuned["our_model"]) == {""} and set(tuned["protocol"]) == {""}
+    assert set(tuned["compared_model"]) == {""} and set(tuned["protocol"]) == {""}
     assert tuned["note"].str.contains("naive was left out of this run").all()
-    assert (table["our_model"][table["model"] == "base"] == "base").all()
+    assert (table["compared_model"][table["model"] == "base"] == "base").all()
 
 
 def test_untranscribed_figures_have_a_note_and_no_contradiction():

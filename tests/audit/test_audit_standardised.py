@@ -6,7 +6,7 @@ import pytest
 import statsmodels.formula.api as smf
 
 from tasks.audit.measures.gaps import gaps_table
-from tasks.audit.measures.standardized_gaps import standardised_table
+from tasks.audit.measures.standardized_gaps import standardized_table
 from tasks.core.tables import RAW
 
 
@@ -42,8 +42,8 @@ def gaps(settings_of):
 
     def compare(frame, resamples=400, **changes):
         settings = settings_of(by=["age_band"], resamples=resamples, **changes)
-        table = standardised_table(frame, settings)
-        return table[table["emotion"] == "all"].set_index("standardised_to")
+        table = standardized_table(frame, settings)
+        return table[table["emotion"] == "all"].set_index("standardized_to")
 
     return compare
 
@@ -60,7 +60,7 @@ def test_a_side_that_is_all_right_has_the_interval_of_the_table_of_gaps(settings
     frame["subject_known"] = True
     settings = settings_of(by=["age_band"], resamples=400)
     gap = gaps_table(frame, settings).set_index("emotion").loc["all"]
-    raw = standardised_table(frame, settings).set_index(["emotion", "standardised_to"])
+    raw = standardized_table(frame, settings).set_index(["emotion", "standardized_to"])
     raw = raw.loc[("all", RAW)]
     assert raw["gap"] == pytest.approx(gap["gap"], abs=1e-9)
     for name in ("ci_low", "ci_high"):  # that of gaps.csv needs no draws
@@ -79,26 +79,26 @@ def test_it_is_the_weighted_recall_that_pandas_gives(gaps):
     frame = cohort(2, gap=0.1)
     recalls = frame.pivot_table("correct", ["emotion", "mouth"], "age_band", "mean")
     mix = frame.groupby(["emotion", "mouth"]).size() / len(frame)
-    row = gaps(frame, standardise_to=["emotion", "mouth"]).loc["emotion, mouth"]
+    row = gaps(frame, standardize_to=["emotion", "mouth"]).loc["emotion, mouth"]
     assert row["recall_a"] == pytest.approx(mix @ recalls["child"])
     assert row["recall_b"] == pytest.approx(mix @ recalls["adult"])
     assert row["gap"] == pytest.approx(row["recall_a"] - row["recall_b"])
 
 
-def test_it_is_what_a_saturated_model_predicts_for_the_pooled_pictures(gaps):
+def test_it_is_what_a_saturated_model_predicts_for_the_pooled_images(gaps):
     frame = cohort(3, gap=0.1).assign(right=lambda rows: rows["correct"].astype(int))
     model = smf.logit("right ~ C(age_band) * C(emotion) * C(mouth)", frame).fit(disp=0)
     predicted = [model.predict(frame.assign(age_band=band)).mean() for band in ("child", "adult")]
-    row = gaps(frame, standardise_to=["emotion", "mouth"]).loc["emotion, mouth"]
+    row = gaps(frame, standardize_to=["emotion", "mouth"]).loc["emotion, mouth"]
     assert [row["recall_a"], row["recall_b"]] == pytest.approx(predicted, abs=1e-6)
 
 
-def test_numbers_are_cut_into_thirds_of_all_pictures(gaps):
+def test_numbers_are_cut_into_thirds_of_all_images(gaps):
     frame = cohort(4)
     third = pd.qcut(frame["face_side_px"], 3, labels=False)
     recalls = frame.assign(third=third).pivot_table("correct", "third", "age_band", "mean")
     mix = third.value_counts(normalize=True).sort_index()
-    row = gaps(frame, standardise_to=["face_side_px"]).loc["face_side_px"]
+    row = gaps(frame, standardize_to=["face_side_px"]).loc["face_side_px"]
     assert row["gap"] == pytest.approx(mix @ (recalls["child"] - recalls["adult"]))
     assert "thirds: face_side_px" in row["method"]
 
@@ -107,7 +107,7 @@ def test_strata_of_one_side_are_left_out_and_their_share_is_stated(gaps):
     frame = cohort(5)
     child = frame["age_band"] == "child"
     frame["ethnicity"] = np.where(child & (frame.index % 4 != 0), "x", "y")
-    row = gaps(frame, standardise_to=["ethnicity"]).loc["ethnicity"]
+    row = gaps(frame, standardize_to=["ethnicity"]).loc["ethnicity"]
     shared = frame[frame["ethnicity"] == "y"]
     assert (row["n_a"], row["n_b"]) == (100, 400)
     assert (row["share_a"], row["share_b"]) == (0.25, 1.0)
@@ -115,7 +115,7 @@ def test_strata_of_one_side_are_left_out_and_their_share_is_stated(gaps):
     assert row["gap"] == pytest.approx(recalls["child"] - recalls["adult"])
     assert "less than half" in row["method"]
     frame["ethnicity"] = np.where(child, "x", "y")
-    apart = gaps(frame, standardise_to=["ethnicity"]).loc["ethnicity"]
+    apart = gaps(frame, standardize_to=["ethnicity"]).loc["ethnicity"]
     assert apart["share_a"] == 0 and np.isnan(apart["gap"]) and np.isnan(apart["ci_low"])
 
 
@@ -123,7 +123,7 @@ def test_unknown_values_are_in_no_stratum(gaps):
     frame = cohort(6)
     frame.loc[::2, "mouth"] = None
     frame.loc[1::4, "mouth"] = "unknown"
-    row = gaps(frame, standardise_to=["mouth"]).loc["mouth"]
+    row = gaps(frame, standardize_to=["mouth"]).loc["mouth"]
     assert row["n_a"] + row["n_b"] == len(frame) / 4
 
 
@@ -139,18 +139,18 @@ def test_raw_is_over_the_emotions_that_both_have(gaps):
 def test_columns_that_say_nothing_make_no_row(settings_of):
     frame = cohort(8).assign(gaze=None, ethnicity="unknown")
     columns = ["emotion", "age_band", "mouth", "gaze", "ethnicity", "pose"]
-    table = standardised_table(frame, settings_of(by=["age_band"], standardise_to=columns))
-    assert list(table.loc[table["emotion"] == "all", "standardised_to"]) == [
+    table = standardized_table(frame, settings_of(by=["age_band"], standardize_to=columns))
+    assert list(table.loc[table["emotion"] == "all", "standardized_to"]) == [
         RAW,
         "emotion",
         "mouth",
         "emotion, mouth",
     ]
     by_emotion = table[table["emotion"] == "fear"]
-    assert list(by_emotion["standardised_to"]) == [RAW, "mouth"]
+    assert list(by_emotion["standardized_to"]) == [RAW, "mouth"]
 
 
-def test_columns_that_no_picture_has_both_of_are_not_taken_together(settings_of):
+def test_columns_that_no_image_has_both_of_are_not_taken_together(settings_of):
     """One set records the mouth, another the gaze; both hold women and men."""
     frame = cohort(11)
     rng = np.random.default_rng(11)
@@ -159,9 +159,9 @@ def test_columns_that_no_picture_has_both_of_are_not_taken_together(settings_of)
     frame["dataset"] = np.where(first, "one", "two")
     frame["gaze"] = np.where(first, "unknown", rng.choice(["away", "direct"], len(frame)))
     frame["mouth"] = frame["mouth"].where(first)
-    settings = settings_of(by=["gender"], standardise_to=["emotion", "gaze", "mouth"])
-    table = standardised_table(frame, settings).query("dataset == 'all' and emotion == 'all'")
-    assert list(table["standardised_to"]) == [RAW, "emotion", "gaze", "mouth", "emotion, gaze"]
+    settings = settings_of(by=["gender"], standardize_to=["emotion", "gaze", "mouth"])
+    table = standardized_table(frame, settings).query("dataset == 'all' and emotion == 'all'")
+    assert list(table["standardized_to"]) == [RAW, "emotion", "gaze", "mouth", "emotion, gaze"]
     together = table.iloc[-1]
     assert together["n_a"] + together["n_b"] == (~first).sum() and pd.notna(together["ci_low"])
     assert "both groups: mouth." in together["method"]
@@ -169,10 +169,10 @@ def test_columns_that_no_picture_has_both_of_are_not_taken_together(settings_of)
 
 def test_people_of_unknown_groups_are_not_compared(settings_of):
     frame = cohort(9).assign(gender="unknown")
-    assert standardised_table(frame, settings_of(by=["gender"])).empty
+    assert standardized_table(frame, settings_of(by=["gender"])).empty
 
 
-def test_the_interval_is_of_people_and_not_of_pictures(gaps):
+def test_the_interval_is_of_people_and_not_of_images(gaps):
     frame = cohort(10, people=30)
     table = gaps(frame, resamples=1000)
     tripled = gaps(pd.concat([frame] * 3, ignore_index=True), resamples=1000)

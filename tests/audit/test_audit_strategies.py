@@ -43,7 +43,7 @@ def predictions(model, people=60, seed=0):
                     "model": model,
                     "y_pred": "fear" if right else "anger",
                     "seen_in_training": bool(seen),
-                    "fine_tuned_on": model != "base" and band == "child" and split == "train",
+                    "is_target_group": model != "base" and band == "child" and split == "train",
                     "gender": ("female", "male")[person // 6 % 2],
                 }
             )
@@ -85,7 +85,7 @@ def test_the_contract_is_kept_and_left_out_ones_have_no_row(table):
     assert (replay["validation_worst_group"], replay["validation_worst_recall"]) == ("child", 0.7)
 
 
-def test_figures_are_of_pictures_that_no_model_has_seen(frames, table):
+def test_figures_are_of_images_that_no_model_has_seen(frames, table):
     unseen_by = {
         name: frame[~frame["seen_in_training"]].set_index("image_id")
         for name, frame in frames.items()
@@ -120,7 +120,7 @@ def test_naive_is_not_compared_with_itself(table):
 
 def test_the_group_that_was_fine_tuned_on_is_found_in_the_data(table):
     """Replay has seen adults too: they were shown again, not aimed at."""
-    assert set(table["group"][table["fine_tuned_on"]]) == {"child"}
+    assert set(table["group"][table["is_target_group"]]) == {"child"}
     assert set(table["note"]) == {""}
 
 
@@ -138,7 +138,7 @@ def test_a_base_model_that_has_seen_nobody_makes_no_target_of_the_replayed(
     people = many["base"].groupby("age_band")["subject_id"].nunique()
     assert (people["child"], people["adult"]) == (40, 200)
     found = strategies_table(frames | many, STRATEGIES, choice, settings_of(by=["age_band"]))
-    assert set(found["group"][found["fine_tuned_on"]]) == {"child"}
+    assert set(found["group"][found["is_target_group"]]) == {"child"}
 
 
 @pytest.mark.parametrize(
@@ -152,12 +152,12 @@ def test_no_group_is_marked_where_none_was_the_target(
     frames, choice, settings_of, tmp_path, by, everybody, why
 ):
     answers = {
-        name: frame.assign(fine_tuned_on=(frame["split"] == "train") & (name != "base"))
+        name: frame.assign(is_target_group=(frame["split"] == "train") & (name != "base"))
         for name, frame in frames.items()
     }
     settings = settings_of(by=by)
     table = strategies_table(answers if everybody else frames, STRATEGIES, choice, settings)
-    assert len(table) and not table["fine_tuned_on"].any()
+    assert len(table) and not table["is_target_group"].any()
     assert table["note"].str.contains(why).all()
     strategies_figure(table, "a notice", tmp_path / "none.png")
     assert (tmp_path / "none.png").stat().st_size > 0
@@ -180,13 +180,13 @@ def test_a_target_without_unseen_images_has_a_note(frames, choice, settings_of):
         for name, frame in frames.items()
     }
     found = strategies_table(seen, STRATEGIES, choice, settings_of(by=["age_band"]))
-    assert not found["fine_tuned_on"].any()
+    assert not found["is_target_group"].any()
     assert found["note"].str.contains("unseen is of the fine-tuned group, child").all()
 
 
 def test_predictions_without_the_training_column_are_rejected(frames, choice, settings_of):
-    old = {name: frame.drop(columns="fine_tuned_on") for name, frame in frames.items()}
-    with pytest.raises(DataError, match="lack the column fine_tuned_on"):
+    old = {name: frame.drop(columns="is_target_group") for name, frame in frames.items()}
+    with pytest.raises(DataError, match="lack the column is_target_group"):
         strategies_table(old, STRATEGIES, choice, settings_of(by=["age_band"]))
 
 

@@ -43,7 +43,7 @@ def predictions(labels=LABELS, seed=0, people=24, recalls=None, emotions=LABELS)
     rows = []
     for person, emotion, take in itertools.product(range(people), emotions, range(2)):
         band = "child" if person % 2 else "adult"
-        picture = {
+        image = {
             "image_id": f"{person:03d}{emotion}{take}",
             "dataset": "invented",
             "subject_id": f"invented/{person}",
@@ -59,11 +59,11 @@ def predictions(labels=LABELS, seed=0, people=24, recalls=None, emotions=LABELS)
             wrong = [name for name in labels if name != emotion]
             seen = band == "adult" or model == "finetuned"
             rows.append(
-                picture
+                image
                 | {
                     "model": model,
                     "y_pred": emotion if right else str(rng.choice(wrong)),
-                    "seen_in_training": bool(seen and picture["split"] == "train"),
+                    "seen_in_training": bool(seen and image["split"] == "train"),
                 }
                 | {f"p_{name}": 1 / len(labels) for name in labels}
             )
@@ -153,9 +153,7 @@ def drawn_people(frame, resamples, seed):
     ]
     for _ in range(resamples):
         pile = [
-            picture
-            for i in rng.integers(len(selected), size=len(selected))
-            for picture in selected[i]
+            image for i in rng.integers(len(selected), size=len(selected)) for image in selected[i]
         ]
         yield {
             band: np.mean([hit for whose, hit in pile if whose == band])
@@ -214,9 +212,9 @@ def test_labels_that_a_model_lacks_are_left_out_and_counted(only):
     assert "pain" not in set(only("groups", frame)["emotion"])
     counts = only("counts", frame).query("model == 'base' and split == 'all' and dataset == 'all'")
     pooled = counts.query("age_band == 'all' and gender == 'all'").set_index("emotion")
-    assert pooled.loc["pain", "left_out"] == pooled.loc["pain", "pictures"] == 48
+    assert pooled.loc["pain", "left_out"] == pooled.loc["pain", "images"] == 48
     assert pooled.loc["all", "left_out"] == 48
-    assert pooled.loc["all", "pictures"] == 24 * 4 * 2
+    assert pooled.loc["all", "images"] == 24 * 4 * 2
     assert pooled.loc["all", "subjects"] == 24
 
 
@@ -260,7 +258,7 @@ def test_small_groups_are_shown_but_not_tested(only):
     assert (gaps[gaps["enough_n"]]["p_adjusted"] >= gaps[gaps["enough_n"]]["p_value"]).all()
 
 
-def test_few_people_are_not_tested_however_many_pictures_they_have(only):
+def test_few_people_are_not_tested_however_many_images_they_have(only):
     frame = predictions()  # twelve children, twelve adults
     for name, counts in (("gaps", ["subjects_a", "subjects_b"]), ("before_after", ["subjects"])):
         table = only(name, frame, min_n=1, min_subjects=12)
@@ -271,7 +269,7 @@ def test_few_people_are_not_tested_however_many_pictures_they_have(only):
         assert table["family"].str.contains("at least 1 pictures and 12 people").all()
 
 
-def test_models_are_compared_on_every_picture_only_where_it_is_asked(settings_of):
+def test_models_are_compared_on_every_image_only_where_it_is_asked(settings_of):
     frame = predictions()
     every = audit_predictions(frame, settings_of(by=[]), PAIR, "all")["before_after"]
     assert set(every["protocol"]) == {"all"}
@@ -280,7 +278,7 @@ def test_models_are_compared_on_every_picture_only_where_it_is_asked(settings_of
     assert set(held["protocol"]) == {"held_out"} and held["n"].max() < len(frame) / 2
 
 
-def test_pictures_without_an_answer_are_left_out_and_counted(only):
+def test_images_without_an_answer_are_left_out_and_counted(only):
     frame = predictions()
     silent = (frame["model"] == "base") & (frame["emotion"] == "fear") & (frame.index % 3 == 0)
     frame.loc[silent, "y_pred"] = None
@@ -299,11 +297,11 @@ def test_several_data_sets_are_compared_and_distinguished(only):
     gaps = only("gaps", frame)
     assert "dataset" in set(gaps["dimension"])
     across = gaps.query("dimension == 'age_band' and dataset == 'all'")
-    assert set(across["shared_datasets"]) == {""}
+    assert set(across["datasets_with_both"]) == {""}
     assert set(gaps["dataset"]) == {"all", "grown", "kids"}
 
 
-def test_change_is_on_the_same_pictures_held_out_from_both(usual):
+def test_change_is_on_the_same_images_held_out_from_both(usual):
     frame, table = predictions(), usual["before_after"]
     wide = frame.assign(hit=frame["y_pred"] == frame["emotion"]).pivot(
         index="image_id", columns="model", values=["hit", "seen_in_training", "age_band"]
@@ -374,7 +372,7 @@ def test_stage_writes_what_dvc_expects_and_finds_the_gap(tmp_path, settings_of):
     assert {name: paths.at(name).read_bytes() for name in outs} == before
 
 
-@pytest.mark.parametrize("key", ["factors", "standardise_to"])
+@pytest.mark.parametrize("key", ["factors", "standardize_to"])
 def test_a_misspelt_column_stops_the_stage(tmp_path, settings_of, key):
     paths = write_project(tmp_path, predictions())
     with pytest.raises(ParamsError, match=f"audit.{key}: no data set has mouht; known are"):

@@ -76,7 +76,7 @@ def test_a_store_left_in_place_is_refused(load, tmp_path, monkeypatch):
     benchmark = load("ingest")
     monkeypatch.setenv("AFFECTGAP_PROGRESS", "off")
     paths = Paths(tmp_path)
-    files = benchmark.add_copies(paths.raw / "many", benchmark.drawn_pictures()[:3], COPIES)
+    files = benchmark.add_copies(paths.raw / "many", benchmark.drawn_images()[:3], COPIES)
     params = benchmark.ingest_params().model_copy(update={"workers": 2})
     assert len(files) == COPIES
     benchmark.run(params, paths)

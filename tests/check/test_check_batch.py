@@ -39,7 +39,7 @@ def test_a_good_batch_passes_however_small(rows: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize("left_out", [{}, {"damaged": 2, "no_label": 1}])
-def test_a_batch_without_pictures(rows: pd.DataFrame, left_out: dict[str, int]) -> None:
+def test_a_batch_without_images(rows: pd.DataFrame, left_out: dict[str, int]) -> None:
     line = only(faults(rows.iloc[:0], left_out=left_out))
     assert "at least 1" in line and ("2 damaged, 1 no_label" in line or not left_out)
 
@@ -85,7 +85,7 @@ def test_what_the_batch_would_stop_and_what_stops_already(rows: pd.DataFrame) ->
     adults = there[there["age_band"] != "child"].reset_index(drop=True)
     # Too few rows stop it today, with the batch or without: no fault of the batch's.
     lines = pipeline_faults(adults, new, params_with(min_rows=1000))
-    assert [line.split(":")[0] for line in lines] == ["pictures_per_group", "subjects_per_group"]
+    assert [line.split(":")[0] for line in lines] == ["images_per_group", "subjects_per_group"]
 
 
 def test_every_line_says_what_was_expected_found_and_advised(rows: pd.DataFrame) -> None:

@@ -188,8 +188,8 @@ SET_FAULTS: list[tuple[str, Change, dict[str, object], list[str], str]] = [
         "small group",
         lambda m: m[(m["age_band"] == "adult") | (m["emotion"] == "anger") | (m.index > 20)],
         {},
-        ["pictures_per_group", "subjects_per_group"],
-        "(age_band child, emotion happiness, n_pictures 2)",
+        ["images_per_group", "subjects_per_group"],
+        "(age_band child, emotion happiness, n_images 2)",
     ),
     (
         "one child in many pictures",
@@ -222,7 +222,7 @@ SET_FAULTS: list[tuple[str, Change, dict[str, object], list[str], str]] = [
     (
         "no known group",
         lambda m: m.assign(age_band="unknown", age_years=float("nan")),
-        {"required": []},
+        {"required_columns": []},
         ["known_groups"],
         "take the unknown column out of check.group_by",
     ),
@@ -236,7 +236,7 @@ SET_FAULTS: list[tuple[str, Change, dict[str, object], list[str], str]] = [
     (
         "nothing passes",
         lambda m: m.assign(width_px=1),
-        {"required": ["gender"], "max_quarantined_share": 1.0},
+        {"required_columns": ["gender"], "max_quarantined_share": 1.0},
         ["enough_pictures", "expected_emotions", "known_gender", "known_groups"],
         "found 0",
     ),
@@ -259,7 +259,7 @@ def test_set_fault_stops_and_says_what_was_found(
     assert all("\n" not in line for line in lines)
 
 
-def test_pictures_of_unknown_age_are_no_group_that_could_be_too_small() -> None:
+def test_images_of_unknown_age_are_no_group_that_could_be_too_small() -> None:
     manifest = good_manifest()
     manifest.loc[0, ["age_years", "age_band", "age_source"]] = [None, "unknown", None]
     assert names_of(judged(manifest)) == []
@@ -342,7 +342,7 @@ def test_same_findings_give_the_same_text() -> None:
     [
         ({"emotions": ["joy"]}, "'joy' is none of the emotions"),
         ({"group_by": ["sex"]}, "'sex' is none of the columns"),
-        ({"required": ["gender", "gender"]}, "a name occurs twice"),
+        ({"required_columns": ["gender", "gender"]}, "a name occurs twice"),
         ({"age_bands": ["unknown"]}, "'unknown' is always allowed"),
         ({"age_years": [9, 3]}, "[lowest, highest]"),
         ({"min_rowz": 1}, "check.min_rowz is not a parameter"),

@@ -38,7 +38,7 @@ from tasks.explain import stage as explain
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = ("happiness", "neutral", "fear")
-PICTURES = 24
+IMAGES = 24
 
 
 def free_port() -> int:
@@ -104,7 +104,7 @@ def make_project(root: Path) -> Paths:
     paths = Paths(root)
     paths.drawn.mkdir(parents=True)
     style = Style(intensity_mean=0.8, intensity_sd=0.1, unit_mixing=0.0)
-    sittings = plan_images({"adult": 4}, LABELS, PICTURES // (4 * len(LABELS)))
+    sittings = plan_images({"adult": 4}, LABELS, IMAGES // (4 * len(LABELS)))
     rows = []
     for drawn in draw_images([RenderJob(sitting, style, 1, 160) for sitting in sittings]):
         name = drawn.sitting.name
@@ -120,7 +120,7 @@ def make_project(root: Path) -> Paths:
         architecture="compact",
         labels=LABELS,
         input_size_px=64,
-        colour="rgb",
+        color="rgb",
         mean=(0.5,) * 3,
         std=(0.25,) * 3,
         version="",
@@ -139,7 +139,7 @@ def run_stages(paths: Paths) -> dict[str, bytes]:
     predictions = read_table(paths.predictions("base"))
     right = predictions.assign(y_pred=predictions["emotion"])
     write_table(right, paths.predictions("base"))  # so that all are explained
-    explain.run(explain_params(samples=60, pictures_per_group=9, by=["gender"]), paths, "base")
+    explain.run(explain_params(samples=60, images_per_group=9, by=["gender"]), paths, "base")
     files = [*paths.at("data").glob("c*/*"), *paths.at("data").glob("[cpe]*/*.parquet")]
     files += [paths.crops, paths.figures / "lime_base.png", predictions_file(paths, predictions)]
     return {str(path.relative_to(paths.root)): path.read_bytes() for path in sorted(set(files))}
@@ -155,7 +155,7 @@ def predictions_file(paths: Paths, predictions: pd.DataFrame) -> Path:
 def test_a_cluster_that_loses_workers_writes_the_same_bytes(running, tmp_path, monkeypatch):
     here = make_project(tmp_path / "here")
     expected = run_stages(here)
-    assert len(read_table(here.explanations("base"))["image_id"].unique()) == PICTURES
+    assert len(read_table(here.explanations("base"))["image_id"].unique()) == IMAGES
     there = Paths(tmp_path / "there")
     shutil.copytree(here.raw, there.raw)
     shutil.copytree(here.model("base"), there.model("base"))

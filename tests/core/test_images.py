@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, features
 
-from tasks.core.imaging.decode import MAX_SIDE_PX, BadImageError, decode, read_content, read_picture
+from tasks.core.imaging.decode import MAX_SIDE_PX, BadImageError, decode, read_content, read_image
 from tasks.core.imaging.formats import readable_formats
 from tasks.core.parallel.limited_process import call_limited
 
@@ -55,11 +55,11 @@ def reason_of(content: bytes, max_pixels: int = LIMIT) -> str:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM"])
 def test_every_format_is_read(kind: str) -> None:
-    picture = decode(saved(scene(), kind), LIMIT)
-    assert picture.rgb.shape == (24, 40, 3)
-    assert picture.rgb.dtype == np.uint8
-    assert picture.rgb[12, 5, 0] > 200 and picture.rgb[12, 5, 2] < 60
-    assert not picture.exif_turned
+    image = decode(saved(scene(), kind), LIMIT)
+    assert image.rgb.shape == (24, 40, 3)
+    assert image.rgb.dtype == np.uint8
+    assert image.rgb[12, 5, 0] > 200 and image.rgb[12, 5, 2] < 60
+    assert not image.exif_turned
 
 
 @pytest.mark.parametrize(
@@ -75,15 +75,15 @@ def test_every_format_is_read(kind: str) -> None:
         (8, (40, 24), (35, 12)),
     ],
 )
-def test_exif_flag_turns_the_picture(
+def test_exif_flag_turns_the_image(
     flag: int, shape: tuple[int, int], red_at: tuple[int, int]
 ) -> None:
     exif = Image.Exif()
     exif[0x0112] = flag
-    picture = decode(saved(scene(), "PNG", exif=exif), LIMIT)
-    assert picture.rgb.shape[:2] == shape
-    assert tuple(picture.rgb[red_at]) == (255, 0, 0)
-    assert picture.exif_turned == (flag != 1)
+    image = decode(saved(scene(), "PNG", exif=exif), LIMIT)
+    assert image.rgb.shape[:2] == shape
+    assert tuple(image.rgb[red_at]) == (255, 0, 0)
+    assert image.exif_turned == (flag != 1)
 
 
 def test_torn_exif_beside_sound_pixels_is_no_fault() -> None:
@@ -92,31 +92,31 @@ def test_torn_exif_beside_sound_pixels_is_no_fault() -> None:
 
 
 def test_cmyk_becomes_rgb() -> None:
-    picture = decode(saved(scene("CMYK"), "JPEG", quality=95), LIMIT)
-    assert picture.rgb[12, 5, 0] > 200 and picture.rgb[12, 5, 2] < 60
+    image = decode(saved(scene("CMYK"), "JPEG", quality=95), LIMIT)
+    assert image.rgb[12, 5, 0] > 200 and image.rgb[12, 5, 2] < 60
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
-def test_16_bit_grey_is_scaled_by_its_full_range(kind: str) -> None:
+def test_16_bit_gray_is_scaled_by_its_full_range(kind: str) -> None:
     ramp = np.array([[0, 257 * 100, 65535]] * 4, dtype=np.uint16)
-    picture = decode(saved(Image.fromarray(ramp), kind), LIMIT)
-    assert picture.rgb[0, :, 0].tolist() == [0, 100, 255]
-    assert (picture.rgb[:, :, 0] == picture.rgb[:, :, 2]).all()
+    image = decode(saved(Image.fromarray(ramp), kind), LIMIT)
+    assert image.rgb[0, :, 0].tolist() == [0, 100, 255]
+    assert (image.rgb[:, :, 0] == image.rgb[:, :, 2]).all()
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparent_parts_are_laid_on_white(mode: str) -> None:
-    picture = decode(saved(Image.new(mode, (8, 8), 0), "PNG"), LIMIT)
-    assert (picture.rgb == 255).all()
+    image = decode(saved(Image.new(mode, (8, 8), 0), "PNG"), LIMIT)
+    assert (image.rgb == 255).all()
 
 
-def test_palette_with_a_transparent_colour_is_laid_on_white() -> None:
+def test_palette_with_a_transparent_color_is_laid_on_white() -> None:
     image = Image.new("P", (8, 8), 0)
     image.putpalette([10, 20, 30] * 256)
     assert (decode(saved(image, "PNG", transparency=0), LIMIT).rgb == 255).all()
 
 
-def test_main_picture_of_a_cameras_multi_picture_jpeg_is_read() -> None:
+def test_main_image_of_a_cameras_multi_image_jpeg_is_read() -> None:
     content = saved(scene(), "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
     assert decode(content, LIMIT).rgb.shape == (24, 40, 3)
 
@@ -149,7 +149,7 @@ def test_bad_content_is_refused_with_a_reason(content: bytes, reason: str) -> No
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_animated_pictures_are_refused(kind: str) -> None:
+def test_animated_images_are_refused(kind: str) -> None:
     frames = [Image.new("RGB", (8, 8), (step * 80, 0, 0)) for step in range(3)]
     assert reason_of(saved(frames[0], kind, save_all=True, append_images=frames[1:])) == "animated"
 
@@ -186,7 +186,7 @@ def test_missing_file_and_pipe_are_unreadable(tmp_path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     for name in ("absent.jpg", "pipe.jpg"):
         with pytest.raises(BadImageError) as caught:
-            read_picture(tmp_path / name, LIMIT)
+            read_image(tmp_path / name, LIMIT)
         assert caught.value.reason == "unreadable"
 
 
@@ -202,9 +202,9 @@ def test_file_longer_than_its_pixels_can_be_is_not_read(tmp_path) -> None:
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_12_bits_in_16_are_scaled_by_their_range_and_said(kind: str) -> None:
     ramp = np.array([[0, 2048, 4095]] * 4, dtype=np.uint16)
-    picture = decode(saved(Image.fromarray(ramp), kind), LIMIT)
-    assert picture.rgb[0, :, 0].tolist() == [0, 127, 255]
-    assert picture.note == "12 bits in 16, scaled by 4095"
+    image = decode(saved(Image.fromarray(ramp), kind), LIMIT)
+    assert image.rgb[0, :, 0].tolist() == [0, 127, 255]
+    assert image.note == "12 bits in 16, scaled by 4095"
     assert decode(saved(Image.fromarray(ramp * 16), kind), LIMIT).note == ""
 
 
@@ -231,9 +231,9 @@ def test_bits_that_a_png_calls_significant_count(
     bits: int, values: list[int], seen: list[int]
 ) -> None:
     png = saved(Image.fromarray(np.array([values], dtype=np.uint16)), "PNG")
-    picture = decode(with_chunk(png, b"sBIT", bytes([bits])), LIMIT)
-    assert picture.rgb[0, :, 0].tolist() == seen
-    assert bool(picture.note) == (0 < bits < 16 and max(values) < 65535)
+    image = decode(with_chunk(png, b"sBIT", bytes([bits])), LIMIT)
+    assert image.rgb[0, :, 0].tolist() == seen
+    assert bool(image.note) == (0 < bits < 16 and max(values) < 65535)
 
 
 def test_a_pgm_says_its_largest_value_itself() -> None:
@@ -243,14 +243,14 @@ def test_a_pgm_says_its_largest_value_itself() -> None:
     assert decode(full, LIMIT).rgb[0, :, 0].tolist() == [0, 255] and decode(full, LIMIT).note
 
 
-def test_a_color_picture_of_12_bits_in_16_is_not_read_as_black() -> None:
+def test_a_color_image_of_12_bits_in_16_is_not_read_as_black() -> None:
     pixels = struct.pack(">HHH", 4095, 2000, 0) * 4
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 1, 16, 2, 0, 0, 0))
     png = b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" + pixels))
     assert reason_of(png + chunk(b"IEND", b"")) == "unsupported"
     bright = chunk(b"IDAT", zlib.compress(b"\0" + struct.pack(">HHH", 65535, 0, 0) * 4))
-    picture = decode(b"\x89PNG\r\n\x1a\n" + head + bright + chunk(b"IEND", b""), LIMIT)
-    assert picture.rgb[0, 0].tolist() == [255, 0, 0]
+    image = decode(b"\x89PNG\r\n\x1a\n" + head + bright + chunk(b"IEND", b""), LIMIT)
+    assert image.rgb[0, 0].tolist() == [255, 0, 0]
 
 
 LONG = bytes(3 << 20)
@@ -267,8 +267,8 @@ def test_profiles_and_texts_of_any_length_are_no_damage(kind: bytes) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     png = with_chunk(saved(scene(), "PNG", exif=exif), kind, TEXTS[kind])
-    picture = decode(png, LIMIT)
-    assert picture.rgb.shape == (40, 24, 3) and picture.exif_orientation == 6
+    image = decode(png, LIMIT)
+    assert image.rgb.shape == (40, 24, 3) and image.exif_orientation == 6
     late = png[: png.index(b"IEND") - 4] + chunk(kind, TEXTS[kind]) + chunk(b"IEND", b"")
     assert decode(late, LIMIT).rgb.shape == (40, 24, 3)
     assert reason_of(png[:-60]) == "damaged"
@@ -342,8 +342,8 @@ def test_heic_is_read() -> None:
 
 @pytest.mark.skipif(not features.check("avif"), reason="Pillow is built without AVIF")
 def test_avif_is_read() -> None:
-    picture = decode(saved(scene(), "AVIF", quality=90), LIMIT)
-    assert picture.rgb.shape == (24, 40, 3) and picture.rgb[12, 5, 0] > 200
+    image = decode(saved(scene(), "AVIF", quality=90), LIMIT)
+    assert image.rgb.shape == (24, 40, 3) and image.rgb[12, 5, 0] > 200
     assert reason_of(iso_media(b"avif")) == "damaged"
 
 

@@ -22,7 +22,7 @@ from tasks.core.parallel.process import is_dead, process_name
 COLUMNS = ["path", "sha256", "image_id", "subject_id", "emotion", "age_band", "gender"]
 
 
-def pictures(batch: str, count: int = 3) -> pd.DataFrame:
+def images(batch: str, count: int = 3) -> pd.DataFrame:
     who = ["fear", "child", "male"]
     rows = [
         [f"set/{batch}/{n}.png", f"{batch}-{n}", f"{batch}{n}", f"set/p{n}", *who]
@@ -32,7 +32,7 @@ def pictures(batch: str, count: int = 3) -> pd.DataFrame:
 
 
 def arrive(ledger: Ledger, batch: str, state: str = "accepted", count: int = 3) -> None:
-    table = pictures(batch, count)
+    table = images(batch, count)
     arrival = Arrival(batch, "set", f"digest of {batch}", batch, "", count + 1, table)
     ledger.begin(arrival, state, f"data/raw/set/{batch}", ["because"] * (state != "accepted"))
     ledger.decide(batch, state)
@@ -49,14 +49,14 @@ def states(ledger: Ledger) -> dict[str, str]:
 
 
 def test_nothing_is_made_before_something_is_written(ledger: Ledger) -> None:
-    tables = [ledger.batches(), ledger.pictures(), ledger.untrained(), ledger.trainings()]
+    tables = [ledger.batches(), ledger.images(), ledger.untrained(), ledger.trainings()]
     tables += [ledger.passes(), ledger.events(), ledger.where(["x"])]
     assert all(table.empty and len(table.columns) for table in tables)
     assert not ledger._file.path.parent.exists()
 
 
 def test_a_batch_from_arrival_to_withdrawal(ledger: Ledger) -> None:
-    ledger.begin(Arrival("a", "set", "d", "a", "s", 4, pictures("a")), "accepted", "place", [])
+    ledger.begin(Arrival("a", "set", "d", "a", "s", 4, images("a")), "accepted", "place", [])
     assert states(ledger) == {"a": "taking_in"} and len(ledger.under_way()) == 1
     assert ledger.untrained().empty
     ledger.decide("a", "accepted")
@@ -75,17 +75,17 @@ def test_a_batch_from_arrival_to_withdrawal(ledger: Ledger) -> None:
     assert ledger.batches()["reason"].tolist() == ["mixed up"]
     assert ledger.places() == {"a": "data/quarantine/a"}
     assert ledger.untracked()["batch"].tolist() == ["a"]
-    assert set(ledger.pictures()["state"]) == {"withdrawn"} and ledger.untrained().empty
+    assert set(ledger.images()["state"]) == {"withdrawn"} and ledger.untrained().empty
 
 
 def test_what_was_undone_leaves_the_batch_as_it_was(ledger: Ledger) -> None:
-    ledger.begin(Arrival("a", "set", "d", "a", "", 4, pictures("a")), "accepted", "place", [])
+    ledger.begin(Arrival("a", "set", "d", "a", "", 4, images("a")), "accepted", "place", [])
     ledger.undo("a", "its sender was still at it")
-    assert ledger.batches().empty and ledger.pictures().empty and ledger.under_way() == []
+    assert ledger.batches().empty and ledger.images().empty and ledger.under_way() == []
     arrive(ledger, "b", "quarantined")
-    ledger.begin(Arrival("b", "set", "d", "b", "", 4, pictures("b", 9)), "accepted", "place", [])
+    ledger.begin(Arrival("b", "set", "d", "b", "", 4, images("b", 9)), "accepted", "place", [])
     ledger.undo("b", "killed")
-    assert states(ledger) == {"b": "quarantined"} and len(ledger.pictures()) == 3
+    assert states(ledger) == {"b": "quarantined"} and len(ledger.images()) == 3
 
 
 def test_what_is_trained_and_what_waits(ledger: Ledger) -> None:
@@ -113,22 +113,22 @@ def test_what_is_trained_and_what_waits(ledger: Ledger) -> None:
     assert ledger.untrained()["batch"].unique().tolist() == ["b", "a"]
 
 
-def test_of_what_is_trained_no_picture_is_read(
+def test_of_what_is_trained_no_image_is_read(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    whole = sqlite.read_pictures
+    whole = sqlite.read_images
 
     def counting(*told: Any) -> pd.DataFrame:
         table = whole(*told)
         read.append(len(table))
         return table
 
-    monkeypatch.setattr(ledger_module, "read_pictures", counting)
+    monkeypatch.setattr(ledger_module, "read_images", counting)
     arrive(ledger, "a", count=40)
     ledger.mark_trained(["a"], ledger.start_pass("x"), "model")
     nothing = ledger.untrained()
-    assert nothing.empty and nothing.columns.tolist() == ledger.pictures().columns.tolist()
+    assert nothing.empty and nothing.columns.tolist() == ledger.images().columns.tolist()
     read.clear()
     arrive(ledger, "b")
     arrive(ledger, "c", count=2)
@@ -150,7 +150,7 @@ def test_whom_the_trainings_had_is_told_however_many_batches_there_were(
     # A delivery that was begun and undone leaves what was trained with before.
     ledger.begin_withdrawal("b", "data/quarantine/b", [])
     ledger.decide("b", "withdrawn")
-    ledger.begin(Arrival("b", "set", "d", "b", "", 1, pictures("b", 7)), "accepted", "place", [])
+    ledger.begin(Arrival("b", "set", "d", "b", "", 1, images("b", 7)), "accepted", "place", [])
     assert ledger.not_trained() == {"b", "c"} and len(ledger.trained_people()) == 3
     ledger.undo("b", "killed")
     assert ledger.not_trained() == {"c"} and len(ledger.trained_people()) == 3
@@ -158,7 +158,7 @@ def test_whom_the_trainings_had_is_told_however_many_batches_there_were(
 
 def test_a_whole_data_set_is_known_by_its_place(ledger: Ledger) -> None:
     for name, place in (("set", "data/raw/set/set"), ("set.2", "data/raw/set")):
-        arrival = Arrival(name, "set", name, name, "", 4, pictures(name))
+        arrival = Arrival(name, "set", name, name, "", 4, images(name))
         ledger.begin(arrival, "accepted", place, [])
         ledger.decide(name, "accepted")
     ledger.begin_withdrawal("set.2", "data/quarantine/set.2", [])
@@ -233,9 +233,9 @@ def test_it_only_grows(ledger: Ledger) -> None:
     database.close()
 
 
-def test_a_picture_table_that_cannot_be_written_leaves_no_event(ledger: Ledger) -> None:
+def test_a_image_table_that_cannot_be_written_leaves_no_event(ledger: Ledger) -> None:
     arrive(ledger, "a")
-    torn = pictures("b").assign(emotion=None)
+    torn = images("b").assign(emotion=None)
     with pytest.raises(DataError, match="NOT NULL"):
         ledger.begin(Arrival("b", "set", "d", "b", "", 1, torn), "accepted", "place", [])
     assert states(ledger) == {"a": "accepted"} and len(ledger.events()) == 2

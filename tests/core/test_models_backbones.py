@@ -47,13 +47,13 @@ def train_a_step(architecture, channels, steps=1):
     module = build_module(architecture, 5, channels).to(memory_format=torch.channels_last)
     side = SIDE_PX.get(architecture, 64)
     x = torch.rand(4, channels, side, side).contiguous(memory_format=torch.channels_last)
-    optimiser = torch.optim.SGD(module.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
     before = {name: weight.detach().clone() for name, weight in module.named_parameters()}
     for _ in range(steps):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         logits = module.train()(x)
         functional.cross_entropy(logits, torch.tensor([0, 1, 2, 3])).backward()
-        optimiser.step()
+        optimizer.step()
 
     assert logits.shape == (4, 5) and torch.isfinite(logits).all()
     unmoved = [name for name, w in module.named_parameters() if torch.equal(w, before[name])]

@@ -21,7 +21,7 @@ SPEC = ModelSpec(
     architecture="compact",
     labels=("anger", "happiness"),
     input_size_px=32,
-    colour="grey",
+    color="gray",
     mean=(0.5,),
     std=(0.1,),
     version="",
@@ -53,6 +53,14 @@ def test_round_trip_gives_the_same_weights_spec_and_bytes(folder, tmp_path):
     save_model(tmp_path / "again", module, spec, empty_seen_table())
     for file in folder.iterdir():
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
+
+
+def test_a_model_of_an_earlier_version_keeps_its_input_channels(folder):
+    description = folder / "model.json"
+    content = json.loads(description.read_text())
+    former = {name: value for name, value in content.items() if name != "color"}
+    description.write_text(json.dumps({**former, "colour": "grey"}))
+    assert load_model(folder)[1].color == "gray"
 
 
 def test_channels_last_weights_are_saved_alike(folder, tmp_path):
@@ -98,7 +106,7 @@ def test_torn_or_foreign_description_is_one_line(folder):
     refused(folder, "is not a valid model description")
 
 
-def test_missing_record_of_seen_pictures_is_not_taken_for_none_seen(folder):
+def test_missing_record_of_seen_images_is_not_taken_for_none_seen(folder):
     (folder / "seen.csv").unlink()
     with pytest.raises(ModelError, match=r"seen\.csv: missing"):
         load_seen(folder)
@@ -140,7 +148,7 @@ def test_half_precision_is_read_and_other_kinds_of_numbers_are_not(folder):
         ({"input_size_px": 10**9}, "input_size_px: Input should be less than or equal to 2048"),
         ({"mean": [float("nan")]}, "mean.0: Input should be a finite number"),
         ({"std": [0.0]}, "std.0: Input should be greater than 0"),
-        ({"mean": [0.5, 0.5]}, "must have 1 values for colour grey"),
+        ({"mean": [0.5, 0.5]}, "must have 1 values for color gray"),
         ({"labels": ["anger", "anger"]}, "each once"),
         ({"labels": ["anger", "bored"]}, "must be some of anger"),
         ({"labels": []}, "must be some of anger"),

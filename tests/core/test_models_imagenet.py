@@ -46,9 +46,9 @@ def test_torchvisions_resnet_gets_the_same_weights_from_timm(weights: Path) -> N
 
     ours = build_module("resnet18", 1000, 3)  # torchvision's module with timm's whole state
     ours.load_state_dict(published.state_dict())
-    pictures = torch.randn(2, 3, 64, 64)
+    images = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
-        torch.testing.assert_close(ours.eval()(pictures), published(pictures), atol=1e-4, rtol=0)
+        torch.testing.assert_close(ours.eval()(images), published(images), atol=1e-4, rtol=0)
     head = set(head_parameter_names(start.module))
     for name, tensor in start.module.state_dict().items():
         assert (name in head) or torch.equal(tensor, published.state_dict()[name])
@@ -78,7 +78,7 @@ def test_a_network_of_timm_gets_its_weights_and_a_fresh_head(
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v3"])
-def test_for_grey_pictures_the_first_layer_is_summed_over_the_colours(
+def test_for_gray_images_the_first_layer_is_summed_over_the_colors(
     weights: Path, tmp_path: Path, backbone: str
 ) -> None:
     name = {"resnet18": "resnet18.tv_in1k", "mobilenet_v3": "mobilenetv3_large_100.ra_in1k"}
@@ -86,12 +86,12 @@ def test_for_grey_pictures_the_first_layer_is_summed_over_the_colours(
     published = publish(tmp_path / "given", name[backbone])  # found there too
     start = init_from_imagenet(backbone, 5, 1, 32, tmp_path)
     assert start.mean == pytest.approx((0.449,), abs=1e-3) and len(start.std) == 1
-    grey = torch.rand(2, 1, 32, 32)
+    gray = torch.rand(2, 1, 32, 32)
     first = next(iter(published.state_dict()))
     ours, theirs = start.module.state_dict()[first], published.state_dict()[first]
     torch.testing.assert_close(ours, theirs.sum(dim=1, keepdim=True))
     with torch.inference_mode():
-        assert start.module.eval()(grey).shape == (2, 5)
+        assert start.module.eval()(gray).shape == (2, 5)
 
 
 def test_without_the_file_and_a_network_one_line_says_what_to_put_where(weights: Path) -> None:

@@ -40,7 +40,7 @@ def without_a_child_process(monkeypatch: pytest.MonkeyPatch) -> None:
     read_models_here(monkeypatch)
 
 
-def pictures() -> np.ndarray:
+def images() -> np.ndarray:
     """Smooth waves, `(4, 64, 64, 3)`, in the range that the network was trained on."""
     y, x = np.mgrid[0:SIDE, 0:SIDE] / SIDE
     waves = [
@@ -55,7 +55,7 @@ def ask(path: Path) -> np.ndarray:
     module = build_mobilenet(name, CLASSES, 3).eval()
     module.load_state_dict(state)
     with torch.inference_mode():
-        logits = module(torch.from_numpy(pictures()).permute(0, 3, 1, 2))
+        logits = module(torch.from_numpy(images()).permute(0, 3, 1, 2))
     return torch.softmax(logits, 1).numpy()
 
 
@@ -230,7 +230,7 @@ def test_files_that_keras_writes_answer_as_keras_does(
     for name, model in keras_models(keras).items():
         fill(keras, model, made)
         model.save(tmp_path / f"{name}.h5")
-        answers[name] = model.predict(pictures(), verbose=0)
+        answers[name] = model.predict(images(), verbose=0)
         assert np.abs(ask(tmp_path / f"{name}.h5") - answers[name]).max() < 1e-4, name
     assert np.abs(answers["hidden"] - recorded).max() < 1e-5
 

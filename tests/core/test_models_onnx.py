@@ -27,7 +27,7 @@ LABELS = ["Happy", "neutral", "sadness"]
 ABOUT = {
     "labels": LABELS,
     "input_size_px": SIDE,
-    "colour": "rgb",
+    "color": "rgb",
     "layout": "nchw",
     "scaling": "0..1",
     "box_margin": 0.1,
@@ -98,10 +98,10 @@ def expected(pixels: np.ndarray, weights: np.ndarray = WEIGHTS) -> np.ndarray:
 @pytest.mark.parametrize("batch", ["n", 4])
 def test_threads_get_the_same_bits(tmp_path, batch):
     network, spec = read_onnx(write(tmp_path, batch=batch))
-    recogniser = EmotionClassifier(spec, network, torch.device("cpu"))
-    alone = [recogniser.predict(CROPS[:n]) for n in range(1, 6)]
+    recognizer = EmotionClassifier(spec, network, torch.device("cpu"))
+    alone = [recognizer.predict(CROPS[:n]) for n in range(1, 6)]
     with ThreadPoolExecutor(8) as threads:
-        together = list(threads.map(lambda n: recogniser.predict(CROPS[:n]), [*range(1, 6)] * 16))
+        together = list(threads.map(lambda n: recognizer.predict(CROPS[:n]), [*range(1, 6)] * 16))
     assert all(np.array_equal(one, alone[at % 5]) for at, one in enumerate(together))
 
 
@@ -123,9 +123,9 @@ PER_CHANNEL = {"mean": [0.1, 0.5, 0.9], "std": [0.5, 1.0, 0.25]}
         ({}, scaled(0, 1)),
         ({"scaling": "-1..1"}, scaled(0.5, 0.5)),
         ({"scaling": PER_CHANNEL}, scaled(PER_CHANNEL["mean"], PER_CHANNEL["std"])),
-        ({"colour": "bgr"}, scaled(0, 1)[..., ::-1]),
+        ({"color": "bgr"}, scaled(0, 1)[..., ::-1]),
         (
-            {"colour": "bgr", "scaling": PER_CHANNEL},  # in the order of the input's channels
+            {"color": "bgr", "scaling": PER_CHANNEL},  # in the order of the input's channels
             scaled(PER_CHANNEL["mean"], PER_CHANNEL["std"], CROPS[..., ::-1]),
         ),
         ({"layout": "nhwc"}, scaled(0, 1)),
@@ -147,10 +147,10 @@ def test_bytes_are_given_unscaled_where_asked(tmp_path: Path) -> None:
     assert np.abs(answers - expected(CROPS.astype(np.float64))).max() < 1e-3
 
 
-def test_grey_and_half_precision(tmp_path: Path) -> None:
-    grey = np.repeat(CROPS[..., :1], 3, axis=-1)
-    answers = ask(write(tmp_path, {"colour": "grey"}, channels=1), grey)
-    assert np.abs(answers - expected(grey[..., :1] / 255, WEIGHTS[:1])).max() < 1e-5
+def test_gray_and_half_precision(tmp_path: Path) -> None:
+    gray = np.repeat(CROPS[..., :1], 3, axis=-1)
+    answers = ask(write(tmp_path, {"color": "gray"}, channels=1), gray)
+    assert np.abs(answers - expected(gray[..., :1] / 255, WEIGHTS[:1])).max() < 1e-5
     half = ask(write(tmp_path, kind=TensorProto.FLOAT16))
     assert np.abs(half - expected(scaled(0, 1))).max() < 0.02
 
@@ -175,9 +175,9 @@ def test_a_models_folder_keeps_the_file_and_cannot_be_trained(tmp_path: Path) ->
     assert kept.version == spec.version and spec.labels == ("happiness", "neutral", "sadness")
     assert (folder / "model.onnx").read_bytes() == file.read_bytes()
     file.unlink()
-    recogniser = EmotionClassifier.load(folder, "cpu")
-    assert np.abs(recogniser.predict(CROPS) - expected(scaled(0, 1))).max() < 1e-5
-    assert not can_train(recogniser.spec)
+    recognizer = EmotionClassifier.load(folder, "cpu")
+    assert np.abs(recognizer.predict(CROPS) - expected(scaled(0, 1))).max() < 1e-5
+    assert not can_train(recognizer.spec)
     (folder / "model.onnx").write_bytes(b"another")
     with pytest.raises(ModelError, match=r"not the weights that model\.json describes"):
         load_model(folder)
@@ -190,9 +190,9 @@ def test_a_models_folder_keeps_the_file_and_cannot_be_trained(tmp_path: Path) ->
         ({"labels": ["happy", "sad", "bored"]}, "bored not known"),
         ({"labels": ["happy", "happiness", "sad"]}, "each emotion once"),
         ({"input_size_px": 32}, r"says one input of \[3, 32, 32\]"),
-        ({"colour": "grey", "scaling": "0..1"}, r"says one input of \[1, 16, 16\]"),
-        ({"scaling": {"mean": [0.5], "std": [0.5]}}, "3 values for colour rgb"),
-        ({"colour": "rbg"}, "colour: "),
+        ({"color": "gray", "scaling": "0..1"}, r"says one input of \[1, 16, 16\]"),
+        ({"scaling": {"mean": [0.5], "std": [0.5]}}, "3 values for color rgb"),
+        ({"color": "rbg"}, "color: "),
         ({"margin": 0.1}, "margin: "),
         ({"box_margin": None}, "box_margin: "),
     ],
@@ -328,7 +328,7 @@ def test_a_softmax_in_8_bits_may_be_a_little_off(tmp_path: Path) -> None:
     assert np.abs(answers - expected(scaled(0, 1))).max() < 0.01
 
 
-def test_a_graph_for_one_picture_is_asked_about_one_at_a_time(tmp_path: Path) -> None:
+def test_a_graph_for_one_image_is_asked_about_one_at_a_time(tmp_path: Path) -> None:
     shape = numpy_helper.from_array(np.array([1, 3]))
     last = [
         helper.make_node("Constant", [], ["one"], value=shape),

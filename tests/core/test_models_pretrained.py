@@ -32,8 +32,8 @@ def without_a_child_process(monkeypatch):
     read_models_here(monkeypatch)
 
 
-def formula_pictures() -> np.ndarray:
-    """The pictures for which Keras's outputs were recorded: smooth waves, 64 × 64 grey."""
+def formula_images() -> np.ndarray:
+    """The pictures for which Keras's outputs were recorded: smooth waves, 64 × 64 gray."""
     y, x = np.mgrid[0:64, 0:64].astype(np.float64)
     waves = [
         127.5 + 100 * np.sin((x - 31.5) ** 2 / (90.0 + 25 * i) + i) * np.cos(y / (3.0 + i))
@@ -46,8 +46,8 @@ def formula_pictures() -> np.ndarray:
 def test_converted_weights_answer_as_keras_did():
     recorded = json.loads(RECORDED.read_text())
     module, spec = load_pretrained("fer2013/mini_xception", Path("nowhere"))
-    recogniser = EmotionClassifier(spec, module, torch.device("cpu"))
-    answers = recogniser.predict_prepared(formula_pictures())
+    recognizer = EmotionClassifier(spec, module, torch.device("cpu"))
+    answers = recognizer.predict_prepared(formula_images())
     expected = np.array(recorded["probabilities"])
     assert np.abs(answers - expected).max() < 1e-4
     assert len(set(expected.argmax(axis=1))) >= 3  # the pictures tell outputs apart
@@ -118,10 +118,10 @@ def test_hsemotion_is_asked_about_pixels_less_its_means(tmp_path, monkeypatch):
     assert (tmp_path / "weights/mobilenet_7.h5.sha256").read_text().strip() == digest
     assert spec.labels[:3] == ("anger", "disgust", "fear") and spec.input_size_px == 224
     save_model(tmp_path / "base", loaded, spec, empty_seen_table())  # its form is kept by name
-    recogniser = EmotionClassifier.load(tmp_path / "base", "cpu")
+    recognizer = EmotionClassifier.load(tmp_path / "base", "cpu")
     pixels = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3)).astype(np.uint8)
     means = torch.tensor([103.939, 116.779, 123.68])
     with torch.inference_mode():
         given = (torch.from_numpy(pixels).float() - means).permute(0, 3, 1, 2)
         expected = torch.softmax(module(given), 1).numpy()
-    assert np.abs(recogniser.predict(pixels) - expected).max() < 1e-5
+    assert np.abs(recognizer.predict(pixels) - expected).max() < 1e-5

@@ -15,13 +15,13 @@ SPEC = ModelSpec(
     architecture="compact",
     labels=("anger", "happiness", "neutral"),
     input_size_px=48,
-    colour="rgb",
+    color="rgb",
     mean=(0.5, 0.4, 0.3),
     std=(0.5, 0.25, 0.2),
     version="",
     source="trained here",
 )
-GREY = SPEC.model_copy(update={"colour": "grey", "mean": (0.5,), "std": (0.5,)})
+GRAY = SPEC.model_copy(update={"color": "gray", "mean": (0.5,), "std": (0.5,)})
 CPU = torch.device("cpu")
 
 
@@ -32,41 +32,41 @@ def crops() -> np.ndarray:
 
 
 @pytest.fixture
-def recogniser() -> EmotionClassifier:
+def recognizer() -> EmotionClassifier:
     torch.manual_seed(0)
     return EmotionClassifier(SPEC, build_module("compact", 3, 3), CPU, batch_size=4)
 
 
-def test_probabilities_are_one_distribution_a_picture(recogniser, crops):
-    probabilities = recogniser.predict(crops)
+def test_probabilities_are_one_distribution_a_image(recognizer, crops):
+    probabilities = recognizer.predict(crops)
     assert probabilities.shape == (9, 3)
     assert probabilities.dtype == np.float32
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
-    assert recogniser.predict(crops[:0]).shape == (0, 3)
+    assert recognizer.predict(crops[:0]).shape == (0, 3)
 
 
-def test_a_picture_does_not_feel_its_neighbours(recogniser, crops):
-    together = recogniser.predict(crops)
+def test_a_image_does_not_feel_its_neighbours(recognizer, crops):
+    together = recognizer.predict(crops)
     for index in range(9):
-        alone = recogniser.predict(crops[index : index + 1])[0]
+        alone = recognizer.predict(crops[index : index + 1])[0]
         assert np.abs(alone - together[index]).max() < 1e-5
     # In batches of one size the bits are the same wherever in the batch a picture is.
-    turned = recogniser.predict(crops[[3, 0, 1, 2]])
+    turned = recognizer.predict(crops[[3, 0, 1, 2]])
     assert np.array_equal(turned, together[[3, 0, 1, 2]])
 
 
-def test_threads_get_the_same_bits(recogniser, crops):
-    alone = [recogniser.predict(crops[:n]) for n in range(1, 10)]
+def test_threads_get_the_same_bits(recognizer, crops):
+    alone = [recognizer.predict(crops[:n]) for n in range(1, 10)]
     with ThreadPoolExecutor(8) as threads:
-        together = list(threads.map(lambda n: recogniser.predict(crops[:n]), [*range(1, 10)] * 8))
+        together = list(threads.map(lambda n: recognizer.predict(crops[:n]), [*range(1, 10)] * 8))
     assert all(np.array_equal(one, alone[at % 9]) for at, one in enumerate(together))
 
 
-def test_prepare_then_predict_is_predict(recogniser, crops):
-    prepared = recogniser.prepare(crops)
+def test_prepare_then_predict_is_predict(recognizer, crops):
+    prepared = recognizer.prepare(crops)
     assert prepared.shape == (9, 48, 48, 3)
     assert prepared.dtype == np.uint8
-    assert np.array_equal(recogniser.predict_prepared(prepared), recogniser.predict(crops))
+    assert np.array_equal(recognizer.predict_prepared(prepared), recognizer.predict(crops))
 
 
 def test_resizing_is_antialiased_bilinear_as_in_pillow(crops):
@@ -77,11 +77,11 @@ def test_resizing_is_antialiased_bilinear_as_in_pillow(crops):
     assert np.abs(ours - pillow).max() <= 1
 
 
-def test_grey_is_the_standard_luma(crops):
-    exact = GREY.model_copy(update={"input_size_px": 112})
+def test_gray_is_the_standard_luma(crops):
+    exact = GRAY.model_copy(update={"input_size_px": 112})
     pillow = np.stack([np.asarray(Image.fromarray(c).convert("L")) for c in crops])
     assert np.array_equal(prepare(crops, exact)[..., 0], pillow)
-    assert prepare(crops, GREY).shape == (9, 48, 48, 1)
+    assert prepare(crops, GRAY).shape == (9, 48, 48, 1)
 
 
 def test_crops_of_the_right_size_are_left_alone(crops):
@@ -123,9 +123,9 @@ class Constant(torch.nn.Module):
     ],
 )
 def test_an_answer_without_numbers_names_the_model(crops, row, named):
-    recogniser = EmotionClassifier(SPEC, Constant(row), CPU, 4, origin="models/base")
+    recognizer = EmotionClassifier(SPEC, Constant(row), CPU, 4, origin="models/base")
     with pytest.raises(ModelError, match=f"models/base: {named}") as error:
-        recogniser.predict(crops)
+        recognizer.predict(crops)
     assert "\n" not in str(error.value)
 
 

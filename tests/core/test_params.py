@@ -97,14 +97,14 @@ def test_group_words_are_spelled_as_in_the_data_and_paths_as_on_disk(tmp_path):
     file = tmp_path / nfd("인구.csv")
     file.touch()
     groups = {nfd("인종"): [nfd("한국"), "Korean\u00a0", 3, None]}
-    content = {"finetune": {"group": groups}, "audit": {"pretraining": file.name}}
+    content = {"finetune": {"subset": groups}, "audit": {"pretraining": file.name}}
     path = tmp_path / "params.yaml"
     path.write_text(json.dumps(content), encoding="utf-8")  # JSON is YAML
     assert load_yaml(path) == {
-        "finetune": {"group": {"인종": ["한국", "Korean", 3, None]}},
+        "finetune": {"subset": {"인종": ["한국", "Korean", 3, None]}},
         "audit": {"pretraining": file.name},
     }
-    content["finetune"]["group"]["인종"] = []
+    content["finetune"]["subset"]["인종"] = []
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(ParamsError, match="인종 occurs twice, in two spellings"):
         load_yaml(path)

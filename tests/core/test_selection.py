@@ -15,7 +15,7 @@ def test_columns_are_combined_with_and_values_with_or():
     assert len(select_rows(TABLE, {}, "x")) == 3
 
 
-def test_a_group_that_holds_no_picture_names_what_there_is():
+def test_a_group_that_holds_no_image_names_what_there_is():
     with pytest.raises(ParamsError, match=r"finetune\.on.*senior.*adult"):
         select_rows(TABLE, {"age_band": ["senior"]}, "finetune.on")
     with pytest.raises(ParamsError, match="no column 'age_group'"):

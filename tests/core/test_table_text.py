@@ -235,7 +235,7 @@ def test_ages_bands_and_ids_are_no_dates(text):
     assert why_spoiled(text, in_ids=False) is None and why_spoiled(text, in_ids=True) is None
 
 
-def test_ids_that_lost_their_digits_are_recognised():
+def test_ids_that_lost_their_digits_are_recognized():
     assert "last digits" in why_spoiled("1.23457E+11", in_ids=True)
     assert why_spoiled("1.5E+00", in_ids=False) is None
 

@@ -31,8 +31,8 @@ def draw_face() -> Callable[..., np.ndarray]:
             name = ImageName(f"D{subject:04d}", 30, gender, "neutral", 1)
             style = Style(intensity_mean=0.8, intensity_sd=0.1, unit_mixing=0.0)
             order = RenderJob(RenderSpec(name, "adult", subject), style, 20261121, size_px)
-            picture = Image.open(io.BytesIO(draw_image(order).jpeg))
-            drawn[number, size_px] = np.asarray(picture.convert("RGB"))
+            image = Image.open(io.BytesIO(draw_image(order).jpeg))
+            drawn[number, size_px] = np.asarray(image.convert("RGB"))
         return drawn[number, size_px]
 
     return draw
@@ -59,8 +59,8 @@ def settings() -> CropSettings:
         size_px=96,
         margin=0.25,
         resample="bilinear",
-        detect_side_px=320,
-        upsample=2,
+        detector_side_px=320,
+        max_upsamples=2,
         min_score=0.0,
     )
 

@@ -27,12 +27,12 @@ def test_the_boxs_middle_is_the_crops_middle(resample):
     assert crop[40, 79, 0] - crop[40, 0, 0] == pytest.approx(120 / 2 * 79 / 80, abs=1.5)
 
 
-def test_an_unscaled_cut_is_the_picture_itself():
+def test_an_unscaled_cut_is_the_image_itself():
     rgb = ramp()
     assert np.array_equal(cut(rgb, (40, 60, 140, 160), 100, 0.0, "bilinear"), rgb[60:160, 40:140])
 
 
-def test_where_the_square_leaves_the_picture_its_edge_is_repeated():
+def test_where_the_square_leaves_the_image_its_edge_is_repeated():
     rgb = np.random.default_rng(3).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     crop = cut(rgb, (-10, -20, 30, 20), 40, 0.0, "bilinear")
     assert np.array_equal(crop[20:, 10:], rgb[:20, :30])
@@ -44,7 +44,7 @@ def test_where_the_square_leaves_the_picture_its_edge_is_repeated():
     assert (beyond[20:, 20:] == rgb[-1, -1]).all()
 
 
-def test_a_square_that_just_leaves_the_picture_is_cut_like_one_that_does_not():
+def test_a_square_that_just_leaves_the_image_is_cut_like_one_that_does_not():
     wide = np.random.default_rng(4).integers(0, 256, (300, 300, 3), dtype=np.uint8)
     inside = cut(wide, (20, 40, 260, 280), 60, 0.0, "lanczos").astype(int)
     # The picture's end below does not matter to the rows far above it.
@@ -58,7 +58,7 @@ def test_a_square_wholly_outside_still_gives_a_crop():
 
 
 @pytest.mark.parametrize("resample", ["bilinear", "lanczos"])
-def test_a_fine_checkerboard_turns_grey_instead_of_aliasing(resample):
+def test_a_fine_checkerboard_turns_gray_instead_of_aliasing(resample):
     rows, columns = np.mgrid[:700, :700]
     board = np.repeat(((rows + columns) % 2 * 255).astype(np.uint8)[:, :, None], 3, axis=2)
     crop = cut(board, (33, 41, 633, 641), 224, 0.0, resample).astype(int)

@@ -24,10 +24,10 @@ PEOPLE = 5
 OUTPUTS = ("data/crops.parquet", "data/rejects/crop.csv", "reports/figures/crops.png")
 
 
-def add_pictures(paths: Paths, pictures: dict[str, np.ndarray]) -> None:
+def add_images(paths: Paths, images: dict[str, np.ndarray]) -> None:
     """Write pictures and the checked table of all that are there."""
     paths.drawn.mkdir(parents=True, exist_ok=True)
-    for name, rgb in pictures.items():
+    for name, rgb in images.items():
         (paths.drawn / f"{name}.png").write_bytes(encode_png(rgb))
     rows = [
         {
@@ -52,14 +52,16 @@ def add_pictures(paths: Paths, pictures: dict[str, np.ndarray]) -> None:
 @pytest.fixture
 def project(tmp_path, draw_face, noise) -> Paths:
     paths = Paths(tmp_path / "project")
-    add_pictures(paths, {f"b{number}": draw_face(number) for number in range(PEOPLE)})
-    add_pictures(paths, {"noise": noise})
+    add_images(paths, {f"b{number}": draw_face(number) for number in range(PEOPLE)})
+    add_images(paths, {"noise": noise})
     return paths
 
 
 @pytest.fixture
 def quick(params) -> Params:
-    return params.model_copy(update={"size_px": 64, "per_shard": 2, "workers": 1, "min_score": 0.1})
+    return params.model_copy(
+        update={"size_px": 64, "images_per_shard": 2, "workers": 1, "min_score": 0.1}
+    )
 
 
 @pytest.fixture
@@ -110,11 +112,11 @@ def test_a_second_run_cuts_nothing_and_writes_the_same_bytes(project, quick, cut
     assert len([p for p in project.at("work/kept/crop").iterdir() if p.is_dir()]) == 1
 
 
-def test_a_new_picture_alone_is_cut_and_no_old_crop_changes(project, quick, cut, draw_face):
+def test_a_new_image_alone_is_cut_and_no_old_crop_changes(project, quick, cut, draw_face):
     run(quick, project)
     before = members(project)
     cut.clear()
-    add_pictures(project, {"a-new": draw_face(PEOPLE)})  # the first of all: every place moves
+    add_images(project, {"a-new": draw_face(PEOPLE)})  # the first of all: every place moves
     run(quick, project)
     assert cut == ["a-new"]
     after = members(project)
@@ -132,10 +134,10 @@ def test_other_settings_cut_everything_again(project, quick, cut):
     assert digests(project) == without_kept(project, wider)
 
 
-def test_a_picture_whose_bytes_changed_is_cut_again(project, quick, cut, draw_face):
+def test_a_image_whose_bytes_changed_is_cut_again(project, quick, cut, draw_face):
     run(quick, project)
     cut.clear()
-    add_pictures(project, {"b1": draw_face(9)})
+    add_images(project, {"b1": draw_face(9)})
     run(quick, project)
     assert cut == ["b1"]
     assert digests(project) == without_kept(project, quick)

@@ -10,9 +10,9 @@ from tasks.crop.face_crop import cut
 
 
 def test_they_are_the_variance_of_the_laplacian_and_the_mean_of_the_luma(noise):
-    grey = noise @ np.array([0.299, 0.587, 0.114])
-    assert brightness(noise) == pytest.approx(grey.mean(), abs=1e-9)
-    assert sharpness(noise) == pytest.approx(laplace(grey)[1:-1, 1:-1].var(), rel=1e-9)
+    gray = noise @ np.array([0.299, 0.587, 0.114])
+    assert brightness(noise) == pytest.approx(gray.mean(), abs=1e-9)
+    assert sharpness(noise) == pytest.approx(laplace(gray)[1:-1, 1:-1].var(), rel=1e-9)
 
 
 def test_blur_lowers_sharpness_step_by_step_and_leaves_brightness(draw_face):

@@ -5,14 +5,14 @@ import json
 import pytest
 
 from tasks.core.errors import ModelError
-from tasks.crop.settings import model_crop_settings
+from tasks.crop.settings import CropSettings, model_crop_settings
 
 FULL = {
     "size_px": 112,
     "margin": 0.2,
     "resample": "bilinear",
-    "detect_side_px": 640,
-    "upsample": 1,
+    "detector_side_px": 640,
+    "max_upsamples": 1,
     "min_score": 0.0,
 }
 
@@ -22,11 +22,18 @@ def test_settings_are_read_back(tmp_path):
     assert model_crop_settings(tmp_path).size_px == 112
 
 
+def test_settings_of_an_earlier_version_are_read(tmp_path):
+    former = {"detector_side_px": "detect_side_px", "max_upsamples": "upsample"}
+    written = {former.get(name, name): value for name, value in FULL.items()}
+    (tmp_path / "crop.json").write_text(json.dumps(written))
+    assert model_crop_settings(tmp_path) == CropSettings(**FULL)
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
         (json.dumps({**FULL, "size_px": 10**9}), "size_px must be a whole number from 16 to 1024"),
-        (json.dumps({**FULL, "upsample": True}), "upsample must be"),
+        (json.dumps({**FULL, "max_upsamples": True}), "max_upsamples must be"),
         (json.dumps({**FULL, "margin": float("nan")}), "margin must be"),
         (json.dumps({**FULL, "margin": 1e9}), "margin must be"),
         (json.dumps({**FULL, "margin": -1}), "margin must not be negative"),

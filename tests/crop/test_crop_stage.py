@@ -11,7 +11,7 @@ from PIL import Image
 
 from tasks.core.errors import DataError, ParamsError
 from tasks.core.files import sha256_of
-from tasks.core.imaging.decode import read_picture
+from tasks.core.imaging.decode import read_image
 from tasks.core.imaging.shards import read_crops
 from tasks.core.labels import DRAWN_NOTICE, credit_line
 from tasks.core.params import parse_section
@@ -41,14 +41,14 @@ def saved(rgb: np.ndarray, orientation: int = 1) -> bytes:
     return buffer.getvalue()
 
 
-def add_project(root: Path, pictures: dict[str, bytes], genders: dict[str, str]) -> Paths:
+def add_project(root: Path, images: dict[str, bytes], genders: dict[str, str]) -> Paths:
     """Write pictures below data/raw/drawn and a checked table that lists them."""
     paths = Paths(root)
     paths.drawn.mkdir(parents=True)
     rows = []
-    for name, content in pictures.items():
+    for name, content in images.items():
         (paths.drawn / f"{name}.png").write_bytes(content)
-        rgb = read_picture(paths.drawn / f"{name}.png", 10_000_000).rgb
+        rgb = read_image(paths.drawn / f"{name}.png", 10_000_000).rgb
         rows.append(
             {
                 "image_id": name.ljust(16, "0"),
@@ -71,18 +71,20 @@ def add_project(root: Path, pictures: dict[str, bytes], genders: dict[str, str])
 
 @pytest.fixture
 def project(tmp_path, draw_face, noise) -> Paths:
-    pictures = {f"adult{number}": saved(draw_face(number)) for number in range(3)}
-    pictures["child-noise"] = saved(noise)
-    pictures["child-face"] = saved(draw_face(3))
-    pictures["adult-turned"] = saved(draw_face(0), orientation=6)
+    images = {f"adult{number}": saved(draw_face(number)) for number in range(3)}
+    images["child-noise"] = saved(noise)
+    images["child-face"] = saved(draw_face(3))
+    images["adult-turned"] = saved(draw_face(0), orientation=6)
     lying = np.asarray(Image.fromarray(draw_face(0)).transpose(Image.Transpose.ROTATE_90))
-    pictures["adult-lying"] = saved(lying, orientation=8)
-    return add_project(tmp_path, pictures, {"child-noise": "female", "child-face": "female"})
+    images["adult-lying"] = saved(lying, orientation=8)
+    return add_project(tmp_path, images, {"child-noise": "female", "child-face": "female"})
 
 
 @pytest.fixture
 def quick(params) -> Params:
-    return params.model_copy(update={"size_px": 64, "per_shard": 3, "workers": 1, "min_score": 0.1})
+    return params.model_copy(
+        update={"size_px": 64, "images_per_shard": 3, "workers": 1, "min_score": 0.1}
+    )
 
 
 def digests(paths: Paths) -> dict[str, str]:
@@ -108,13 +110,13 @@ def test_rows_in_are_crops_and_rejects_counted_by_group(project, quick):
     assert (settings.size_px, settings.margin) == (quick.size_px, quick.margin)
 
 
-def test_crops_are_what_predict_would_cut_from_the_same_picture(project, quick):
+def test_crops_are_what_predict_would_cut_from_the_same_image(project, quick):
     run(quick, project)
     crops = read_table(project.crops).set_index("image_id", drop=False)
     stored = dict(zip(crops["image_id"], read_crops(crops, project.crop_shards), strict=True))
-    picture = read_picture(project.drawn / "adult1.png", 10_000_000)
-    face = detect_faces(picture.rgb, quick)[0]
-    again = cut(picture.rgb, face.box_xyxy_px, quick.size_px, quick.margin, quick.resample)
+    image = read_image(project.drawn / "adult1.png", 10_000_000)
+    face = detect_faces(image.rgb, quick)[0]
+    again = cut(image.rgb, face.box_xyxy_px, quick.size_px, quick.margin, quick.resample)
     assert np.array_equal(stored["adult10000000000"], again)
     assert crops.loc["adult10000000000", "box_xyxy_px"].tolist() == list(face.box_xyxy_px)
     for image_id, crop in stored.items():
@@ -122,7 +124,7 @@ def test_crops_are_what_predict_would_cut_from_the_same_picture(project, quick):
         assert (row["sharpness"], row["brightness"]) == (sharpness(crop), brightness(crop))
 
 
-def test_turned_pictures_give_the_upright_crop(project, quick):
+def test_turned_images_give_the_upright_crop(project, quick):
     result = run(quick, project)
     crops = read_table(project.crops).set_index("image_id", drop=False)
     stored = dict(zip(crops["image_id"], read_crops(crops, project.crop_shards), strict=True))
@@ -155,7 +157,7 @@ def test_a_shorter_run_leaves_nothing_of_a_longer_one(project, quick):
     assert project.rejects("crop").read_text(encoding="utf-8") == header
 
 
-def test_a_picture_that_changed_after_it_was_taken_in_is_left_out(project, quick, draw_face):
+def test_a_image_that_changed_after_it_was_taken_in_is_left_out(project, quick, draw_face):
     (project.drawn / "adult1.png").unlink()
     (project.drawn / "adult2.png").write_bytes(saved(np.tile(draw_face(2), (3, 3, 1))))
     result = run(quick, project)
@@ -165,7 +167,7 @@ def test_a_picture_that_changed_after_it_was_taken_in_is_left_out(project, quick
     assert result.metrics["no_face"] == 1
 
 
-def test_no_face_in_any_picture_stops_with_one_line(tmp_path, quick, noise):
+def test_no_face_in_any_image_stops_with_one_line(tmp_path, quick, noise):
     paths = add_project(tmp_path, {"adult": saved(noise)}, {})
     with pytest.raises(DataError, match="no face in 1 pictures") as caught:
         run(quick, paths)
@@ -178,9 +180,9 @@ def test_no_face_in_any_picture_stops_with_one_line(tmp_path, quick, noise):
     [
         ("margin", -0.1, "crop.margin"),
         ("resample", "nearest", "'bilinear' or 'lanczos'"),
-        ("detect_side_px", 20, "crop.detect_side_px"),
-        ("upsample", 9, "crop.upsample"),
-        ("per_shard", 0, "crop.per_shard"),
+        ("detector_side_px", 20, "crop.detector_side_px"),
+        ("max_upsamples", 9, "crop.max_upsamples"),
+        ("images_per_shard", 0, "crop.images_per_shard"),
         ("magin", 0.1, "crop.magin is not a parameter"),
     ],
 )

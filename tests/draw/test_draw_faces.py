@@ -86,7 +86,7 @@ def test_a_stronger_style_moves_more() -> None:
 
 @pytest.mark.parametrize("emotion", SHOWN)
 @pytest.mark.parametrize("style", [FULL, WEAK], ids=["full", "weak"])
-def test_masks_cover_what_changes_in_the_picture(emotion: str, style: Style) -> None:
+def test_masks_cover_what_changes_in_the_image(emotion: str, style: Style) -> None:
     inside, outside = [], []
     for number, age_years in ((1, 4), (2, 14), (3, 40)):
         who = someone(age_years, "male", number)
@@ -136,9 +136,9 @@ def test_dlib_finds_the_faces_of_every_cohort() -> None:
         rng = image_rng(5, sitting.number, name.emotion, 1)
         expression = express(name.emotion, style, rng)
         pose, scene = draw_pose(256, rng), draw_scene(rng)
-        picture = paint_portrait(who, build_face(who, expression), pose, scene, 256)
+        image = paint_portrait(who, build_face(who, expression), pose, scene, 256)
         eyes = pose.pixels(np.zeros((1, 2)))[0]
-        boxes = detector(picture, 0)
+        boxes = detector(image, 0)
         hit = any(
             box.left() < eyes[0] < box.right() and box.top() < eyes[1] < box.bottom()
             for box in boxes

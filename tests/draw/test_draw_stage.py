@@ -26,7 +26,7 @@ SECTION: dict[str, Any] = {
     "seed": 3,
     "size_px": 256,
     "subjects": {"adult": 2, "child": 2, "adolescent": 1},
-    "pictures_per_emotion": 1,
+    "images_per_emotion": 1,
     "emotions": EMOTIONS,
     "expression": {"adult": STYLE, "adolescent": STYLE, "child": STYLE},
     "workers": 1,
@@ -84,7 +84,7 @@ def test_another_seed_draws_other_people(root: Path, tmp_path: Path) -> None:
     assert digests(Paths(root).drawn)[name] != digest
 
 
-def test_every_picture_has_a_name_that_reads_back_as_its_truth(
+def test_every_image_has_a_name_that_reads_back_as_its_truth(
     root: Path, truth: pd.DataFrame
 ) -> None:
     files = sorted(path.name for path in Paths(root).drawn.iterdir())
@@ -146,7 +146,7 @@ def test_only_neutral_faces_are_at_rest(root: Path, truth: pd.DataFrame) -> None
         assert row[units].between(0, 1).all()
 
 
-def test_landmarks_are_in_the_picture_in_ibug_order(truth: pd.DataFrame) -> None:
+def test_landmarks_are_in_the_image_in_ibug_order(truth: pd.DataFrame) -> None:
     for flat in truth["landmarks_xy_px"]:
         points = np.asarray(flat).reshape(68, 2)
         assert points.min() > 0

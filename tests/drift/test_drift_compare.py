@@ -11,15 +11,15 @@ from tasks.drift.settings import Params
 PARAMS = Params(min_n=30, large_effect=0.5, confidence=0.95, resamples=400, seed=8)
 
 
-def people(n: int, pictures: int, seed: int, **shift: float) -> pd.DataFrame:
+def people(n: int, images: int, seed: int, **shift: float) -> pd.DataFrame:
     """Pictures of adults, half of them labelled anger; each number is standard normal + shift."""
     rng = np.random.default_rng(seed)
     table = pd.DataFrame(
         {
-            "subject_id": np.repeat([f"set/{seed}-{person}" for person in range(n)], pictures),
-            "emotion": ["anger", "happiness"] * (n * pictures // 2),
+            "subject_id": np.repeat([f"set/{seed}-{person}" for person in range(n)], images),
+            "emotion": ["anger", "happiness"] * (n * images // 2),
             "age_band": "adult",
-            "gender": np.repeat(["female", "male"], n * pictures // 2),
+            "gender": np.repeat(["female", "male"], n * images // 2),
         }
     )
     for name in ("age_years", "detector_score", "brightness", CONFIDENCE):
@@ -52,13 +52,13 @@ def test_swapped_shares_are_reported_with_cohens_h():
     assert row["effect_kind"] == "Cohen's h"
 
 
-def test_intervals_count_people_and_not_pictures():
+def test_intervals_count_people_and_not_images():
     rng = np.random.default_rng(3)
 
-    def alike(pictures: int) -> pd.Series:
+    def alike(images: int) -> pd.Series:
         """The same 20 people, each with one value in every picture."""
-        values = np.repeat(np.random.default_rng(5).standard_normal(20), pictures)
-        batch = pd.DataFrame({"subject_id": np.repeat(np.arange(20), pictures).astype(str)})
+        values = np.repeat(np.random.default_rng(5).standard_normal(20), images)
+        batch = pd.DataFrame({"subject_id": np.repeat(np.arange(20), images).astype(str)})
         batch["brightness"] = values + 1e-9 * rng.standard_normal(len(values))
         return effect(compare(batch, people(300, 2, 2), PARAMS), "brightness")
 

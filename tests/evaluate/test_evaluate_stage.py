@@ -20,7 +20,7 @@ SPEC = ModelSpec(
     architecture="compact",
     labels=("happiness", "anger", "neutral"),  # not the vocabulary's order
     input_size_px=32,
-    colour="rgb",
+    color="rgb",
     mean=(0.5,) * 3,
     std=(0.25,) * 3,
     version="",
@@ -42,8 +42,8 @@ def paths(tmp_path: Path) -> Paths:
             "split": ["train"] * 4 + ["validation"] * 2 + ["test"] * 4,
         }
     )
-    pictures = rng.integers(0, 256, (10, 40, 40, 3), dtype=np.uint8)
-    members = [(f"{i}.png", encode_png(picture)) for i, picture in enumerate(pictures)]
+    images = rng.integers(0, 256, (10, 40, 40, 3), dtype=np.uint8)
+    members = [(f"{i}.png", encode_png(image)) for i, image in enumerate(images)]
     places = list(write_shards(members, paths.crop_shards, 6))
     for column in ("shard", "offset_bytes", "size_bytes"):
         table[column] = [getattr(place, column) for place in places]
@@ -57,7 +57,7 @@ def paths(tmp_path: Path) -> Paths:
     return paths
 
 
-def test_every_picture_has_one_prediction(paths):
+def test_every_image_has_one_prediction(paths):
     run(PARAMS, paths, "base")
     table, predictions = read_table(paths.split), read_table(paths.predictions("base"))
     pd.testing.assert_frame_equal(predictions[table.columns], table)
@@ -70,7 +70,7 @@ def test_every_picture_has_one_prediction(paths):
         "p_happiness",
         "p_neutral",
         "seen_in_training",
-        "fine_tuned_on",
+        "is_target_group",
     ]
     probabilities = predictions[["p_anger", "p_happiness", "p_neutral"]]
     assert (probabilities.dtypes == np.float32).all()
@@ -80,22 +80,22 @@ def test_every_picture_has_one_prediction(paths):
     assert len(predictions["model_version"][0]) == 12
 
 
-def test_probabilities_belong_to_their_labels_and_pictures(paths):
+def test_probabilities_belong_to_their_labels_and_images(paths):
     run(PARAMS, paths, "base")
     predictions = read_table(paths.predictions("base"))
     from tasks.core.models.predictor import EmotionClassifier
 
-    recogniser = EmotionClassifier.load(paths.model("base"), "cpu")
+    recognizer = EmotionClassifier.load(paths.model("base"), "cpu")
     for row, crop in zip(
         predictions.itertuples(), read_crops(predictions, paths.crop_shards), strict=True
     ):
-        happiness, anger, neutral = recogniser.predict(crop[None])[0]
+        happiness, anger, neutral = recognizer.predict(crop[None])[0]
         assert np.allclose(
             [row.p_anger, row.p_happiness, row.p_neutral], [anger, happiness, neutral], atol=1e-5
         )
 
 
-def test_seen_marks_every_picture_of_a_subject_that_was_used(paths):
+def test_seen_marks_every_image_of_a_subject_that_was_used(paths):
     run(PARAMS, paths, "base")
     predictions = read_table(paths.predictions("base"))
     seen = predictions.loc[predictions["seen_in_training"], "image_id"]
@@ -103,7 +103,7 @@ def test_seen_marks_every_picture_of_a_subject_that_was_used(paths):
     assert predictions["seen_in_training"].dtype == bool
 
 
-def test_fine_tuned_on_marks_the_groups_own_pictures_and_none_that_was_replayed(paths):
+def test_fine_tuned_on_marks_the_groups_own_images_and_none_that_was_replayed(paths):
     seen = pd.DataFrame(
         [
             ["00", "made/0", "train", "train"],
@@ -116,14 +116,14 @@ def test_fine_tuned_on_marks_the_groups_own_pictures_and_none_that_was_replayed(
     save_model(paths.model("replay"), build_module("compact", 3, 3), SPEC, seen)
     run(PARAMS, paths, "replay")
     predictions = read_table(paths.predictions("replay"))
-    assert list(predictions.loc[predictions["fine_tuned_on"], "image_id"]) == ["02"]
+    assert list(predictions.loc[predictions["is_target_group"], "image_id"]) == ["02"]
     assert list(predictions.loc[predictions["seen_in_training"], "image_id"]) == [
         *("00", "01", "02", "03", "04", "05")
     ]
-    assert predictions["fine_tuned_on"].dtype == bool
+    assert predictions["is_target_group"].dtype == bool
 
 
-def test_a_prediction_does_not_depend_on_how_many_pictures_there_are(paths):
+def test_a_prediction_does_not_depend_on_how_many_images_there_are(paths):
     run(PARAMS, paths, "base")
     all_rows = read_table(paths.predictions("base"))
     write_table(read_table(paths.split).iloc[:7], paths.split)  # 4 + 3: the last batch is filled

@@ -14,7 +14,7 @@ AGES = {"child": 6.0, "adolescent": 14.0, "adult": 30.0}
 def predictions(n_subjects=6, per_subject=5, age_band="child", prefix="c"):
     rows = [
         {
-            "image_id": f"{prefix}{subject}-{picture}",
+            "image_id": f"{prefix}{subject}-{image}",
             "subject_id": f"{prefix}{subject}",
             "emotion": "fear",
             "y_pred": "fear",
@@ -26,7 +26,7 @@ def predictions(n_subjects=6, per_subject=5, age_band="child", prefix="c"):
             "p_anger": 0.1,
         }
         for subject in range(n_subjects)
-        for picture in range(per_subject)
+        for image in range(per_subject)
     ]
     return pd.DataFrame(rows)
 
@@ -35,14 +35,14 @@ def chosen_of(table, n=10, seed=1):
     return choose(select_held_out(table, BY), BY, n, seed)
 
 
-def test_only_held_out_and_correct_pictures_are_explained():
+def test_only_held_out_and_correct_images_are_explained():
     table = predictions(n_subjects=4, per_subject=1)
     table.loc[0, "seen_in_training"] = True
     table.loc[1, "y_pred"] = "anger"
     assert list(chosen_of(table)["image_id"]) == ["c2-0", "c3-0"]
 
 
-def test_pictures_are_spread_over_subjects_first():
+def test_images_are_spread_over_subjects_first():
     chosen = chosen_of(predictions(n_subjects=6, per_subject=5))
     counts = chosen["subject_id"].value_counts()
     assert len(chosen) == 10
@@ -60,7 +60,7 @@ def test_the_choice_is_stable_and_follows_the_seed():
     assert set(chosen_of(table, seed=2)["image_id"]) != first
 
 
-def test_a_cell_with_fewer_pictures_gives_what_it_has():
+def test_a_cell_with_fewer_images_gives_what_it_has():
     assert len(chosen_of(predictions(n_subjects=2, per_subject=2))) == 4
 
 
@@ -104,7 +104,7 @@ def test_a_column_that_is_not_there_is_named():
         select_held_out(predictions(), ["agebnd"])
 
 
-def test_no_held_out_picture_makes_no_cells():
+def test_no_held_out_image_makes_no_cells():
     table = predictions().assign(seen_in_training=True)
     held_out = select_held_out(table, BY)
     assert cells_of(held_out, BY).empty

@@ -21,9 +21,9 @@ def explained(monkeypatch) -> list[str]:
     """Ids of the pictures that were explained, in this process."""
     ids: list[str] = []
 
-    def spy(recogniser, crop, settings, emotion, key):
+    def spy(recognizer, crop, settings, emotion, key):
         ids.append(key)
-        return explain_image(recogniser, crop, settings, emotion, key)
+        return explain_image(recognizer, crop, settings, emotion, key)
 
     monkeypatch.setattr(parallel_explain, "explain_image", spy)
     return ids
@@ -41,11 +41,11 @@ def outputs(paths) -> list[bytes]:
 def test_an_explanation_comes_back_bit_for_bit():
     rng = np.random.default_rng(0)
     weights = np.array([0.1, -1 / 3, 0.0, -0.0])
-    picture = rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    image = rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)
     segments = rng.integers(0, 4, (5, 5))
-    before = LimeExplanation("fear", 1 / 3, picture, segments, weights, 0.7, float("nan"))
+    before = LimeExplanation("fear", 1 / 3, image, segments, weights, 0.7, float("nan"))
     after = from_bytes(to_bytes(before))
-    for name in ("picture", "segments", "weights"):
+    for name in ("image", "segments", "weights"):
         old, new = getattr(before, name), getattr(after, name)
         assert (old.dtype, old.shape, old.tobytes()) == (new.dtype, new.shape, new.tobytes())
     assert (after.emotion, after.probability, after.r2) == ("fear", 1 / 3, 0.7)
@@ -62,7 +62,7 @@ def test_a_second_run_explains_nothing_and_writes_the_same_bytes(project, explai
     assert (outputs(project), len(explained)) == (first, 2 * n)
 
 
-def test_one_more_picture_is_the_only_one_explained(project, explained):
+def test_one_more_image_is_the_only_one_explained(project, explained):
     predictions = read_table(project.predictions("base"))
     held_out = predictions.index[~predictions["seen_in_training"]]
     write_table(predictions.drop(index=held_out[0]), project.predictions("base"))
@@ -76,13 +76,13 @@ def test_one_more_picture_is_the_only_one_explained(project, explained):
 def test_another_model_or_another_setting_explains_everything_again(project, explained):
     run(params(), project, "base")
     n = len(explained)
-    run(params(samples=31), project, "base")
+    run(params(num_samples=31), project, "base")
     assert len(explained) == 2 * n
     torch.manual_seed(1)
     spec = load_spec(project.model("base"))
     save_model(project.model("base"), build_module("lenet5", 3, 3), spec, empty_seen_table())
     before = outputs(project)
-    run(params(samples=31), project, "base")
+    run(params(num_samples=31), project, "base")
     assert len(explained) == 3 * n
     assert outputs(project) != before
 

@@ -23,18 +23,18 @@ def settings(**changes):
         "superpixel_side_px": 96,
         "slic": {"n_segments": 40, "compactness": 10, "sigma": 1},
         "quickshift": {"kernel_size": 1.5, "max_dist": 10, "ratio": 0.5},
-        "samples": 150,
-        "hide": "grey",
+        "num_samples": 150,
+        "hide_color": "gray",
         "kernel_width": 0.25,
         "batch_size": 50,
-        "top_features": 5,
+        "num_features": 5,
         "seed": 3,
     }
     return LimeSettings.model_validate(values | changes)
 
 
-def bright_picture(seed=0, side_px=SIDE_PX):
-    """Patches that are brighter than the grey that hides them."""
+def bright_image(seed=0, side_px=SIDE_PX):
+    """Patches that are brighter than the gray that hides them."""
     patches = np.random.default_rng(seed).integers(180, 256, (8, 8, 3)).astype(np.uint8)
     return np.repeat(np.repeat(patches, side_px // 8, axis=0), side_px // 8, axis=1)
 
@@ -48,21 +48,21 @@ def blocks(side_px=SIDE_PX, across=6):
 def looks_at(mask):
     """A model whose first answer is the brightness inside a mask."""
 
-    def classify(pictures):
-        share = pictures[:, mask].mean(axis=(1, 2)) / 255
+    def classify(images):
+        share = images[:, mask].mean(axis=(1, 2)) / 255
         return np.stack([share, 1 - share], axis=1)
 
     return classify
 
 
-def random_recogniser(colour):
+def random_recognizer(color):
     torch.manual_seed(0)
-    channels = 3 if colour == "rgb" else 1
+    channels = 3 if color == "rgb" else 1
     spec = ModelSpec(
         architecture="lenet5",
         labels=LABELS,
         input_size_px=32,
-        colour=colour,
+        color=color,
         mean=(0.5,) * channels,
         std=(0.25,) * channels,
         version="v",
@@ -71,12 +71,14 @@ def random_recogniser(colour):
     return EmotionClassifier(spec, build_module("lenet5", 2, channels), torch.device("cpu"))
 
 
-@pytest.mark.parametrize("hide", ["superpixel_mean", "grey"])
+@pytest.mark.parametrize("hide", ["superpixel_mean", "gray"])
 def test_weights_are_those_of_the_package_bit_for_bit(hide):
-    picture, segments = bright_picture(), blocks()
-    ours = explain(looks_at(MOUTH), LABELS, picture, segments, "happiness", settings(hide=hide), 9)
+    image, segments = bright_image(), blocks()
+    ours = explain(
+        looks_at(MOUTH), LABELS, image, segments, "happiness", settings(hide_color=hide), 9
+    )
     package = LimeImageExplainer(feature_selection="none", random_state=9).explain_instance(
-        picture,
+        image,
         looks_at(MOUTH),
         labels=(0,),
         top_labels=None,
@@ -91,10 +93,10 @@ def test_weights_are_those_of_the_package_bit_for_bit(hide):
 
 
 def test_a_model_that_reads_the_mouth_is_seen_to_read_the_mouth():
-    crop = bright_picture(side_px=96)
+    crop = bright_image(side_px=96)
     segments = segment(crop, SIDE_PX, settings(), 0)
-    picture = crop[::2, ::2]
-    found = explain(looks_at(MOUTH), LABELS, picture, segments, "happiness", settings(), 1)
+    image = crop[::2, ::2]
+    found = explain(looks_at(MOUTH), LABELS, image, segments, "happiness", settings(), 1)
     in_mouth = np.array(superpixel_regions(segments, region_map(SIDE_PX, MARGIN))) == "mouth"
 
     def share(weights):
@@ -109,9 +111,9 @@ def test_a_model_that_reads_the_mouth_is_seen_to_read_the_mouth():
 
 
 def test_what_speaks_for_one_answer_speaks_against_the_other():
-    picture, segments = bright_picture(), blocks()
-    first = explain(looks_at(MOUTH), LABELS, picture, segments, "happiness", settings(), 1)
-    second = explain(looks_at(MOUTH), LABELS, picture, segments, "neutral", settings(), 1)
+    image, segments = bright_image(), blocks()
+    first = explain(looks_at(MOUTH), LABELS, image, segments, "happiness", settings(), 1)
+    second = explain(looks_at(MOUTH), LABELS, image, segments, "neutral", settings(), 1)
     assert np.allclose(first.weights, -second.weights)
 
 
@@ -133,7 +135,7 @@ def test_the_first_and_the_last_superpixel_are_hidden_too(superpixel):
     found = explain(
         looks_at(segments == superpixel),
         LABELS,
-        bright_picture(),
+        bright_image(),
         segments,
         "happiness",
         settings(),
@@ -145,9 +147,9 @@ def test_the_first_and_the_last_superpixel_are_hidden_too(superpixel):
 
 def test_an_answer_that_nothing_changes_has_no_weights():
     found = explain(
-        lambda pictures: np.full((len(pictures), 2), 0.5),
+        lambda images: np.full((len(images), 2), 0.5),
         LABELS,
-        bright_picture(),
+        bright_image(),
         blocks(),
         "happiness",
         settings(),
@@ -160,12 +162,14 @@ def test_an_answer_that_nothing_changes_has_no_weights():
 def test_adjusting_for_the_number_of_superpixels_takes_back_what_noise_fits():
     rng = np.random.default_rng(4)
 
-    def noise(pictures):
-        share = rng.random(len(pictures))
+    def noise(images):
+        share = rng.random(len(images))
         return np.stack([share, 1 - share], axis=1)
 
     fits = [
-        explain(noise, LABELS, bright_picture(), blocks(), "happiness", settings(samples=80), seed)
+        explain(
+            noise, LABELS, bright_image(), blocks(), "happiness", settings(num_samples=80), seed
+        )
         for seed in range(12)
     ]
     assert np.mean([fit.r2 for fit in fits]) > 0.3
@@ -173,49 +177,49 @@ def test_adjusting_for_the_number_of_superpixels_takes_back_what_noise_fits():
 
 
 @pytest.mark.parametrize(
-    ("hide", "colour"),
+    ("hide", "color"),
     [
-        ("grey", (128, 128, 128)),
+        ("gray", (128, 128, 128)),
         ("picture_mean", (100, 50, 25)),
         ("superpixel_mean", (200, 100, 50)),
     ],
 )
-def test_what_hides_a_superpixel(hide, colour):
-    picture = np.zeros((SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
+def test_what_hides_a_superpixel(hide, color):
+    image = np.zeros((SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
     left = np.zeros((SIDE_PX, SIDE_PX), dtype=bool)
     left[:, : SIDE_PX // 2] = True
-    picture[left] = (200, 100, 50)
+    image[left] = (200, 100, 50)
     seen = []
 
-    def classify(pictures):
-        seen.extend(pictures)
-        return np.full((len(pictures), 2), 0.5)
+    def classify(images):
+        seen.extend(images)
+        return np.full((len(images), 2), 0.5)
 
-    explain(classify, LABELS, picture, 1 - left, "happiness", settings(hide=hide), 1)
+    explain(classify, LABELS, image, 1 - left, "happiness", settings(hide_color=hide), 1)
     in_left = {tuple(int(v) for v in copy[0, 0]) for copy in seen}
-    assert in_left == {(200, 100, 50), colour}
-    assert np.array_equal(seen[0], picture)
+    assert in_left == {(200, 100, 50), color}
+    assert np.array_equal(seen[0], image)
 
 
-@pytest.mark.parametrize("colour", ["rgb", "grey"])
-def test_a_picture_is_explained_at_the_models_own_size_and_answer(colour):
-    recogniser = random_recogniser(colour)
-    crop = bright_picture(side_px=64)
-    found = explain_image(recogniser, crop, settings(samples=40))
-    asked = recogniser.predict(crop[None])[0]
-    assert found.picture.shape == (32, 32, 3)
+@pytest.mark.parametrize("color", ["rgb", "gray"])
+def test_a_image_is_explained_at_the_models_own_size_and_answer(color):
+    recognizer = random_recognizer(color)
+    crop = bright_image(side_px=64)
+    found = explain_image(recognizer, crop, settings(num_samples=40))
+    asked = recognizer.predict(crop[None])[0]
+    assert found.image.shape == (32, 32, 3)
     assert found.segments.shape == (32, 32)
     assert found.emotion == LABELS[int(asked.argmax())]
     assert found.probability == pytest.approx(float(asked.max()), abs=0.01)
 
 
-def test_weights_follow_from_the_picture_and_the_seed_alone():
-    recogniser = random_recogniser("rgb")
-    first, second = bright_picture(1, 64), bright_picture(2, 64)
+def test_weights_follow_from_the_image_and_the_seed_alone():
+    recognizer = random_recognizer("rgb")
+    first, second = bright_image(1, 64), bright_image(2, 64)
 
     def weights(crop, key, seed=3):
-        chosen = settings(samples=40, seed=seed)
-        return explain_image(recogniser, crop, chosen, "neutral", key).weights
+        chosen = settings(num_samples=40, seed=seed)
+        return explain_image(recognizer, crop, chosen, "neutral", key).weights
 
     alone = weights(first, "a")
     weights(second, "b")

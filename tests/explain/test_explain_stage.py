@@ -24,13 +24,13 @@ def project(tmp_path_factory):
     return paths, run(params(), paths, "base")
 
 
-def test_the_table_holds_every_chosen_picture_and_rebuilds_its_map(project):
+def test_the_table_holds_every_chosen_image_and_rebuilds_its_map(project):
     paths, result = project
     table = read_table(paths.explanations("base"))
     predictions = read_table(paths.predictions("base")).set_index("image_id")
-    pictures = table["image_id"].unique()
-    assert len(pictures) == result.metrics["pictures"] == 8
-    assert not predictions.loc[pictures, "seen_in_training"].any()
+    images = table["image_id"].unique()
+    assert len(images) == result.metrics["pictures"] == 8
+    assert not predictions.loc[images, "seen_in_training"].any()
     for _, rows in table.groupby("image_id"):
         assert rows["superpixel"].tolist() == list(range(len(rows)))
         assert weight_map(rows).shape == (32, 32)
@@ -40,7 +40,7 @@ def test_the_table_holds_every_chosen_picture_and_rebuilds_its_map(project):
 def test_the_summary_has_a_row_a_cell(project):
     paths, _ = project
     summary = pd.read_csv(paths.tables / "lime_base.csv").set_index(["gender", "emotion"])
-    assert summary.loc[("female", "happiness"), ["n_available", "n_pictures"]].tolist() == [2, 2]
+    assert summary.loc[("female", "happiness"), ["n_available", "n_images"]].tolist() == [2, 2]
 
 
 @pytest.mark.slow
@@ -58,21 +58,21 @@ def test_a_model_that_reads_nothing_gives_empty_tables_and_a_figure_that_says_so
     result = run(params(), paths, "base")
     assert read_table(paths.explanations("base")).empty
     summary = pd.read_csv(paths.tables / "lime_base.csv")
-    assert summary["n_pictures"].tolist() == [0, 0, 0, 0]
+    assert summary["n_images"].tolist() == [0, 0, 0, 0]
     assert summary["n_held_out"].sum() == 8
     assert result.metrics["pictures"] == 0
     with Image.open(paths.figures / "lime_base.png") as figure:
         assert figure.width >= 900
 
 
-def test_predict_gets_a_picture_twice_as_wide(project):
+def test_predict_gets_a_image_twice_as_wide(project):
     paths, _ = project
-    recogniser = EmotionClassifier.load(paths.model("base"), "cpu")
+    recognizer = EmotionClassifier.load(paths.model("base"), "cpu")
     crop = np.random.default_rng(1).integers(0, 256, (64, 64, 3)).astype(np.uint8)
-    drawn = draw_explanation(recogniser, crop, params())
+    drawn = draw_explanation(recognizer, crop, params())
     assert drawn.dtype == np.uint8
     assert drawn.shape == (64, 132, 3)
-    assert np.array_equal(drawn, draw_explanation(recogniser, crop, params()))
+    assert np.array_equal(drawn, draw_explanation(recognizer, crop, params()))
 
 
 @pytest.mark.parametrize("by", [[], ["gender", "gender"], ["emotion"]])

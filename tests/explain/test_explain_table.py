@@ -27,8 +27,8 @@ def explanation(weights_by_region, r2_adjusted=0.8):
     """Superpixels that are the parts of the face, weighted by name."""
     segments = region_map(SIDE_PX, 0.25)
     weights = np.array([weights_by_region.get(region, 0.0) for region in REGIONS])
-    picture = np.full((SIDE_PX, SIDE_PX, 3), 100, dtype=np.uint8)
-    return LimeExplanation("fear", 0.9, picture, segments, weights, 0.9, r2_adjusted)
+    image = np.full((SIDE_PX, SIDE_PX, 3), 100, dtype=np.uint8)
+    return LimeExplanation("fear", 0.9, image, segments, weights, 0.9, r2_adjusted)
 
 
 def rows_of(found, image_id, age_band="child"):
@@ -65,8 +65,8 @@ def test_the_table_rebuilds_the_map():
     rng = np.random.default_rng(5)
     segments = rng.integers(0, 9, (SIDE_PX, SIDE_PX))
     weights = rng.normal(size=9)
-    picture = np.zeros((SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
-    found = LimeExplanation("fear", 0.9, picture, segments, weights, 0.5, 0.4)
+    image = np.zeros((SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
+    found = LimeExplanation("fear", 0.9, image, segments, weights, 0.5, 0.4)
     rows = explanations_table([rows_of(found, "a")], BY).sample(frac=1, random_state=1)
     assert np.array_equal(weight_map(rows), weights[segments])
     assert rows["area_share"].sum() == pytest.approx(1)
@@ -88,16 +88,16 @@ def test_shares_of_positive_weight_by_region_and_what_chance_would_give():
         ],
         BY,
     )
-    summary = summarize(cells(), table, BY, "base", low_r2=0.5)
+    summary = summarize(cells(), table, BY, "base", min_r2=0.5)
     child = summary.iloc[0]
-    assert (child["n_pictures"], child["n_available"], child["n_low_r2"]) == (3, 4, 1)
+    assert (child["n_images"], child["n_available"], child["n_low_r2"]) == (3, 4, 1)
     assert child["top_region"] == "mouth"
     assert child["share_mouth"] == pytest.approx((0.75 + 1) / 2)
     assert child["share_eyes"] == pytest.approx(0.25 / 2)
     assert sum(child[f"share_{region}"] for region in REGIONS) == pytest.approx(1)
     assert child["chance_mouth"] == pytest.approx(1 / len(REGIONS))
     adult = summary.iloc[1]
-    assert (adult["n_pictures"], adult["n_low_r2"]) == (0, 0)
+    assert (adult["n_images"], adult["n_low_r2"]) == (0, 0)
     assert pd.isna(adult["share_mouth"])
     assert mean_r2(summary) == pytest.approx(0.9)
 
@@ -111,7 +111,7 @@ def test_only_positive_weight_is_red_and_only_the_largest_is_yellow():
     assert heat_of["eyes"] == pytest.approx(1 / 3)
     assert heat_of["nose"] == 0
     assert set(np.unique(regions[top])) == {REGIONS.index("mouth"), REGIONS.index("eyes")}
-    overlay = Overlay(top_features=2)
+    overlay = Overlay(num_features=2)
     overlay.add(found)
     overlay.add(explanation({"eyes": 1.0}))
     red, yellow = overlay.panels().red().astype(int), overlay.panels().yellow().astype(int)
@@ -134,10 +134,10 @@ def figure_of(summary, overlays, datasets):
     return figure, " | ".join(" ".join(text.get_text().split()) for text in figure.texts)
 
 
-def test_the_figure_says_how_many_pictures_and_whose():
+def test_the_figure_says_how_many_images_and_whose():
     found = [explanation({"mouth": 1.0}) for _ in range(4)]
     table = explanations_table([rows_of(one, f"i{n}") for n, one in enumerate(found)], BY)
-    overlay = Overlay(top_features=2)
+    overlay = Overlay(num_features=2)
     for one in found:
         overlay.add(one)
     summary = summarize(cells(), table, BY, "base", 0.5)
@@ -153,7 +153,7 @@ def test_the_figure_says_how_many_pictures_and_whose():
 def test_a_full_cell_does_not_say_of_ten():
     found = explanation({"mouth": 1.0})
     table = explanations_table([rows_of(found, f"i{n}") for n in range(10)], BY)
-    overlay = Overlay(top_features=2)
+    overlay = Overlay(num_features=2)
     for _ in range(10):
         overlay.add(found)
     summary = summarize(cells((12,)), table, BY, "base", 0.5)
@@ -161,7 +161,7 @@ def test_a_full_cell_does_not_say_of_ten():
     assert "n = 10" in [text.get_text() for text in figure.texts]
 
 
-def test_a_figure_with_no_picture_says_so():
+def test_a_figure_with_no_image_says_so():
     empty = explanations_table([], BY)
     _, says = figure_of(summarize(cells((0, 0)), empty, BY, "base", 0.5), {}, [])
     assert "(n = 0)" in says
@@ -177,12 +177,12 @@ def test_no_text_leaves_the_figure_or_runs_into_a_cell(n_emotions):
     summary = pd.DataFrame(
         [
             {"emotion": emotion, "age_band": group, "n_held_out": 120, "r2_mean": 0.5}
-            | {"n_pictures": 3, "n_low_r2": 1}
+            | {"n_images": 3, "n_low_r2": 1}
             for group in ("east_asian/white_and_more", "adolescent")
             for emotion in emotions
         ]
     )
-    overlay = Overlay(top_features=2)
+    overlay = Overlay(num_features=2)
     for _ in range(3):
         overlay.add(explanation({"mouth": 1.0}))
     overlays = {(emotion, "adolescent"): overlay for emotion in emotions}

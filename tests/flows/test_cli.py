@@ -255,7 +255,7 @@ def london_model(root: Path) -> Path:
 
 
 @pytest.mark.skipif(not os.environ.get("AFFECTGAP_ASSETS"), reason="AFFECTGAP_ASSETS is unset")
-def test_predict_answers_every_face_of_every_picture(affectgap, tmp_path):
+def test_predict_answers_every_face_of_every_image(affectgap, tmp_path):
     from PIL import Image
 
     photos = Path(os.environ["AFFECTGAP_ASSETS"]) / "london" / "smiling_front"
@@ -265,7 +265,7 @@ def test_predict_answers_every_face_of_every_picture(affectgap, tmp_path):
             both.paste(face.resize((800, 800)), (800 * number, 0))
     both.save(tmp_path / "두 사람.png")
     (tmp_path / "text.jpg").write_text("no picture")
-    Image.new("RGB", (200, 200), "grey").save(tmp_path / "empty.png")
+    Image.new("RGB", (200, 200), "gray").save(tmp_path / "empty.png")
     model = str(london_model(tmp_path))
     images = [str(tmp_path / name) for name in ("두 사람.png", "text.jpg", "empty.png")]
     out = tmp_path / "out"

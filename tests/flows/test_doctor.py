@@ -16,7 +16,7 @@ from flows.doctor import doctor, file_checks
 from flows.doctor.doctor import examine
 from flows.intake.validate_batch import digest_of
 from flows.ledger.ledger import Arrival, Ledger
-from flows.ledger.sqlite import PICTURE_COLUMNS
+from flows.ledger.sqlite import IMAGE_COLUMNS
 from flows.process_env import COMMAND_VARIABLE
 from tasks.core.errors import UserError
 from tasks.core.files import alone, prepare_site_cache, sha256_of
@@ -61,10 +61,10 @@ def accepted(paths, batch="monday", people=1):
         [f"arrived/{batch}/{path.name}", sha256_of(path), path.name, "s", "anger", "child", "male"]
         for path in sorted(place.glob("*.jpg"))
     ]
-    pictures = pd.DataFrame(rows, columns=list(PICTURE_COLUMNS))
+    images = pd.DataFrame(rows, columns=list(IMAGE_COLUMNS))
     ledger = Ledger(paths.ledger)
     n_files = len(list_files(place).files) - 1  # without the mark
-    arrival = Arrival(batch, "arrived", digest_of(place), batch, "", n_files, pictures)
+    arrival = Arrival(batch, "arrived", digest_of(place), batch, "", n_files, images)
     ledger.begin(arrival, "accepted", f"data/raw/arrived/{batch}", [])
     ledger.decide(batch, "accepted")
     ledger.mark_tracked([batch])
@@ -154,8 +154,8 @@ def test_dead_runs_and_passes_are_closed_and_living_ones_are_not(paths):
 
 def test_a_batch_half_taken_in_is_put_back_to_be_looked_at_again(paths):
     source = mark_ready(draw_batch(paths.inbox / "tuesday", 5, 1, emotions=["fear"], size_px=128))
-    pictures = pd.DataFrame(columns=list(PICTURE_COLUMNS))
-    arrival = Arrival("tuesday", "arrived", "digest", "tuesday", "", 3, pictures)
+    images = pd.DataFrame(columns=list(IMAGE_COLUMNS))
+    arrival = Arrival("tuesday", "arrived", "digest", "tuesday", "", 3, images)
     Ledger(paths.ledger).begin(arrival, "accepted", "data/raw/arrived/tuesday", [])
     (finding,) = examine(paths)
     assert finding.mended and finding.where == "tuesday"

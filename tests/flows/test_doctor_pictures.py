@@ -48,26 +48,26 @@ def taken(paths, *names, **more):
 def test_what_differs_from_the_ledger_is_named_and_counted(paths):
     monday, tuesday = taken(paths, "monday", "tuesday")
     assert told(paths) == []
-    pictures = sorted(monday.glob("*.png"))
-    pictures[0].write_bytes(pictures[0].read_bytes()[:-1] + b"x")  # same size, one byte
-    for path in pictures[2:]:
+    images = sorted(monday.glob("*.png"))
+    images[0].write_bytes(images[0].read_bytes()[:-1] + b"x")  # same size, one byte
+    for path in images[2:]:
         path.unlink()
-    shutil.copy(pictures[1], monday / "again.png")
+    shutil.copy(images[1], monday / "again.png")
     (tuesday.parent / "wednesday").mkdir()
-    shutil.copy(pictures[1], tuesday.parent / "wednesday")
-    shutil.copy(pictures[1], tuesday.parent / "loose.png")
+    shutil.copy(images[1], tuesday.parent / "wednesday")
+    shutil.copy(images[1], tuesday.parent / "loose.png")
     (tuesday.parent / "empty").mkdir()
-    gone = ", ".join(path.name for path in pictures[2:5])
+    gone = ", ".join(path.name for path in images[2:5])
     assert told(paths) == [
         ("batch monday", f"4 of 6 pictures are not there ({gone} …)"),
-        ("batch monday", f"1 of 6 pictures are not what was accepted ({pictures[0].name})"),
+        ("batch monday", f"1 of 6 pictures are not what was accepted ({images[0].name})"),
         ("batch monday", "1 more files than were accepted (again.png)"),
         ("arrived/wednesday", "the ledger does not know this batch"),
         ("arrived", "1 files are in no batch (loose.png)"),
     ]
 
 
-def test_pictures_that_are_links_into_dvcs_cache_are_well(paths):
+def test_images_that_are_links_into_dvcs_cache_are_well(paths):
     (monday,) = taken(paths, "monday")
     linked_into_cache(paths, "monday")
     assert told(paths) == []
@@ -75,7 +75,7 @@ def test_pictures_that_are_links_into_dvcs_cache_are_well(paths):
     assert [what.partition(" (")[0] for _, what in told(paths)] == ["1 of 6 pictures are not there"]
 
 
-def test_additional_files_are_told_from_those_that_came_beside_the_pictures(paths, monkeypatch):
+def test_additional_files_are_told_from_those_that_came_beside_the_images(paths, monkeypatch):
     monkeypatch.setattr(batch_checks, "batch_faults", lambda *_: [])  # broken pictures are no fault
     (monday,) = taken(paths, "monday", **{"notes.txt": b"n", ".DS_Store": b"d", "b.png": b"broken"})
     assert told(paths) == []
@@ -87,7 +87,7 @@ def test_additional_files_are_told_from_those_that_came_beside_the_pictures(path
     assert told(paths) == [("batch monday", f"2 more files than were accepted, {among}")]
 
 
-def test_a_picture_that_cannot_be_read_is_said_and_the_others_are_read(paths, monkeypatch):
+def test_a_image_that_cannot_be_read_is_said_and_the_others_are_read(paths, monkeypatch):
     (monday,) = taken(paths, "monday")
     first, second, *_ = sorted(monday.glob("*.png"))
     second.write_bytes(b"other")
@@ -114,7 +114,7 @@ def test_a_withdrawn_batch_is_not_compared_and_is_said_where_it_is_back(paths):
 def test_a_whole_data_set_and_batches_within_it_are_looked_at_apart(paths, tmp_path):
     (tmp_path / "given/happy").mkdir(parents=True)
     for number in range(2):
-        Image.new("RGB", (20 + number, 20), "grey").save(tmp_path / f"given/happy/{number}.png")
+        Image.new("RGB", (20 + number, 20), "gray").save(tmp_path / f"given/happy/{number}.png")
     intake.intake_dataset(paths, tmp_path / "given", "arrived")
     (monday,) = taken(paths, "monday")
     assert told(paths) == []

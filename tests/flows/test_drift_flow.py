@@ -34,13 +34,13 @@ def project(tmp_path, monkeypatch):
     params["drift"].update(min_n=6, resamples=200)
     for stage in ("ingest", "crop"):
         params[stage]["workers"] = 1
-    params["crop"].update(size_px=64, upsample=0)
+    params["crop"].update(size_px=64, max_upsamples=0)
     paths = Paths(tmp_path)
     paths.params.write_text(yaml.safe_dump(params))
     batch = draw_batch(paths.raw / "arrived/site-3", 1, 3, emotions=EMOTIONS, size_px=160)
     mark_ready(batch)
-    pictures = pd.DataFrame(columns=[*MANIFEST_SCHEMA.names])
-    arrival = Arrival("site-3", "arrived", "d" * 64, "site-3", "", n_files=8, pictures=pictures)
+    images = pd.DataFrame(columns=[*MANIFEST_SCHEMA.names])
+    arrival = Arrival("site-3", "arrived", "d" * 64, "site-3", "", n_files=8, images=images)
     ledger = Ledger(paths.ledger)
     ledger.begin(arrival, "accepted", "data/raw/arrived/site-3", [])
     ledger.decide("site-3", "accepted")
@@ -67,7 +67,7 @@ def trained_on(paths: Paths, monkeypatch) -> list[str]:
         architecture="lenet5",
         labels=EMOTIONS,
         input_size_px=32,
-        colour="rgb",
+        color="rgb",
         mean=(0.5,) * 3,
         std=(0.25,) * 3,
         version="",

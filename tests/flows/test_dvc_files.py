@@ -37,12 +37,12 @@ def commit(root):
     git(root, "commit", "-qm", "x")
 
 
-def data_set(root, name, *pictures):
+def data_set(root, name, *images):
     """A folder below data/raw that DVC tracks; returns DVC's file."""
-    for picture in pictures:
-        path = root / "data/raw" / name / picture
+    for image in images:
+        path = root / "data/raw" / name / image
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(picture)
+        path.write_text(image)
     dvc(root, "add", "-q", f"data/raw/{name}")
     return root / f"data/raw/{name}.dvc"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from gate_world import answers, judge, pictures
+from gate_world import answers, images, judge
 
 from flows.registry.gate_power import GatePowerOptions, gate_power
 from tasks.core.errors import UserError
@@ -49,7 +49,7 @@ def test_without_data_it_asks_how_many_people_there_would_be(paths, tmp_path):
 
 
 def test_test_people_and_versions_that_answered_are_used_where_there_are_some(paths):
-    table = pictures()
+    table = images()
     write_table(table, paths.split)
     _, lines = gate_power(paths, GatePowerOptions(), None)
     assert "40 test people, 400 pictures (those of the data)" in lines[0]

@@ -239,10 +239,10 @@ def dvc(root: Path, *arguments: str) -> None:
 
 
 def a_pass(paths: Paths, version: int) -> None:
-    picture = paths.raw / "arrived" / "a.png"
-    picture.parent.mkdir(exist_ok=True)
-    picture.unlink(missing_ok=True)
-    picture.write_text(f"picture {version}")
+    image = paths.raw / "arrived" / "a.png"
+    image.parent.mkdir(exist_ok=True)
+    image.unlink(missing_ok=True)
+    image.write_text(f"picture {version}")
     dvc(paths.root, "add", "data/raw/arrived")
     dvc(paths.root, "repro", "-q")
     paths.promotions.write_text(f"promoted {version}\n")

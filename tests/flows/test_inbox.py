@@ -61,7 +61,7 @@ def test_a_batch_becomes_part_of_the_data_and_of_the_manifest(paths: Paths) -> N
         "site-3": "accepted",
     }
     assert tree(paths.raw / "arrived/site-3") == sent and not any(paths.inbox.iterdir())
-    known = Ledger(paths.ledger).pictures()
+    known = Ledger(paths.ledger).images()
     params = load_section(paths.params, "ingest", ingest_stage.Params)
     only = {"arrived": params.datasets["arrived"]}
     ingest_stage.run(params.model_copy(update={"datasets": only}), paths)
@@ -95,7 +95,7 @@ def test_the_same_batch_again_is_said_and_kept(paths: Paths) -> None:
     assert not any(paths.inbox.iterdir())
 
 
-def test_partly_repeated_pictures(tmp_path: Path, paths: Paths) -> None:
+def test_partly_repeated_images(tmp_path: Path, paths: Paths) -> None:
     files = files_of(1)
     send(paths, "a", files)
     take(paths)
@@ -251,7 +251,7 @@ def _without_utf8_flags(content: bytes) -> bytes:
     return bytes(changed)
 
 
-def test_pictures_of_12_bits_in_16_are_said(paths: Paths) -> None:
+def test_images_of_12_bits_in_16_are_said(paths: Paths) -> None:
     files = files_of(1)
     buffer = io.BytesIO()
     deep = np.arange(2500, dtype=np.uint16).reshape(50, 50)

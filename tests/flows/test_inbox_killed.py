@@ -103,7 +103,7 @@ def outcome(paths: Paths) -> dict[str, object]:
     return {
         **trees,
         "batches": table.astype("str").to_dict("records"),
-        "pictures": ledger.pictures().sort_values("path").to_dict("records"),
+        "pictures": ledger.images().sort_values("path").to_dict("records"),
         "untracked": ledger.untracked()["batch"].tolist(),
         "hidden": names,
         "links": sorted(str(path.relative_to(paths.root)) for path in links),

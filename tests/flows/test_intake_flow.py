@@ -33,7 +33,7 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     monkeypatch.setattr(intake, "add_to_dvc", lambda paths, dataset: None)
     paths = new_project(tmp_path / "project")
     (tmp_path / "given/happy").mkdir(parents=True)
-    Image.new("RGB", (20, 20), "grey").save(tmp_path / "given/happy/a.png")
+    Image.new("RGB", (20, 20), "gray").save(tmp_path / "given/happy/a.png")
     return paths
 
 
@@ -90,13 +90,11 @@ def test_a_whole_data_set_is_in_the_ledger_once(tmp_path: Path, given: Paths) ->
     for _ in range(2):  # again after a crash, or by mistake
         intake.intake_dataset(given, tmp_path / "given", "arrived")
     ledger = Ledger(given.ledger)
-    batches, pictures = ledger.batches(), ledger.pictures()
+    batches, images = ledger.batches(), ledger.images()
     assert batches[["batch", "dataset", "state", "n_pictures"]].to_numpy().tolist() == [
         ["arrived", "arrived", "accepted", 1]
     ]
-    assert pictures[["path", "emotion"]].to_numpy().tolist() == [
-        ["arrived/happy/a.png", "happiness"]
-    ]
+    assert images[["path", "emotion"]].to_numpy().tolist() == [["arrived/happy/a.png", "happiness"]]
     assert ledger.places() == {"arrived": "data/raw/arrived"}
     line = intake.intake_dataset(given, tmp_path / "given", "affectnet")
     assert "the adapter affectnet cannot read it: " in line
@@ -127,10 +125,10 @@ def test_a_whole_data_set_that_was_removed_is_withdrawn_or_replaced(
 
 def test_a_whole_data_set_of_links_into_the_cache_is_known(tmp_path: Path, given: Paths) -> None:
     intake.intake_dataset(given, tmp_path / "given", "arrived")
-    picture, cached = given.raw / "arrived/happy/a.png", given.at(".dvc/cache/a")
+    image, cached = given.raw / "arrived/happy/a.png", given.at(".dvc/cache/a")
     cached.parent.mkdir(parents=True)
-    picture.rename(cached)
-    picture.symlink_to(cached)  # as DVC does it with `cache.type symlink`
+    image.rename(cached)
+    image.symlink_to(cached)  # as DVC does it with `cache.type symlink`
     ledger = Ledger(given.ledger)
     for _ in range(2):
         intake.intake_dataset(given, tmp_path / "given", "arrived")
@@ -256,13 +254,13 @@ def do(paths: Paths, remedy: str) -> str:
 
 
 @pytest.mark.slow
-def test_what_the_doctor_says_of_lost_pictures_brings_them_back(arrived: Paths) -> None:
+def test_what_the_doctor_says_of_lost_images_brings_them_back(arrived: Paths) -> None:
     good = arrived.raw / "arrived/good"
     before = tree(good)
-    pictures = sorted(good.glob("*.png"))
+    images = sorted(good.glob("*.png"))
     assert told(arrived) == {}
-    pictures[0].write_bytes(b"other")
-    pictures[1].unlink()
+    images[0].write_bytes(b"other")
+    images[1].unlink()
     (good / "late.png").write_bytes(b"late")
     found = told(arrived)
     assert [what.split(" (")[0] for what in found] == [
@@ -271,12 +269,12 @@ def test_what_the_doctor_says_of_lost_pictures_brings_them_back(arrived: Paths) 
         "1 more files than were accepted",
     ]
     missing, changed, late = found.values()
-    assert do(arrived, missing) == f"dvc checkout data/raw/arrived/good/{pictures[1].name}"
-    assert do(arrived, changed) == f"dvc checkout --force data/raw/arrived/good/{pictures[0].name}"
+    assert do(arrived, missing) == f"dvc checkout data/raw/arrived/good/{images[1].name}"
+    assert do(arrived, changed) == f"dvc checkout --force data/raw/arrived/good/{images[0].name}"
     assert "data/inbox" in late and (good / "late.png").read_bytes() == b"late"
     (good / "late.png").unlink()
     assert tree(good) == before and told(arrived) == {}
-    for path in pictures[:4]:
+    for path in images[:4]:
         path.write_bytes(b"other")
     (remedy,) = told(arrived).values()
     assert do(arrived, remedy) == "dvc checkout --force data/raw/arrived/good"
@@ -290,12 +288,12 @@ def test_what_the_doctor_says_of_lost_pictures_brings_them_back(arrived: Paths) 
 @pytest.mark.slow
 def test_no_checkout_is_advised_that_would_remove_what_is_there(arrived: Paths) -> None:
     good = arrived.raw / "arrived/good"
-    pictures = sorted(good.glob("*.png"))
-    lost = hashlib.md5(pictures[0].read_bytes()).hexdigest()
+    images = sorted(good.glob("*.png"))
+    lost = hashlib.md5(images[0].read_bytes()).hexdigest()
     kept = arrived.at(f".dvc/cache/files/md5/{lost[:2]}/{lost[2:]}")
     kept.chmod(0o644)
     kept.unlink()
-    for path in pictures[:2]:
+    for path in images[:2]:
         path.unlink()
     (remedy,) = told(arrived).values()
     assert "`dvc fetch data/raw/arrived.dvc`" in remedy and "no `dvc checkout` before" in remedy

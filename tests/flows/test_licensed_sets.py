@@ -31,8 +31,8 @@ SMALLER = {
     "min_subjects_per_group": "2",
     "epochs": "1",
     "coefficients": "3",
-    "samples": "20",
-    "pictures_per_group": "1",
+    "num_samples": "20",
+    "images_per_group": "1",
     "resamples": "200",
     "min_n": "2",
     "seed": "241",  # with it two people of each set are in validation and two in test
@@ -50,8 +50,8 @@ def names(dataset: str) -> list[str]:
 def draw(folder: Path, first: int) -> int:
     """Draw a face for every picture of the set's first people; return how many there are."""
     read = ADAPTERS[folder.name](folder, names(folder.name)).labels
-    pictures = {name: label for name, label in read.items() if isinstance(label, Label)}
-    genders = {label.subject: label.gender for label in pictures.values()}
+    images = {name: label for name, label in read.items() if isinstance(label, Label)}
+    genders = {label.subject: label.gender for label in images.values()}
     people = [
         who
         for gender in ("female", "male")
@@ -59,12 +59,12 @@ def draw(folder: Path, first: int) -> int:
     ]
     assert len(people) == PEOPLE
     folder.mkdir()
-    mine = {name: label for name, label in pictures.items() if label.subject in people}
+    mine = {name: label for name, label in images.items() if label.subject in people}
     style = Style(intensity_mean=0.8, intensity_sd=0.1, unit_mixing=0.1)
     for take, (name, label) in enumerate(mine.items(), 1):
         number = first + people.index(label.subject)
-        picture = ImageName(f"D{number:04}", 10, label.gender, label.emotion, take)
-        (drawn,) = draw_images([RenderJob(RenderSpec(picture, "child", number), style, 7, 256)])
+        image = ImageName(f"D{number:04}", 10, label.gender, label.emotion, take)
+        (drawn,) = draw_images([RenderJob(RenderSpec(image, "child", number), style, 7, 256)])
         (folder / name).write_bytes(drawn.jpeg)
     return len(mine)
 

@@ -19,7 +19,7 @@ from tasks.register import registry, version_artifacts
 from tasks.register.versions import Version
 
 
-def picture(paths: Paths, name: str, subject: str, band: str, batch: str = "") -> dict[str, object]:
+def image(paths: Paths, name: str, subject: str, band: str, batch: str = "") -> dict[str, object]:
     """A picture in data/raw, and its row of the manifest."""
     path = "/".join(filter(None, ("site", batch, f"{name}.jpg")))
     place = paths.raw / path
@@ -53,11 +53,11 @@ def model(
 def project(tmp_path, monkeypatch):
     """An adult in training, a child who came in a batch, a withdrawn batch, and two versions."""
     paths = Paths(tmp_path)
-    adult = picture(paths, "a", "anna", "adult")
-    tested = picture(paths, "t", "tom", "adult")
-    first = picture(paths, "c1", "carl", "child", "site-3")
-    second = picture(paths, "c2", "carl", "child", "site-3")
-    gone = picture(paths, "g", "gina", "child", "site-4")
+    adult = image(paths, "a", "anna", "adult")
+    tested = image(paths, "t", "tom", "adult")
+    first = image(paths, "c1", "carl", "child", "site-3")
+    second = image(paths, "c2", "carl", "child", "site-3")
+    gone = image(paths, "g", "gina", "child", "site-4")
     (paths.raw / str(gone["path"])).unlink()
     rows = pd.DataFrame([adult, tested, first, second])
     write_table(rows, paths.manifest, MANIFEST_SCHEMA)
@@ -66,7 +66,7 @@ def project(tmp_path, monkeypatch):
     ledger = Ledger(paths.ledger)
     for batch, brought in (("site-3", [first, second]), ("site-4", [gone])):
         table = pd.DataFrame(brought)
-        arrival = Arrival(batch, "site", "d" * 64, batch, "", n_files=2, pictures=table)
+        arrival = Arrival(batch, "site", "d" * 64, batch, "", n_files=2, images=table)
         ledger.begin(arrival, "accepted", f"data/raw/site/{batch}", [])
         ledger.decide(batch, "accepted")
     ledger.begin_withdrawal("site-4", "data/quarantine/site-4", ["labels mixed up"])
@@ -101,7 +101,7 @@ def test_a_person_is_followed_into_every_model(project):
     assert "version 2 (bbbbbbbbbbbb, champion): saw 1 of 2 (fine-tuned on 1)" in text
 
 
-def test_a_picture_is_known_by_id_file_and_path(project):
+def test_a_image_is_known_by_id_file_and_path(project):
     paths, ids = project
     file = paths.raw / "site/site-3/c1.jpg"
     answers = [lineage_lines(paths, what) for what in (ids["carl"], str(file), sha256_of(file))]
@@ -136,7 +136,7 @@ def test_a_version_says_whom_it_saw_and_writes_it_down(project, tmp_path):
     assert dict(zip(written["image_id"], written["role"], strict=True))[ids["gina"]] == "validation"
 
 
-def test_a_batch_lists_its_pictures_and_what_became_of_them(project, tmp_path):
+def test_a_batch_lists_its_images_and_what_became_of_them(project, tmp_path):
     paths, _ = project
     out = tmp_path / "batch.csv"
     text = "\n".join(lineage_lines(paths, "site-3", out))
@@ -166,7 +166,7 @@ def test_a_version_whose_files_are_lost_hides_no_other(project, tmp_path, monkey
 
 def take_in_whole(paths: Paths, batch: str, rows: list[dict[str, object]]) -> None:
     ledger = Ledger(paths.ledger)
-    arrival = Arrival(batch, "mine", batch, "", "", n_files=2, pictures=pd.DataFrame(rows))
+    arrival = Arrival(batch, "mine", batch, "", "", n_files=2, images=pd.DataFrame(rows))
     ledger.begin(arrival, "accepted", "data/raw/mine", [])
     ledger.decide(batch, "accepted")
 
@@ -177,10 +177,10 @@ def remove_whole(paths: Paths, batch: str) -> None:
     ledger.decide(batch, "withdrawn")
 
 
-def test_a_picture_of_a_whole_data_set_is_one(project, tmp_path):
+def test_a_image_of_a_whole_data_set_is_one(project, tmp_path):
     """The run has no batch for it, the ledger a name; withdrawn, it was not moved anywhere."""
     paths, _ = project
-    mine = [{**picture(paths, n, "mia", "child"), "dataset": "mine"} for n in ("m1", "m2")]
+    mine = [{**image(paths, n, "mia", "child"), "dataset": "mine"} for n in ("m1", "m2")]
     rows = pd.concat([pd.read_parquet(paths.manifest), pd.DataFrame(mine)])
     write_table(rows, paths.manifest, MANIFEST_SCHEMA)
     take_in_whole(paths, "mine", mine)
@@ -197,7 +197,7 @@ def test_a_picture_of_a_whole_data_set_is_one(project, tmp_path):
     assert "2 pictures of 1 person" in text and text.count("came in batch mine.2") == 2
 
 
-def test_only_the_pictures_asked_for_are_looked_for(project, monkeypatch):
+def test_only_the_images_asked_for_are_looked_for(project, monkeypatch):
     paths, _ = project
     asked: list[str] = []
     whole = Path.is_file

@@ -72,7 +72,7 @@ def test_people_of_such_names_are_people_of_these_names(paths):  # noqa: F811
         table = table.replace(f",p1-{number},", f",{name},")
     send(paths, "site", {**files, "labels.csv": table.encode()})
     assert take(paths)["site"].state == "accepted"
-    people = {name.partition("/")[2] for name in Ledger(paths.ledger).pictures()["subject_id"]}
+    people = {name.partition("/")[2] for name in Ledger(paths.ledger).images()["subject_id"]}
     assert people == set(names)
 
 

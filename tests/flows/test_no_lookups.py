@@ -38,7 +38,7 @@ def test_telemetry_is_off_as_soon_as_a_package_is_imported(package):
 def clone(tmp_path):
     folder = fresh_clone(tmp_path / "clone", "quick")
     params = yaml.safe_load((folder / "params.yaml").read_text())
-    params["draw"] |= {"size_px": 128, "pictures_per_emotion": 1}
+    params["draw"] |= {"size_px": 128, "images_per_emotion": 1}
     params["draw"]["subjects"] = {"adult": 2, "adolescent": 0, "child": 2}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     return folder

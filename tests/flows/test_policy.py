@@ -19,11 +19,11 @@ from tasks.core.paths import Paths
 from tasks.core.tables import write_table
 
 SECTION = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())["retrain"]
-POLICY = Params(**{**SECTION, "new_pictures": 20, "new_children": 3, "days": 30})
+POLICY = Params(**{**SECTION, "new_images": 20, "new_children": 3, "max_days": 30})
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
-def pictures(people: int, each: int, band: str = "adult") -> pd.DataFrame:
+def images(people: int, each: int, band: str = "adult") -> pd.DataFrame:
     names = [f"arrived/{band}-{index}" for index in range(people) for _ in range(each)]
     return pd.DataFrame({"subject_id": names, "age_band": [band] * len(names), "known": False})
 
@@ -31,15 +31,15 @@ def pictures(people: int, each: int, band: str = "adult") -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("untrained", "days_ago", "reason"),
     [
-        (pictures(5, 4), 1, "20 new pictures (from 20 on)"),
-        (pictures(5, 3), 1, ""),
-        (pictures(3, 1, "child"), 1, "3 new children (from 3 on)"),
-        (pictures(2, 9, "child"), 1, ""),
-        (pictures(9, 1, "child").assign(known=True), 1, ""),
-        (pictures(1, 1), 30, "30 days since the last training and 1 new pictures"),
-        (pictures(1, 1), 29.9, ""),
-        (pictures(0, 0), 400, ""),
-        (pictures(0, 0), None, "no pass has trained yet"),
+        (images(5, 4), 1, "20 new pictures (from 20 on)"),
+        (images(5, 3), 1, ""),
+        (images(3, 1, "child"), 1, "3 new children (from 3 on)"),
+        (images(2, 9, "child"), 1, ""),
+        (images(9, 1, "child").assign(known=True), 1, ""),
+        (images(1, 1), 30, "30 days since the last training and 1 new pictures"),
+        (images(1, 1), 29.9, ""),
+        (images(0, 0), 400, ""),
+        (images(0, 0), None, "no pass has trained yet"),
     ],
 )
 def test_each_line_of_the_policy(untrained, days_ago, reason):
@@ -49,20 +49,20 @@ def test_each_line_of_the_policy(untrained, days_ago, reason):
 
 def test_drift_counts_only_where_the_policy_says_so():
     last = NOW - timedelta(days=1)
-    assert training_reason(pictures(1, 1), last, NOW, POLICY, -0.8, 0.5) == ""
+    assert training_reason(images(1, 1), last, NOW, POLICY, -0.8, 0.5) == ""
     drifting = POLICY.model_copy(update={"on_drift": True})
-    assert "differs by 0.80" in training_reason(pictures(1, 1), last, NOW, drifting, -0.8, 0.5)
-    assert training_reason(pictures(1, 1), last, NOW, drifting, 0.4, 0.5) == ""
-    assert training_reason(pictures(1, 1), last, NOW, drifting, None, 0.5) == ""
+    assert "differs by 0.80" in training_reason(images(1, 1), last, NOW, drifting, -0.8, 0.5)
+    assert training_reason(images(1, 1), last, NOW, drifting, 0.4, 0.5) == ""
+    assert training_reason(images(1, 1), last, NOW, drifting, None, 0.5) == ""
 
 
 def test_a_clock_that_was_set_back_waits_no_longer_than_twice_the_policy():
     a_little, years = NOW + timedelta(hours=2), NOW + timedelta(days=3650)
-    assert training_reason(pictures(1, 1), a_little, NOW, POLICY, None, 0.5) == ""
-    assert "in the future" in training_reason(pictures(1, 1), years, NOW, POLICY, None, 0.5)
-    assert training_reason(pictures(0, 0), years, NOW, POLICY, None, 0.5) == ""
+    assert training_reason(images(1, 1), a_little, NOW, POLICY, None, 0.5) == ""
+    assert "in the future" in training_reason(images(1, 1), years, NOW, POLICY, None, 0.5)
+    assert training_reason(images(0, 0), years, NOW, POLICY, None, 0.5) == ""
     assert (
-        training_reason(pictures(5, 4), years, NOW, POLICY, None, 0.5)
+        training_reason(images(5, 4), years, NOW, POLICY, None, 0.5)
         == "20 new pictures (from 20 on)"
     )
 
@@ -75,7 +75,12 @@ def test_an_author_that_git_would_not_take_is_a_mistake_of_params(author):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("days", float("inf")), ("days", 1e10), ("poll_minutes", 1e12), ("poll_minutes", 1e-9)],
+    [
+        ("max_days", float("inf")),
+        ("max_days", 1e10),
+        ("poll_minutes", 1e12),
+        ("poll_minutes", 1e-9),
+    ],
 )
 def test_a_time_that_no_clock_can_hold_is_a_mistake_of_params(key, value):
     with pytest.raises(ValidationError, match=key):
@@ -120,7 +125,7 @@ def new_children(paths: Paths, ledger: Ledger) -> int:
     return count_children(untrained_images(paths, ledger), POLICY)
 
 
-def test_pictures_that_no_training_reads_make_none_due(paths):
+def test_images_that_no_training_reads_make_none_due(paths):
     ledger = Ledger(paths.ledger)
     give(ledger, "of-mine", ["mine/a"], dataset="mine")
     assert untrained_images(paths, ledger).empty and new_children(paths, ledger) == 0
@@ -128,7 +133,7 @@ def test_pictures_that_no_training_reads_make_none_due(paths):
     assert list(untrained_images(paths, ledger)["batch"]) == ["spring"]
 
 
-def test_children_who_come_again_with_new_pictures_are_no_new_children(paths):
+def test_children_who_come_again_with_new_images_are_no_new_children(paths):
     ledger = Ledger(paths.ledger)
     known = [f"clinic/{number}" for number in range(10)]
     give(ledger, "spring", known)

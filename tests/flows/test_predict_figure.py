@@ -44,7 +44,7 @@ def project(tmp_path):
         architecture="lenet5",
         labels=("anger", "happiness", "neutral"),
         input_size_px=32,
-        colour="rgb",
+        color="rgb",
         mean=(0.5,) * 3,
         std=(0.25,) * 3,
         version="",
@@ -66,13 +66,13 @@ def caught(monkeypatch):
     return pages
 
 
-def test_two_faces_a_faceless_picture_and_a_broken_file_have_a_cell_each(project, caught):
+def test_two_faces_a_faceless_image_and_a_broken_file_have_a_cell_each(project, caught):
     both = Image.new("RGB", (640, 320), "white")
     both.paste(drawn_face(0), (0, 0))
     both.paste(drawn_face(1), (320, 0))
     names = [project.root / name for name in ("both.png", "empty.png", "broken.png")]
     both.save(names[0])
-    Image.new("RGB", (200, 100), "grey").save(names[1])
+    Image.new("RGB", (200, 100), "gray").save(names[1])
     names[2].write_bytes(b"no picture")
     target = project.root / "faces.png"
     request = Request(tuple(names), "base", explain=False, out=None, figure=target)
@@ -85,15 +85,15 @@ def test_two_faces_a_faceless_picture_and_a_broken_file_have_a_cell_each(project
     assert [cell.heading for cell in cells] == ["both.png", "both.png", "empty.png", "broken.png"]
     first, second, empty, broken = cells
     assert (first.own, second.own) == (0, 1) and first.boxes == second.boxes
-    assert first.picture.shape == (THUMBNAIL_PX // 2, THUMBNAIL_PX, 3)
+    assert first.image.shape == (THUMBNAIL_PX // 2, THUMBNAIL_PX, 3)
     scale = THUMBNAIL_PX / 640
     for cell, line in zip((first, second), lines[:2], strict=True):
         assert np.allclose(cell.boxes[cell.own], np.array(line["box_xyxy_px"]) * scale)
         answer = cell.answers[models[0]]
         assert answer.emotion == line["emotion"] and answer.probabilities == line["probabilities"]
         assert cell.crop.shape == (64, 64, 3) and cell.detail == f"face {cell.own}, 2 found"
-    assert empty.note == "no face found" and empty.picture is not None and empty.crop is None
-    assert broken.picture is None and broken.note.startswith("cannot be read\nnot_an_image")
+    assert empty.note == "no face found" and empty.image is not None and empty.crop is None
+    assert broken.image is None and broken.note.startswith("cannot be read\nnot_an_image")
 
 
 def test_what_does_not_fit_a_page_goes_on_the_next(tmp_path, caught):
@@ -119,8 +119,8 @@ def test_a_figure_that_is_no_png_is_one_line(tmp_path, name):
 
 
 def test_the_drawing_has_the_same_bytes_again_and_grows_with_the_lines(tmp_path):
-    grey = np.full((50, 80, 3), 99, dtype=np.uint8)
-    cells = [Shown(f"{n}.png", "", grey, ((5, 5, 20, 20),), 0, note="none") for n in range(3)]
+    gray = np.full((50, 80, 3), 99, dtype=np.uint8)
+    cells = [Shown(f"{n}.png", "", gray, ((5, 5, 20, 20),), 0, note="none") for n in range(3)]
     for name in ("a.png", "b.png"):
         faces_figure(cells, ["base"], "notice", tmp_path / name)
     formula = Shown("a$_$b.jpg", "$^$", None, note="cannot be read: $_$")  # no formula at all

@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 from batches import draw_batch
-from gate_world import USUAL, pictures, rule
+from gate_world import USUAL, images, rule
 from made_up_model import compact_spec
 
 from flows.daemon import status
@@ -47,8 +47,8 @@ from tasks.split.subject_split import assign_splits
 REPOSITORY = Path(__file__).parents[2]
 PLACE = ["shard", "offset_bytes", "size_bytes"]
 LABELS = ("anger", "disgust", "fear", "happiness")
-CROP = {"size_px": 32, "margin": 0.25, "resample": "bilinear", "detect_side_px": 160}
-CROP |= {"upsample": 1, "min_score": 0.0}
+CROP = {"size_px": 32, "margin": 0.25, "resample": "bilinear", "detector_side_px": 160}
+CROP |= {"max_upsamples": 1, "min_score": 0.0}
 WIDE = {"overall": 0.03, "group": 0.05, "calibration": 0.02, "robustness": 0.9}
 FLOORS = {"overall": 0.5, "worst_group": 0.3, "calibration": 2.0, "robustness": 1.0}
 
@@ -125,7 +125,7 @@ def asked_once():
 def shelf(tmp_path, networks, asked_once, monkeypatch):
     """A project whose pictures are labelled as the first network reads them, and its versions."""
     root = tmp_path
-    table = pictures(people=3, each=8)
+    table = images(people=3, each=8)
     crops = np.random.default_rng(1).integers(0, 256, (len(table), 32, 32, 3), dtype=np.uint8)
     crops = crops // 4 + np.random.default_rng(2).integers(0, 190, (len(table), 1, 1, 3))
     crops = crops.astype(np.uint8)
@@ -150,7 +150,7 @@ def shelf(tmp_path, networks, asked_once, monkeypatch):
         "batch_size": 32,
         "min_subjects": 2,
         "margins": WIDE,
-        "floors": FLOORS,
+        "absolute_limits": FLOORS,
     }
     content["retrain"]["commit"] = False
     content["crop"] |= {**CROP, "workers": 1}
@@ -233,7 +233,7 @@ def test_every_decision_about_a_version_is_kept_with_its_reasons(shelf, networks
     assert latest.decision_id == records["decision_id"].iloc[1]
 
 
-def test_new_settings_do_not_choose_the_frozen_pictures(shelf, networks, monkeypatch):
+def test_new_settings_do_not_choose_the_frozen_images(shelf, networks, monkeypatch):
     """The run of version 2 leaves out every girl: both models are asked about the girls all the
     same, and what they have no face for is read wrong; so it is for the version after."""
     paths = Paths(shelf.root)
@@ -302,9 +302,9 @@ def test_where_no_group_can_be_judged_a_person_decides(shelf, networks):
     assert "adult × female" in shelf.tags[2]["not_judged"]
     assert shelf.in_use == 1
     assert any("has enough test people to tell whether" in line for line in lines)
-    assert any("waits for a person: Whether child (finetune.group and" in line for line in lines)
+    assert any("waits for a person: Whether child (finetune.subset and" in line for line in lines)
     page = (paths.decision(2) / "decision.html").read_text()
-    assert "waits for approval by a person" in page and "Whether child (finetune.group" in page
+    assert "waits for approval by a person" in page and "Whether child (finetune.subset" in page
     assert "<h1>Version 2 waits for a person</h1>" in page
     promotion.promote_command(paths, 2, "A. Weber", "looked at the pictures")
     assert shelf.in_use == 2
@@ -337,7 +337,10 @@ def test_a_first_model_of_which_no_group_can_be_judged_waits_for_a_person_too(sh
     assert waiting.startswith(
         "waiting      version 1 waits for a person: No group named in promote"
     )
-    assert "Whether child (finetune.group and retrain.children) is harmed cannot be told" in waiting
+    assert (
+        "Whether child (finetune.subset and retrain.child_age_bands) is harmed cannot be told"
+        in waiting
+    )
     assert "affectgap promote --approve 1" in how
     promotion.promote_command(paths, 1, "A. Weber", "looked at the pictures")
     assert shelf.in_use == 1 and actions(shelf) == [(1, "waiting"), (1, "approved")]
@@ -346,12 +349,12 @@ def test_a_first_model_of_which_no_group_can_be_judged_waits_for_a_person_too(sh
 def test_the_children_of_the_drawn_cohort_can_be_judged():
     content = yaml.safe_load((REPOSITORY / "presets/default.yaml").read_text())
     draw, split, gate_params = (content[name] for name in ("draw", "split", "promote"))
-    sittings = plan_images(draw["subjects"], draw["emotions"], draw["pictures_per_emotion"])
+    sittings = plan_images(draw["subjects"], draw["emotions"], draw["images_per_emotion"])
     people = [(f"drawn/{one.name.subject}", one.cohort, one.name.gender) for one in sittings]
     table = pd.DataFrame(people, columns=["subject_id", "age_band", "gender"])
     known = table.assign(image_id=table["subject_id"], subject_known=True)
-    test = table[assign_splits(known, split["seed"], True, split["parts"]) == "test"]
-    needed = {"finetune.group": content["finetune"]["group"]}
+    test = table[assign_splits(known, split["seed"], True, split["ratios"]) == "test"]
+    needed = {"finetune.subset": content["finetune"]["subset"]}
     named = named_groups(gate_params["protected"], needed)
     params = GateParams.model_validate({**gate_params, "device": "cpu"})
     large = {

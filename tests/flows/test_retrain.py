@@ -136,7 +136,7 @@ def test_the_first_pass_trains_and_the_next_waits_for_the_policy(world):
 
 @pytest.mark.parametrize(
     ("section", "key"),
-    [("retrain", "days"), ("promote", "require_approval"), ("drift", "large_effect")],
+    [("retrain", "max_days"), ("promote", "require_approval"), ("drift", "large_effect")],
 )
 def test_what_only_the_end_of_a_pass_needs_is_read_before_it_begins(world, section, key):
     content = yaml.safe_load(world.paths.params.read_text())

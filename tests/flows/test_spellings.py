@@ -80,14 +80,14 @@ def test_a_model_of_before_is_known_to_have_seen_a_child(tmp_path, monkeypatch):
         assert lines[0] == "person site/김민수"
         assert "2 pictures of 1 person" in lines[1]
         assert "version 1 (aaaaaaaaaaaa, champion): saw 1 of 2 (fine-tuned on 1)" in lines[-1]
-    picture = "\n".join(lineage_lines(paths, str(new["image_id"])))
-    assert "saw none of them (saw 1 other picture of the same people)" in picture
+    image = "\n".join(lineage_lines(paths, str(new["image_id"])))
+    assert "saw none of them (saw 1 other picture of the same people)" in image
     with pytest.raises(UserError, match="no picture, person, batch"):
         lineage_lines(paths, "NA")
     nobody = "\n".join(lineage_lines(paths, str(old[1]["image_id"])))
     assert "1 picture of 1 person" in nobody and "saw 1 of 1" in nobody
 
-    assert "site/김민수" in set(ledger.pictures()["subject_id"])
+    assert "site/김민수" in set(ledger.images()["subject_id"])
     assert paths.ledger.read_bytes() == ledger_bytes  # it only grows, and its digests hold
     assert list_files(model) == digest
 
@@ -176,6 +176,6 @@ def test_people_of_a_frozen_test_who_move_to_training_are_not_frozen(tmp_path, m
     now = [row(1, "각"), row(2, "닭"), row(3, f"{3:016x}"), row(4, "S4"), row(5, f"{5:016x}")]
     parts = ["train", "test", "validation", "train", "test"]
     champion = Version(1, "aaaaaaaaaaaa", "r1", (), {}, datetime.now(UTC))
-    frozen = gate_inputs._frozen_pictures(paths, champion, pd.DataFrame(now).assign(split=parts))
+    frozen = gate_inputs._frozen_images(paths, champion, pd.DataFrame(now).assign(split=parts))
     # Of S4, whose id did not change, the rule on people not trained on is to speak.
     assert frozen.tolist() == [old[number]["image_id"] for number in (1, 3, 4)]

@@ -37,16 +37,16 @@ EACH = 14  # pictures a class
 # What makes the study small: nothing else of the preset is changed.
 SMALLER = {
     "check": {"min_rows": 50, "min_per_group": 5},
-    "train": {"start": "random", "input_size_px": 32, "batch_size": 16},
+    "train": {"init": "random", "input_size_px": 32, "batch_size": 16},
     "study": {
         "seeds": [1, 2],
         "epochs": 2,
         "backbones": ["lenet5", "compact", "mini_xception"],
-        "starts": {},
+        "init_by_backbone": {},
         "losses": ["cross_entropy", "mse"],
-        "optimisers": ["sgd"],
+        "optimizers": ["sgd"],
         "learning_rates": {"sgd": [0.01]},
-        "halving": {"first_epochs": 1, "reduction": 2, "first_seeds": 1},
+        "halving": {"min_epochs": 1, "reduction_factor": 2, "first_seeds": 1},
         "resamples": 100,
     },
 }
@@ -61,8 +61,8 @@ def lay_out(folder: Path) -> None:
         for take in range(EACH):
             number += 1
             gender = "female" if take % 2 else "male"
-            picture = ImageName(f"D{number:04}", 10, gender, emotion, 1)
-            (drawn,) = draw_images([RenderJob(RenderSpec(picture, "child", number), style, 7, 192)])
+            image = ImageName(f"D{number:04}", 10, gender, emotion, 1)
+            (drawn,) = draw_images([RenderJob(RenderSpec(image, "child", number), style, 7, 192)])
             (folder / name / f"{take}.jpg").write_bytes(drawn.jpeg)
 
 
@@ -159,7 +159,7 @@ def test_the_winner_is_the_models_that_were_tested(clone):
     test = pd.read_csv(clone / "study" / "test.csv", keep_default_na=False)
     split = pd.read_parquet(clone / "data" / "split.parquet")
     everyone = test[test["dimension"] == "all"]
-    assert set(everyone["pictures"]) == {int((split["split"] == "test").sum())}
+    assert set(everyone["images"]) == {int((split["split"] == "test").sum())}
     assert len(winners) == 2
     assert all((clone / "study/results" / key / "model").is_dir() for key in winners)
 

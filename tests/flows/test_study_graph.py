@@ -119,7 +119,7 @@ def test_the_test_split_is_asked_again_for_what_changes_the_answer_alone():
     data = [dep for dep in tested["deps"] if not dep.startswith("tasks/")]
     models = f"study/results/{LONG.key}/model"
     assert data == ["study/tables/winners.json", models, "data/split.parquet", "data/crops"]
-    keys = ["study.group", "study.confidence", "study.resamples", "study.resampling_seed"]
+    keys = ["study.subset", "study.confidence", "study.resamples", "study.resampling_seed"]
     assert tested["params"] == keys
     chosen = set(stages["study_choose"]["deps"])
     assert {f"study/runs/{one.key}.yaml" for one in RUNS} <= chosen

@@ -10,8 +10,8 @@ from trial_steps import (
     SHORT,
     broken_batch,
     good_batch,
+    image_of_a_child,
     mislabelled_batch,
-    picture_of_a_child,
     served,
     trial_project,
     version_in_use,
@@ -41,7 +41,7 @@ def trial(tmp_path_factory):
     mislabelled_batch(paths, SHORT)
     step("mislabelled", "retrain", "--quiet")
     with served(paths) as ask:
-        answers = ask(picture_of_a_child())
+        answers = ask(image_of_a_child())
     step("rolled back", "rollback", "--why", "a trial", "--by", "A. Weber")
     step("withdrawn", "withdraw", "site-3", "--why", "labels mixed up")
     said["doctor"] = run(paths, "doctor")
@@ -112,7 +112,7 @@ def test_what_was_withdrawn_is_out_of_the_data_and_in_the_books(trial):
     assert trial.said["doctor"].strip() == "nothing to mend"
 
 
-def test_no_picture_moved_to_another_split(trial):
+def test_no_image_moved_to_another_split(trial):
     """What the second version was judged on is still what a third one is judged on."""
     from tasks.register.registry import fetch
 

@@ -151,7 +151,7 @@ def test_groups_agree_with_the_predictions(drawn, model):
     assert_groups_agree(folder, model)
 
 
-def test_no_held_out_picture_had_a_part_in_training(drawn):
+def test_no_held_out_image_had_a_part_in_training(drawn):
     folder, _ = drawn
     split = pd.read_parquet(folder / "data" / "split.parquet").set_index("image_id")
     everyone = {"adult", "adolescent", "child"}

@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from gate_world import answers, judge, pictures
+from gate_world import answers, images, judge
 
 from tasks.core.errors import DataError
 from tasks.core.labels import DRAWN_NOTICE
@@ -15,10 +15,10 @@ from tasks.gate.page import page
 
 @pytest.fixture(scope="module")
 def table():
-    return pictures()
+    return images()
 
 
-def test_the_same_models_pictures_and_params_give_the_same_bytes(table, tmp_path):
+def test_the_same_models_images_and_params_give_the_same_bytes(table, tmp_path):
     first, again = (judge(table, answers(table), answers(table, right=0.6)) for _ in range(2))
     assert first.to_json() == again.to_json() and page(first) == page(again)
     shuffled = table.sample(frac=1, random_state=3)

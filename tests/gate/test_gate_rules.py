@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from gate_world import SEEN, SHOWN, answers, judge, pictures, rule
+from gate_world import SEEN, SHOWN, answers, images, judge, rule
 
 from tasks.gate.compare import compare, group_names, membership
 from tasks.gate.decision import (
@@ -23,7 +23,7 @@ from tasks.gate.score import Scores
 
 @pytest.fixture(scope="module")
 def table():
-    return pictures()
+    return images()
 
 
 def girls(test):
@@ -67,7 +67,7 @@ def test_a_margin_decides_whether_a_harm_that_is_shown_is_tolerated(table):
     assert "harm is shown" in refused.reasons[0]
 
 
-def test_one_picture_read_worse_shows_nothing_whatever_the_margin(table):
+def test_one_image_read_worse_shows_nothing_whatever_the_margin(table):
     one = lambda test: test["image_id"].isin(right_ones(table)[:1])  # noqa: E731
     none = {**WIDE, "group": 0.0, "overall": 0.0}
     decision = judge(table, answers(table, spoilt=one), answers(table), margins=none)
@@ -140,7 +140,7 @@ OTHER = {"female": "male", "male": "female"}
 
 
 def test_groups_too_small_are_listed_and_do_not_decide(table):
-    few = pictures(people=4, each=10, batch="few-")
+    few = images(people=4, each=10, batch="few-")
     few = few[(few["split"] == "test") & (few["age_band"] == "child") & (few["gender"] == "female")]
     both = pd.concat([table, few.assign(age_band="adolescent")], ignore_index=True)
     spoilt = lambda test: test["age_band"] == "adolescent"  # noqa: E731
@@ -157,7 +157,7 @@ def test_groups_too_small_are_listed_and_do_not_decide(table):
     assert "Too few to judge: 40 frozen test pictures of 4 people" in nothing.reasons[0]
 
 
-def test_pictures_of_an_unknown_group_count_in_the_whole_and_in_no_group(table):
+def test_images_of_an_unknown_group_count_in_the_whole_and_in_no_group(table):
     unknown = table.assign(gender=table["gender"].mask(table["age_band"] == "adult", "unknown"))
     decision = judge(unknown, answers(unknown), answers(unknown))
     assert rule(decision, OVERALL)["n"] == 400
@@ -166,8 +166,8 @@ def test_pictures_of_an_unknown_group_count_in_the_whole_and_in_no_group(table):
     assert decision.counts["in no combined group: age, gender or the like unknown"] == 200
 
 
-def test_new_pictures_are_judged_apart_by_the_same_rules(table):
-    fresh = pictures(people=6, batch="new-")
+def test_new_images_are_judged_apart_by_the_same_rules(table):
+    fresh = images(people=6, batch="new-")
     both = pd.concat([table, fresh[fresh["split"] == "test"]], ignore_index=True)
     harmed = lambda test: girls(test) & test["image_id"].str.startswith("new-")  # noqa: E731
     harmed_in_all = lambda test: (  # noqa: E731
@@ -215,7 +215,7 @@ def test_labels_that_the_model_in_use_lacks_are_left_out_and_counted(table):
     compared = compare(table, table["image_id"], answers(table), fewer, ["age_band", "gender"])
     lacking = table["emotion"].isin(SHOWN[5:]) & (table["split"] == "test")
     assert compared.counts["left out: a label that the model in use lacks"] == lacking.sum() > 0
-    assert compared.counts["compared"] == 400 - lacking.sum() == len(compared.pictures)
+    assert compared.counts["compared"] == 400 - lacking.sum() == len(compared.images)
 
 
 def test_a_label_that_the_challenger_lost_is_read_wrong_and_named(table):
@@ -225,12 +225,12 @@ def test_a_label_that_the_challenger_lost_is_read_wrong_and_named(table):
     message = f"It cannot answer {SHOWN[6]} any more: {lost} pictures with that label count as read"
     assert any(message in reason for reason in decision.reasons)
     wrong = answers(table, right=0.0, sure=1.0, labels=SHOWN[:6])
-    pictures = compare(table, table["image_id"], wrong, answers(table), ["gender"]).pictures
-    brier = pictures["brier_challenger"][pictures["emotion"] == SHOWN[6]]
+    images = compare(table, table["image_id"], wrong, answers(table), ["gender"]).images
+    brier = images["brier_challenger"][images["emotion"] == SHOWN[6]]
     assert set(brier) == {2.0}  # all on another label, and nothing on the one it lacks
 
 
-def test_a_picture_in_which_a_model_finds_no_face_is_read_wrong_by_it(table):
+def test_a_image_in_which_a_model_finds_no_face_is_read_wrong_by_it(table):
     found = answers(table)
     gone = table["image_id"][(table["age_band"] == "child") & (table["gender"] == "female")]
     blind = Scores(found.labels, found.table[~found.table["image_id"].isin(gone)])
@@ -245,7 +245,7 @@ def test_a_picture_in_which_a_model_finds_no_face_is_read_wrong_by_it(table):
 
 
 def test_children_of_unknown_gender_are_judged_as_children(table):
-    odd = pictures(people=6, batch="odd-")
+    odd = images(people=6, batch="odd-")
     odd = odd[(odd["age_band"] == "child") & (odd["split"] == "test")].assign(gender="unknown")
     both = pd.concat([table, odd], ignore_index=True)
     spoilt = lambda test: test["image_id"].str.startswith("odd-")  # noqa: E731
@@ -308,13 +308,13 @@ def test_many_small_falls_are_measured_against_every_version_ever_in_use(table):
 def test_a_version_for_children_of_whom_nothing_can_be_told_waits(table, people, missing):
     few = table[(table["age_band"] != "child") | table["subject_id"].isin(kids(table, people))]
     needed = {
-        "finetune.group": {"age_band": ["child"]},
-        "retrain.children": {"age_band": ["child"]},
+        "finetune.subset": {"age_band": ["child"]},
+        "retrain.child_age_bands": {"age_band": ["child"]},
     }
     decision = judge(few, answers(few), answers(few), needed=needed)
     assert decision.passed and decision.needs_a_person == missing
     if missing:
-        assert "child (finetune.group and retrain.children)" in decision.waits[0]
+        assert "child (finetune.subset and retrain.child_age_bands)" in decision.waits[0]
         assert "40 frozen test pictures of 4 people" in decision.waits[0]
         first = judge(few, answers(few), needed=needed)
         assert first.passed and first.waits == decision.waits  # the first model ever, too
@@ -329,7 +329,7 @@ def kids(table, people):
     return sorted(children.unique())[:people]
 
 
-def test_one_person_with_most_pictures_does_not_make_a_group_of_five(table):
+def test_one_person_with_most_images_does_not_make_a_group_of_five(table):
     few = table[(table["age_band"] != "child") | table["subject_id"].isin(kids(table, 5))]
     one = few[few["subject_id"] == kids(table, 1)[0]]
     more = [one.assign(image_id=one["image_id"] + f"-{copy}") for copy in range(8)]
@@ -347,16 +347,16 @@ def test_a_figure_that_is_no_number_fails(table, champion):
     assert "The Brier score cannot be judged: the figure is no number" in decision.reasons[0]
 
 
-def test_without_frozen_pictures_nothing_is_promoted(table):
+def test_without_frozen_images_nothing_is_promoted(table):
     gone = pd.Series(["gone-1", "gone-2"])
     decision = judge(table, answers(table), answers(table), frozen=gone)
     assert not decision.passed and "nothing can be compared" in decision.reasons[0]
     assert decision.counts["frozen pictures that are no longer there"] == 2
 
 
-def test_people_are_drawn_and_not_pictures():
+def test_people_are_drawn_and_not_images():
     """The same harm is significant if spread over subjects, and not if it is one subject's."""
-    table = pictures(people=12, each=10)
+    table = images(people=12, each=10)
     test = table[table["split"] == "test"]
     one = set(test["image_id"][test["subject_id"] == "set/child-male-0"])
     spread = set(test["image_id"][np.arange(len(test)) % 48 == 0])

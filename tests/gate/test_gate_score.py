@@ -33,7 +33,7 @@ def shards(crops, tmp_path_factory):
 
 def test_small_changes_are_what_they_are_called(crops):
     changed = {}
-    for kind, pixels in small_changes(crops, params().changes):
+    for kind, pixels in small_changes(crops, params().perturbations):
         assert pixels.shape == crops.shape and pixels.dtype == np.uint8
         changed.setdefault(kind, []).append(pixels)
     assert tuple(changed) == KINDS
@@ -54,7 +54,7 @@ def test_scores_are_those_of_the_network_and_flips_are_counted(shards, tmp_path)
         architecture="compact",
         labels=LABELS,
         input_size_px=32,
-        colour="rgb",
+        color="rgb",
         mean=(0.5, 0.5, 0.5),
         std=(0.2, 0.2, 0.2),
         version="",

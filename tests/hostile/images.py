@@ -31,15 +31,15 @@ def check_image(random: Random, _folder: Path) -> str:
 def decoded(content: bytes) -> str:
     """Decode bytes, check what comes back and return the reason, or "accepted"."""
     try:
-        picture = decode(content, MAX_PIXELS)
+        image = decode(content, MAX_PIXELS)
     except BadImageError as error:
         assert error.reason in REASONS or error.reason.islower(), error.reason
         require_line(error.detail, 400)
         return f"{error.reason}: MemoryError" * ("MemoryError" in error.detail) or error.reason
-    height, width, channels = picture.rgb.shape
-    assert channels == 3 and picture.rgb.dtype == np.uint8
+    height, width, channels = image.rgb.shape
+    assert channels == 3 and image.rgb.dtype == np.uint8
     assert 0 < height * width <= MAX_PIXELS
-    assert 1 <= picture.exif_orientation <= 8
+    assert 1 <= image.exif_orientation <= 8
     return "accepted"
 
 
@@ -58,17 +58,17 @@ def corpus() -> dict[str, bytes]:
     """Return small sound images by format and variant."""
     noise = np.random.default_rng(1).integers(0, 256, (_SIDE_PX, _SIDE_PX, 3), dtype=np.uint8)
     rgb = Image.fromarray(noise)
-    grey, alpha = rgb.convert("L"), rgb.convert("RGBA")
+    gray, alpha = rgb.convert("L"), rgb.convert("RGBA")
     deep = Image.fromarray(noise[..., 0].astype(np.uint16) * 257)
     turned = Image.Exif()
     turned[_ORIENTATION] = 6
     text = PngImagePlugin.PngInfo()
     text.add_text("Comment", "x" * 200, zip=True)
-    frames = {"save_all": True, "append_images": [grey.convert("RGB"), rgb]}
+    frames = {"save_all": True, "append_images": [gray.convert("RGB"), rgb]}
     found = {
         "jpeg-plain": _encoded(rgb, "JPEG"),
         "jpeg-exif": _encoded(rgb, "JPEG", exif=turned.tobytes(), progressive=True),
-        "jpeg-grey": _encoded(grey, "JPEG"),
+        "jpeg-gray": _encoded(gray, "JPEG"),
         "jpeg-cmyk": _encoded(rgb.convert("CMYK"), "JPEG"),
         "jpeg-mpo": _encoded(rgb, "MPO", save_all=True, append_images=[rgb]),
         "png-rgb": _encoded(rgb, "PNG", pnginfo=text),
@@ -85,9 +85,9 @@ def corpus() -> dict[str, bytes]:
         "bmp-rgb": _encoded(rgb, "BMP"),
         "bmp-palette": _encoded(rgb.convert("P"), "BMP"),
         "ppm-rgb": _encoded(rgb, "PPM"),
-        "ppm-grey": _encoded(grey, "PPM"),
+        "ppm-gray": _encoded(gray, "PPM"),
         "ppm-ascii": b"P3\n# text\n2 2\n255\n" + b" 9" * 12,
-        "tiff-float": _encoded(grey.convert("F"), "TIFF"),
+        "tiff-float": _encoded(gray.convert("F"), "TIFF"),
         "tiff-16": _encoded(deep, "TIFF"),
         "tiff-pages": _encoded(rgb, "TIFF", **frames),
         "other-heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + noise.tobytes()[:200],

@@ -106,11 +106,11 @@ def check_safetensors(random: Random, folder: Path) -> str:
 def _outcome(read: Any) -> str:
     """Read, ask if there is something to be asked, and check the answer."""
     try:
-        recogniser = read()
-        if isinstance(recogniser, EmotionClassifier):
-            spec = recogniser.spec
-            pixels = probe_pixels(spec.input_size_px, CHANNELS[spec.colour])
-            answers = recogniser.predict_prepared(pixels)
+        recognizer = read()
+        if isinstance(recognizer, EmotionClassifier):
+            spec = recognizer.spec
+            pixels = probe_pixels(spec.input_size_px, CHANNELS[spec.color])
+            answers = recognizer.predict_prepared(pixels)
             assert answers.shape == (len(pixels), len(spec.labels))
             assert np.abs(answers.sum(axis=1) - 1).max() < 1e-3
     except AffectGapError as error:
@@ -128,7 +128,7 @@ def _ask(spec: ModelSpec, network: torch.nn.Module) -> EmotionClassifier:
 _ABOUT = {
     "labels": list(_LABELS),
     "input_size_px": _SIDE_PX,
-    "colour": "rgb",
+    "color": "rgb",
     "layout": "nchw",
     "scaling": "0..1",
     "box_margin": 0.1,
@@ -210,7 +210,7 @@ def _is_repeated(field: Any) -> bool:
 
 @cache
 def _keras_file() -> bytes:
-    """A file of 20 kB with a convolution, a normalisation and a dense layer."""
+    """A file of 20 kB with a convolution, a normalization and a dense layer."""
     numbers = np.random.default_rng(0)
     four = {name: np.ones(4, np.float32) for name in ("gamma", "beta", "moving_mean")}
     kernel = numbers.normal(size=(3, 3, 3, 4)).astype(np.float32)
@@ -288,7 +288,7 @@ def _folder_files() -> dict[str, bytes]:
         architecture="lenet5",
         labels=_LABELS,
         input_size_px=32,
-        colour="grey",
+        color="gray",
         mean=(0.5,),
         std=(0.5,),
         version="",

@@ -61,7 +61,7 @@ _SETTINGS = {
     "resamples": 10,
     "seed": 1,
     "factors": ["age_band", "gender"],
-    "standardise_to": ["emotion"],
+    "standardize_to": ["emotion"],
     "calibration_bins": 5,
     "equivalence_margin": 0.05,
     "depth": 2,
@@ -82,7 +82,7 @@ def check_labels(random: Random, folder: Path) -> str:
         return rejected(error)
     for note in source.notes:
         require_line(note)
-    _require_pictures(
+    _require_images(
         [entry.path for entry in source.entries],
         [refused.path.removeprefix("many/") for refused in source.refused],
         known,
@@ -95,7 +95,7 @@ def check_ingest(random: Random, folder: Path) -> str:
     paths, known = _labelled(random, folder)
     params = Params(
         datasets={"many": Source(adapter="folder")},
-        may_be_empty=[],
+        optional_datasets=[],
         age_bands=_BANDS,
         max_pixels=1_000_000,
         workers=1,
@@ -106,37 +106,37 @@ def check_ingest(random: Random, folder: Path) -> str:
         return rejected(error)
     found = [path.removeprefix("many/") for path in read_table(paths.manifest)["path"]]
     rejects = [row["path"].removeprefix("many/") for row in _records(paths.rejects("ingest"))]
-    _require_pictures(found, rejects, known)
+    _require_images(found, rejects, known)
     return "accepted"
 
 
 def _labelled(random: Random, folder: Path) -> tuple[Paths, Rows | None]:
     """Make a data set of pictures and a hostile labels.csv; see `hostile_table`."""
     paths = Paths(folder)
-    pictures = paths.raw / "many"
-    pictures.mkdir(parents=True)
-    for name, content in _pictures().items():
-        (pictures / name).write_bytes(content)
+    images = paths.raw / "many"
+    images.mkdir(parents=True)
+    for name, content in _images().items():
+        (images / name).write_bytes(content)
     header = ["path", "emotion", "subject_id", "age_years", "gender"]
     rows = [
         [name, random.choice(_EMOTIONS), f"s{index % 3}", str(5 + index), random.choice("mf")]
-        for index, name in enumerate(_pictures())
+        for index, name in enumerate(_images())
     ]
     content, known = hostile_table(random, header, rows)
-    (pictures / "labels.csv").write_bytes(content)
+    (images / "labels.csv").write_bytes(content)
     return paths, known
 
 
-def _require_pictures(found: list[str], refused: list[str], known: Rows | None) -> None:
+def _require_images(found: list[str], refused: list[str], known: Rows | None) -> None:
     """Check that every picture is found or refused, once, and that every row led to a file."""
     both = [*found, *refused]
-    assert {*_pictures()} <= {*both}, "a picture is neither found nor refused"
+    assert {*_images()} <= {*both}, "a picture is neither found nor refused"
     assert len(found) == len(set(found)), "a picture is there twice"
     assert not {*found} & {*refused}, "a picture is found and refused"
     if known is not None and "path" in known[0]:
         at = known[0].index("path")
         named = {clean(row[at]) for row in known[1:] if len(row) > at}
-        lost = (named & {*_pictures()}) - {clean(path) for path in both}
+        lost = (named & {*_images()}) - {clean(path) for path in both}
         assert not lost, lost
 
 
@@ -279,7 +279,7 @@ def _written(random: Random, table: Rows) -> bytes:
 
 
 @cache
-def _pictures() -> dict[str, bytes]:
+def _images() -> dict[str, bytes]:
     """Return a few distinct pictures by name, one of them in Hangul."""
     found = {}
     for index, name in enumerate(("a0.png", "b 1.png", "c2.png", "한글.png")):

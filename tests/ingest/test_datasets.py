@@ -26,7 +26,7 @@ def archive(path: Path, members: dict[str, bytes]) -> Path:
     return path
 
 
-def picture() -> bytes:
+def image() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (30, 30), "red").save(buffer, "JPEG")
     return buffer.getvalue()
@@ -36,12 +36,12 @@ def london_downloads(folder: Path) -> None:
     archive(
         folder / "neutral_front.zip",
         {
-            "neutral_front/001_03.jpg": picture(),
+            "neutral_front/001_03.jpg": image(),
             "neutral_front/001_03.tem": b"189",
             "__MACOSX/neutral_front/._001_03.jpg": b"fork",
         },
     )
-    archive(folder / "smiling_front.zip", {"001_08.jpg": picture() + b"\0"})  # without a folder
+    archive(folder / "smiling_front.zip", {"001_08.jpg": image() + b"\0"})  # without a folder
     (folder / "london_faces_info.csv").write_text(INFO)
 
 

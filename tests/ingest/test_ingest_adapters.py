@@ -291,11 +291,11 @@ def test_composed_and_decomposed_names_are_one_person(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", INFO_NAMES)
 def test_london_reads_names_and_people(tmp_path: Path, name: str) -> None:
     write_csv(tmp_path, HEADER + "001,24,female,white\n002,,male,east_asian/white\n", name)
-    pictures = [f"neutral_front/00{face}_03.jpg" for face in (1, 2, 3)]
+    images = [f"neutral_front/00{face}_03.jpg" for face in (1, 2, 3)]
     sides = [name, "neutral_front/001_03.tem", "london_faces_ratings.csv"]
-    reading = read_london(tmp_path, [*pictures, "smiling_front/001_08.jpg", *sides])
+    reading = read_london(tmp_path, [*images, "smiling_front/001_08.jpg", *sides])
     assert reading.side_files == set(sides)
-    assert label(reading, pictures[0]) == Label(
+    assert label(reading, images[0]) == Label(
         emotion="neutral",
         emotion_raw="neutral",
         subject="001",
@@ -307,9 +307,9 @@ def test_london_reads_names_and_people(tmp_path: Path, name: str) -> None:
     )
     smiling = label(reading, "smiling_front/001_08.jpg")
     assert (smiling.emotion, smiling.emotion_raw) == ("happiness", "smiling")
-    without_age = label(reading, pictures[1])
+    without_age = label(reading, images[1])
     assert without_age.age_years is None and without_age.age_source is None
-    unlisted = label(reading, pictures[2])
+    unlisted = label(reading, images[2])
     assert unlisted.gender == "unknown" and unlisted.subject == "003"
 
 
@@ -353,7 +353,7 @@ def test_the_london_photographs(tmp_path: Path) -> None:
         {
             "datasets": {"london": {"adapter": "london"}},
             "age_bands": {"child": [0, 10], "adolescent": [10, 18], "adult": [18, 130]},
-            "may_be_empty": [],
+            "optional_datasets": [],
             "max_pixels": 60_000_000,
             "workers": 0,
         }

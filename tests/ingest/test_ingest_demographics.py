@@ -40,10 +40,10 @@ def counts(found: Demographics, attribute: str) -> dict[str, int]:
     return dict(zip(rows["group"], rows["n"], strict=True))
 
 
-@pytest.mark.parametrize("with_pictures", [True, False])
-def test_fairface_by_its_tables(tmp_path: Path, with_pictures: bool) -> None:
+@pytest.mark.parametrize("with_images", [True, False])
+def test_fairface_by_its_tables(tmp_path: Path, with_images: bool) -> None:
     (tmp_path / "fairface_label_val.csv").write_text(FAIRFACE)
-    if with_pictures:
+    if with_images:
         touch(tmp_path, *(f"img/train/{number}.jpg" for number in (1, 2, 3, 4, 5)))
     found = count_demographics(tmp_path, "fairface", BANDS)
     assert list(found.table.columns) == list(COLUMNS)

@@ -50,7 +50,7 @@ def paths(tmp_path: Path) -> Paths:
     ("name", "header"),
     [("fer2013.csv", "emotion,pixels,Usage"), ("icml_face_data.csv", "emotion, Usage, pixels")],
 )
-def test_intake_makes_pictures_with_their_labels(tmp_path, paths, name, header) -> None:
+def test_intake_makes_images_with_their_labels(tmp_path, paths, name, header) -> None:
     source = table(tmp_path / "given" / name, header).parent
     (source / "._readme.txt").write_text("beside, and hidden")
     summary = intake(source, "fer2013", paths, LIMIT)
@@ -84,7 +84,7 @@ def test_from_the_table_to_the_manifest(tmp_path, paths, monkeypatch) -> None:
     content = {
         "datasets": {"fer2013": {"adapter": "fer2013"}},
         "age_bands": {"child": [0, 10]},
-        "may_be_empty": [],
+        "optional_datasets": [],
         "max_pixels": LIMIT,
         "workers": 1,
     }
@@ -109,7 +109,7 @@ def test_the_table_itself_can_be_given(tmp_path: Path, paths: Paths) -> None:
         intake(table(tmp_path / "other.csv"), "other", paths, LIMIT)
 
 
-def test_a_folder_that_has_the_pictures_already_is_copied_as_it_is(tmp_path, paths) -> None:
+def test_a_folder_that_has_the_images_already_is_copied_as_it_is(tmp_path, paths) -> None:
     source = table(tmp_path / "given/fer2013.csv").parent
     (source / "all").mkdir()
     write_images(source / "fer2013.csv", source / "all")

@@ -30,7 +30,7 @@ def params(**changes: object) -> stage.Params:
     content: dict[str, object] = {
         "datasets": {"mine": {"adapter": "folder"}},
         "age_bands": {"adult": [18, 130]},
-        "may_be_empty": [],
+        "optional_datasets": [],
         "max_pixels": 1_000_000,
         "workers": 1,
     }

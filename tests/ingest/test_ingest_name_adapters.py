@@ -194,7 +194,7 @@ def test_names_that_no_rule_reads_are_refused(adapter: str, path: str) -> None:
     assert fault.reason == REFUSED[adapter, path] and fault.detail and "\n" not in fault.detail
 
 
-def test_a_picture_of_nimh_under_two_names_is_kept_once() -> None:
+def test_a_image_of_nimh_under_two_names_is_kept_once() -> None:
     paths = ["a/DSC_4644.jpg", "a/M2FA_4644.jpg", "F6_2FA_5449.jpg"]
     labels = ADAPTERS["nimh-chefs"](NOWHERE, paths).labels
     assert labels["a/DSC_4644.jpg"].reason == "duplicate"

@@ -28,7 +28,7 @@ def test_outputs_do_not_depend_on_the_number_of_workers(
             {
                 "datasets": {"mine": {"adapter": "folder"}},
                 "age_bands": {"adult": [18, 130]},
-                "may_be_empty": [],
+                "optional_datasets": [],
                 "max_pixels": 1_000_000,
                 "workers": workers,
             }

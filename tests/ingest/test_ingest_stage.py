@@ -50,7 +50,7 @@ def params(datasets: Mapping[str, str], /, **changes: object) -> stage.Params:
     content = {
         "datasets": {name: {"adapter": adapter} for name, adapter in datasets.items()},
         "age_bands": BANDS,
-        "may_be_empty": [],
+        "optional_datasets": [],
         "max_pixels": 1_000_000,
         "workers": 1,
         **changes,
@@ -113,7 +113,7 @@ def test_each_bad_file_is_a_reject_with_its_reason(tmp_path: Path) -> None:
     assert "dozing" in unknown["detail"] and len(unknown["image_id"]) == 16
 
 
-def test_odd_but_sound_pictures_are_rows(tmp_path: Path) -> None:
+def test_odd_but_sound_images_are_rows(tmp_path: Path) -> None:
     raw = tmp_path / "data/raw/mine"
     turned = Image.Exif()
     turned[0x0112] = 6
@@ -353,7 +353,7 @@ def test_a_data_set_of_batches_alone_and_one_that_holds_none_yet(tmp_path: Path)
     fill(tmp_path / "data/raw/site/one", {"labels.csv": LABELS + "a.jpg,fear,S1,6\n"})
     frame, rejects = ingest(tmp_path, site="folder")
     assert frame["path"].tolist() == ["site/one/a.jpg"] and rejects.empty
-    both = params({"site": "folder", "more": "folder"}, may_be_empty=["site", "more"])
+    both = params({"site": "folder", "more": "folder"}, optional_datasets=["site", "more"])
     assert stage.run(both, Paths(tmp_path)).metrics["pictures"] == 1
     (tmp_path / "none/data/raw/site").mkdir(parents=True)
     with pytest.raises(DataError, match=r"no data set holds a picture yet \(more, site") as caught:
@@ -361,7 +361,7 @@ def test_a_data_set_of_batches_alone_and_one_that_holds_none_yet(tmp_path: Path)
     assert "\n" not in str(caught.value) and "data/inbox" in str(caught.value)
 
 
-def test_a_batch_never_takes_the_place_of_an_earlier_picture(tmp_path: Path) -> None:
+def test_a_batch_never_takes_the_place_of_an_earlier_image(tmp_path: Path) -> None:
     fill(tmp_path / "data/raw/site", {"happy/a.jpg": jpeg(1), "a-batch/_READY": ""})
     fill(tmp_path / "data/raw/site/a-batch", {"happy/a.jpg": jpeg(1), "happy/b.jpg": jpeg(2)})
     frame, rejects = ingest(tmp_path, site="folder")

@@ -26,9 +26,9 @@ BANDS = {"child": [0, 10], "adolescent": [10, 18], "adult": [18, 130]}
 def gradient(seed: int, kind: str = "JPEG") -> bytes:
     """A picture of no face: two ramps whose slopes the seed sets."""
     across, down = np.meshgrid(np.arange(50), np.arange(60))
-    grey = (across * (seed % 7 + 1) + down * (seed // 7 + 1)) % 256
+    gray = (across * (seed % 7 + 1) + down * (seed // 7 + 1)) % 256
     buffer = io.BytesIO()
-    Image.fromarray(grey.astype(np.uint8)).convert("RGB").save(buffer, kind)
+    Image.fromarray(gray.astype(np.uint8)).convert("RGB").save(buffer, kind)
     return buffer.getvalue()
 
 
@@ -58,7 +58,7 @@ def ingest(root: Path, monkeypatch: pytest.MonkeyPatch, **adapters: str):
             name.replace("_", "-"): {"adapter": adapter} for name, adapter in adapters.items()
         },
         "age_bands": BANDS,
-        "may_be_empty": [],
+        "optional_datasets": [],
         "max_pixels": 1_000_000,
         "workers": 1,
     }
@@ -167,25 +167,25 @@ def test_affectnet_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         },
     )
     manifest, rejects, summary = ingest(tmp_path, monkeypatch, affectnet="affectnet")
-    pictures = "affectnet/Manually_Annotated_Images"
+    images = "affectnet/Manually_Annotated_Images"
     assert manifest["emotion"].to_dict() == {
-        f"{pictures}/1/0.jpg": "neutral",
-        f"{pictures}/1/1.jpg": "happiness",
-        f"{pictures}/1/2.jpg": "sadness",
-        f"{pictures}/1/3.jpg": "surprise",
-        f"{pictures}/1/4.jpg": "fear",
-        f"{pictures}/1/5.jpg": "disgust",
-        f"{pictures}/1/6.jpg": "anger",
-        f"{pictures}/1/7.jpg": "contempt",
-        f"{pictures}/3/a.png": "happiness",
-        f"{pictures}/3/b.png": "surprise",
+        f"{images}/1/0.jpg": "neutral",
+        f"{images}/1/1.jpg": "happiness",
+        f"{images}/1/2.jpg": "sadness",
+        f"{images}/1/3.jpg": "surprise",
+        f"{images}/1/4.jpg": "fear",
+        f"{images}/1/5.jpg": "disgust",
+        f"{images}/1/6.jpg": "anger",
+        f"{images}/1/7.jpg": "contempt",
+        f"{images}/3/a.png": "happiness",
+        f"{images}/3/b.png": "surprise",
     }
     assert rejects == {
-        f"{pictures}/1/8.jpg": "no_emotion",
-        f"{pictures}/1/9.jpg": "no_emotion",
-        f"{pictures}/1/10.jpg": "no_emotion",
-        f"{pictures}/1/11.jpg": "unknown_label",
-        f"{pictures}/3/c.png": "no_label",
+        f"{images}/1/8.jpg": "no_emotion",
+        f"{images}/1/9.jpg": "no_emotion",
+        f"{images}/1/10.jpg": "no_emotion",
+        f"{images}/1/11.jpg": "unknown_label",
+        f"{images}/3/c.png": "no_label",
         "affectnet/2/gone.jpg": "missing_file",
     }
     assert "automatically_annotated.csv: none of its pictures is there" in summary
@@ -201,7 +201,7 @@ def test_affectnet_two_tables_that_contradict_each_other(tmp_path: Path) -> None
         read("affectnet", tmp_path)
 
 
-def test_affectnet_with_an_array_beside_each_picture(tmp_path: Path) -> None:
+def test_affectnet_with_an_array_beside_each_image(tmp_path: Path) -> None:
     for number, code in enumerate((1, 7, 8)):
         fill(tmp_path, {f"val_set/images/{number}.jpg": gradient(number)})
         (tmp_path / "val_set/annotations").mkdir(exist_ok=True)
@@ -273,7 +273,7 @@ def test_fer_plus_takes_the_emotion_with_most_votes(tmp_path: Path) -> None:
         read("fer2013", tmp_path)
 
 
-def test_fer2013_pictures_with_the_table_of_pixels_beside_them(tmp_path: Path) -> None:
+def test_fer2013_images_with_the_table_of_pixels_beside_them(tmp_path: Path) -> None:
     fill(
         tmp_path, {"icml_face_data.csv": "emotion, Usage, pixels\n0,Training,1 2\n6,PublicTest,3\n"}
     )

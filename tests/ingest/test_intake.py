@@ -135,7 +135,7 @@ def test_missing_file_and_empty_sources(source: Path, paths: Paths, tmp_path: Pa
     assert "contains data/raw" in refused(tmp_path, "mine", paths)
 
 
-def test_folder_without_a_picture(source: Path, paths: Paths) -> None:
+def test_folder_without_a_image(source: Path, paths: Paths) -> None:
     (source / "happy/a b.png").write_bytes(b"not a picture")
     text = refused(source, "mine", paths)
     assert "none of its 3 files is a picture" in text and "not_an_image" in text

@@ -26,8 +26,8 @@ def answers(module, spec, crops):
 def difference(folder):
     """Largest difference of a probability for seven crops in batches of 5 and 2."""
     random = np.random.default_rng(1)
-    colours = random.integers(0, 128, (7, 1, 1, 3), dtype=np.uint8)
-    crops = colours + random.integers(0, 128, (7, 96, 96, 3), dtype=np.uint8)
+    colors = random.integers(0, 128, (7, 1, 1, 3), dtype=np.uint8)
+    crops = colors + random.integers(0, 128, (7, 96, 96, 3), dtype=np.uint8)
     here = answers(*load_model(folder), crops)
     there = answers(*read_onnx(folder / "onnx" / "model.onnx"), crops)
     assert np.ptp(here, axis=0).max() > 0

@@ -72,7 +72,7 @@ def test_a_crash_at_any_byte_of_a_line_loses_no_other_line(paths):
 
 
 def test_what_is_no_decision_is_a_defect_of_the_caller(paths):
-    for wrong in (row(action="maybe"), row(decision=""), row(colour="red")):
+    for wrong in (row(action="maybe"), row(decision=""), row(color="red")):
         with pytest.raises(ValueError, match="no record"):
             append_record(paths, wrong)
     assert not paths.promotions.exists()

@@ -53,16 +53,16 @@ def probabilities(rows):
 
 
 def test_probabilities_are_those_of_the_training_code(registered, served, faces):
-    recogniser = EmotionClassifier.load(registered.model("finetuned"), "cpu")
+    recognizer = EmotionClassifier.load(registered.model("finetuned"), "cpu")
     cuts = [crop_all_faces(decode(face, 10**7), CROP) for face in faces]
-    wanted = np.concatenate([recogniser.predict(cut.crops) for cut in cuts])
+    wanted = np.concatenate([recognizer.predict(cut.crops) for cut in cuts])
     rows = ask(served, *faces)
     assert len(rows) == len(wanted) == 3
     np.testing.assert_allclose(probabilities(rows), wanted, atol=1e-5)
     assert np.ptp(wanted, axis=0).max() > 1e-4  # the pictures are told apart
     assert list(rows["emotion"]) == [LABELS[row.argmax()] for row in wanted]
     assert list(rows["box_xyxy_px"]) == [list(cut.boxes_xyxy_px[0]) for cut in cuts]
-    assert set(rows["model_version"]) == {recogniser.spec.version}
+    assert set(rows["model_version"]) == {recognizer.spec.version}
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def folder(tmp_path, monkeypatch):
     return served_from
 
 
-def test_bytes_base64_and_paths_are_the_same_picture(stored, faces, folder):
+def test_bytes_base64_and_paths_are_the_same_image(stored, faces, folder):
     served = mlflow.pyfunc.load_model(str(stored))
     (folder / "face.jpg").write_bytes(faces[0])
     text = base64.b64encode(faces[0]).decode()
@@ -86,7 +86,7 @@ def test_bytes_base64_and_paths_are_the_same_picture(stored, faces, folder):
     assert len(set(rows["image"][:4])) == 1 and rows["image"][4] == given[4]
 
 
-def test_two_faces_are_two_rows_and_a_turned_picture_is_turned(served, faces):
+def test_two_faces_are_two_rows_and_a_turned_image_is_turned(served, faces):
     left, right = (Image.open(io.BytesIO(face)) for face in faces[:2])
     both = Image.new("RGB", (512, 256))
     both.paste(left, (0, 0))
@@ -117,7 +117,7 @@ def test_two_faces_are_two_rows_and_a_turned_picture_is_turned(served, faces):
         (None, "unreadable: neither"),
     ],
 )
-def test_what_is_no_picture_gets_a_note_and_the_others_their_answers(served, faces, given, note):
+def test_what_is_no_image_gets_a_note_and_the_others_their_answers(served, faces, given, note):
     rows = ask(served, given, faces[0]).to_dict(orient="records")
     assert rows[0]["note"].startswith(note) and rows[0]["emotion"] is None
     assert rows[1]["note"] == "" and rows[1]["face"] == 0
@@ -148,11 +148,11 @@ def test_an_image_of_many_pixels_is_refused_by_its_header(served):
     assert note == "too_large: 6000 x 5000 px, more than 25000000 pixels"
 
 
-def test_a_picture_without_a_face_says_so_in_json_without_nan(served):
-    grey = io.BytesIO()
-    Image.new("RGB", (200, 200), "grey").save(grey, "PNG")
+def test_a_image_without_a_face_says_so_in_json_without_nan(served):
+    gray = io.BytesIO()
+    Image.new("RGB", (200, 200), "gray").save(gray, "PNG")
     text = io.StringIO()
-    predictions_to_json(ask(served, grey.getvalue()), text)
+    predictions_to_json(ask(served, gray.getvalue()), text)
     (row,) = json.loads(text.getvalue(), parse_constant=pytest.fail)["predictions"]
     assert row["note"] == "no face found" and row["face"] is None and row["p_anger"] is None
 

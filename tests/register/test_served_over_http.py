@@ -70,8 +70,8 @@ def test_what_is_in_use_answers_over_http(second, project, tmp_path):
     assert rows[2]["emotion"] is None and rows[2]["note"].startswith("unreadable")
     assert rows[3]["note"] == rows[2]["note"]
     assert again[1]["emotion"] == rows[0]["emotion"] and error.value.code == 400
-    recogniser = EmotionClassifier.load(registry.fetch(project, 2), "cpu")
-    wanted = recogniser.predict(crop_all_faces(decode(faces[0], 10**7), CROP).crops)[0]
+    recognizer = EmotionClassifier.load(registry.fetch(project, 2), "cpu")
+    wanted = recognizer.predict(crop_all_faces(decode(faces[0], 10**7), CROP).crops)[0]
     assert all(abs(rows[0][f"p_{k}"] - p) < 1e-5 for k, p in zip(LABELS, wanted, strict=True))
 
 

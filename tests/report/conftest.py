@@ -101,7 +101,7 @@ def audit_tables(dataset, gap=0.4, p_adjusted=0.001):
                 "emotions": "happiness neutral",
                 "left_out_emotions": "",
                 "n_left_out": 0,
-                "shared_datasets": dataset,
+                "datasets_with_both": dataset,
                 "family": "f",
                 "method": "m",
             }
@@ -122,11 +122,11 @@ def audit_tables(dataset, gap=0.4, p_adjusted=0.001):
     )
     splits = ("all", "train", "test")
     counts = pd.concat(
-        base.assign(model=model, gender="all", split=split, pictures=40, subjects=20, held_out=20)
+        base.assign(model=model, gender="all", split=split, images=40, subjects=20, held_out=20)
         for model, split in itertools.product(MODELS, splits)
     ).assign(left_out=0)
     order = ["model", "dataset", "age_band", "gender", "emotion", "split"]
-    counts = counts[[*order, "pictures", "subjects", "held_out", "left_out"]]
+    counts = counts[[*order, "images", "subjects", "held_out", "left_out"]]
     tables = {"groups": groups, "before_after": change, "gaps": gaps}
     return tables | {"confusion": confusion, "counts": counts}
 
@@ -144,7 +144,7 @@ def further_tables(p_adjusted=0.001):
             "validation_worst_recall": 0.8,
             "dimension": "age_band",
             "group": group,
-            "fine_tuned_on": group == "child",
+            "is_target_group": group == "child",
             "n": 154 if group == "child" else 238,
             "subjects": 11,
             "recall_base": 0.5,
@@ -189,13 +189,13 @@ def further_tables(p_adjusted=0.001):
         for group in ("child", "adult")
     ]
     choice.append({"strategy": "head", "chosen": False, "note": "params leave it out"})
-    standardised = [
+    standardized = [
         {
             **held_out,
             "dataset": "all",
             **bands,
             "emotion": "all",
-            "standardised_to": mix,
+            "standardized_to": mix,
             "n_a": 40,
             "n_b": 38,
             "share_a": 1.0,
@@ -218,12 +218,12 @@ def further_tables(p_adjusted=0.001):
     fairness = [
         {**held_out, "dimension": "age_band", "metric": metric, "emotion": emotion,
          "worst_group": "child", "worst": 0.4, "best_group": "adult", "best": 0.8,
-         "difference": 0.4, "ratio": 0.5, "overall": 0.6, "equalised_odds_difference": 0.4,
+         "difference": 0.4, "ratio": 0.5, "overall": 0.6, "equalized_odds_difference": 0.4,
          "n_smallest": 38, "left_out_groups": "adolescent (3)", "n_worst": 40, "n_best": 38,
          "worst_ci_low": 0.25, "worst_ci_high": 0.57, "best_ci_low": 0.63, "best_ci_high": 0.91,
          "difference_ci_low": 0.2, "difference_ci_high": 0.6, "ratio_ci_low": 0.3,
-         "ratio_ci_high": 0.76, "p_value": 0.002, "equalised_odds_ci_low": 0.2,
-         "equalised_odds_ci_high": 0.6, **how}
+         "ratio_ci_high": 0.76, "p_value": 0.002, "equalized_odds_ci_low": 0.2,
+         "equalized_odds_ci_high": 0.6, **how}
         for metric, emotion in (("recall", "all"), ("true_positive_rate", "happiness"))
     ]  # fmt: skip
     calibration = [
@@ -248,20 +248,20 @@ def further_tables(p_adjusted=0.001):
     printed |= {"dataset": "drawn", "age_band": "child", "gender": "all", "emotion": "all"}
     published = [
         {**printed, "published_n": 40, "published_correct": 20, "published_rate": 0.86,
-         "note": "does not add up: 20 of 40 is 50.0 %, printed is 86 %", "our_model": "base",
+         "note": "does not add up: 20 of 40 is 50.0 %, printed is 86 %", "compared_model": "base",
          "n": 40, "correct": 20, "recall": 0.5, "ci_low": 0.3, "ci_high": 0.7, "protocol": protocol}
         for protocol in ("all", "held_out")
     ]  # fmt: skip
     published.append(
         {**published[0], "model": "finetuned", "published_rate": 0.92, "correct": 30,
-         "recall": 0.75, "our_model": "naive", "note": "ours is naive"}
+         "recall": 0.75, "compared_model": "naive", "note": "ours is naive"}
     )  # fmt: skip
     pretraining = [
         {"model": "base", "training_set": "VGGFace2", "attribute": "age", "group": "0-12 years",
          "share": 0.0001, "n": np.nan, "source": "Noh & Lim 2023", "note": ""},
         {"model": "base", "training_set": "AffectNet", "note": "no ages are published with it"},
     ]  # fmt: skip
-    found = {"strategies": strategies, "choice": choice, "standardised": standardised}
+    found = {"strategies": strategies, "choice": choice, "standardized": standardized}
     found |= {"factors": factors, "fairness": fairness, "calibration": calibration}
     found |= {"confusion_gaps": confusion_gaps, "published": published}
     return {name: pd.DataFrame(rows) for name, rows in found.items()} | {
@@ -272,19 +272,19 @@ def further_tables(p_adjusted=0.001):
 def make_project(root, dataset="drawn", optional=True, **audit):
     """Write a small project that the report can be made from."""
     paths = Paths(root)
-    pictures = manifest(dataset)
-    write_table(pictures.drop(columns="split"), paths.manifest, MANIFEST_SCHEMA)
-    grey = encode_png(np.full((32, 32, 3), 127, dtype=np.uint8))
+    images = manifest(dataset)
+    write_table(images.drop(columns="split"), paths.manifest, MANIFEST_SCHEMA)
+    gray = encode_png(np.full((32, 32, 3), 127, dtype=np.uint8))
     paths.crop_shards.mkdir(parents=True)
-    members = [(f"{name}.png", grey) for name in pictures["image_id"]]
+    members = [(f"{name}.png", gray) for name in images["image_id"]]
     places = pd.DataFrame([vars(p) for p in write_shards(members, paths.crop_shards, 100)])
-    boxes = pd.Series([[8.0, 16.0, 40.0, 48.0]] * len(pictures), name="box_xyxy_px")
-    write_table(pd.concat([pictures, places, boxes], axis=1), paths.crops)
-    for person, path in enumerate(dict.fromkeys(pictures["path"])):
+    boxes = pd.Series([[8.0, 16.0, 40.0, 48.0]] * len(images), name="box_xyxy_px")
+    write_table(pd.concat([images, places, boxes], axis=1), paths.crops)
+    for person, path in enumerate(dict.fromkeys(images["path"])):
         (paths.raw / path).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (64, 64), (10 * person, 100, 200)).save(paths.raw / path)
     for index, model in enumerate(MODELS):
-        frame = pictures.assign(model=model, y_pred=LABELS[index], p_happiness=0.6, p_neutral=0.4)
+        frame = images.assign(model=model, y_pred=LABELS[index], p_happiness=0.6, p_neutral=0.4)
         frame["seen_in_training"] = frame["split"] != "test"
         write_table(frame, paths.predictions(model))
     for name, table in audit_tables(dataset, **audit).items():
@@ -292,13 +292,13 @@ def make_project(root, dataset="drawn", optional=True, **audit):
     if optional:
         for name, table in further_tables(audit.get("p_adjusted", 0.001)).items():
             write_csv(table, paths.tables / f"{name}.csv")
-        write_optional(paths, pictures)
+        write_optional(paths, images)
     return paths
 
 
-def write_optional(paths, pictures):
-    paths.params.write_text("split:\n  by: subject\n# <script>alert(1)</script>\n")
-    lost = pictures[pictures["age_band"] == "child"].iloc[:3]
+def write_optional(paths, images):
+    paths.params.write_text("split:\n  unit: subject\n# <script>alert(1)</script>\n")
+    lost = images[images["age_band"] == "child"].iloc[:3]
     write_csv(
         rejects_table(
             [(i, p, "no_face", "") for i, p in zip(lost["image_id"], lost["path"], strict=True)]
@@ -323,8 +323,8 @@ def write_optional(paths, pictures):
         Image.new("RGB", (60, 40), "white").save(paths.figures / f"{name}.png")
 
 
-def run(paths, pictures=4):
-    params = stage.Params(title="Who is <read>?", question="How?", test_pictures=pictures, seed=1)
+def run(paths, images=4):
+    params = stage.Params(title="Who is <read>?", question="How?", example_images=images, seed=1)
     result = stage.run(params, paths)
     return paths.report.read_text(encoding="utf-8").replace("\u202f", " "), result
 
@@ -358,6 +358,6 @@ def unshown(tmp_path_factory):
 
 
 @pytest.fixture
-def pictures():
+def images():
     """The manifest of the drawn cohort, with splits."""
     return manifest("drawn")

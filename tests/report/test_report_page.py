@@ -130,7 +130,7 @@ def test_checks_runs_and_untrained_models_are_told(drawn):
 
 
 def test_missing_optional_inputs_are_a_sentence(tmp_path, project, report):
-    page, _ = report(project(tmp_path, optional=False), pictures=0)
+    page, _ = report(project(tmp_path, optional=False), images=0)
     for sentence in (
         "No results of checks were found.",
         "The figure <code>lime_base.png</code> was not found",
@@ -164,8 +164,8 @@ def test_it_writes_what_dvc_expects_and_the_same_again(drawn, report):
     assert {name: paths.at(name).read_bytes() for name in outs} == before
 
 
-def test_random_pictures_are_held_out_and_do_not_depend_on_row_order(pictures):
-    table = pictures.assign(seen_in_training=False)
+def test_random_images_are_held_out_and_do_not_depend_on_row_order(images):
+    table = images.assign(seen_in_training=False)
     seen = table.assign(seen_in_training=table["subject_id"] == "drawn/2")
     chosen = choose_images({"base": table, "finetuned": seen}, 5, 1)
     assert len(chosen) == 5
@@ -176,7 +176,7 @@ def test_random_pictures_are_held_out_and_do_not_depend_on_row_order(pictures):
     assert choose_images(mixed, 5, 2) != chosen
 
 
-def test_large_pictures_are_made_to_fit(tmp_path):
+def test_large_images_are_made_to_fit(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (400, 700, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
     small = embed(tmp_path / "noise.png", 60_000)

@@ -33,7 +33,7 @@ def test_a_cell_shows_the_file_its_box_the_crop_and_both_answers(tmp_path, proje
     paths = project(tmp_path / "a", optional=False)
     row = read_table(paths.crops).iloc[7]
     ((cell,), names) = cells(paths, [row["image_id"]])
-    assert np.array_equal(cell.picture, np.asarray(Image.open(paths.raw / row["path"])))
+    assert np.array_equal(cell.image, np.asarray(Image.open(paths.raw / row["path"])))
     assert cell.boxes == ((8.0, 16.0, 40.0, 48.0),) and cell.own == 0
     assert cell.crop.shape == (32, 32, 3) and cell.crop[0, 0, 0] == 127
     assert names == ["base model", "fine-tuned model"] == list(cell.answers)
@@ -44,7 +44,7 @@ def test_a_cell_shows_the_file_its_box_the_crop_and_both_answers(tmp_path, proje
     assert cell.detail == f"{row['age_band']}, female"
 
 
-def test_a_picture_is_turned_by_its_flag_as_its_box_is(tmp_path, project, cells):
+def test_a_image_is_turned_by_its_flag_as_its_box_is(tmp_path, project, cells):
     paths = project(tmp_path / "a", optional=False)
     row = read_table(paths.crops).iloc[0]
     pixels = np.zeros((64, 64, 3), np.uint8)
@@ -53,7 +53,7 @@ def test_a_picture_is_turned_by_its_flag_as_its_box_is(tmp_path, project, cells)
     exif[0x0112] = 3  # upside down
     Image.fromarray(pixels).save(paths.raw / row["path"], exif=exif)
     ((cell,), _) = cells(paths, [row["image_id"]])
-    assert cell.picture[0].max() == 0 and cell.picture[-1].min() == 255
+    assert cell.image[0].max() == 0 and cell.image[-1].min() == 255
 
 
 def test_a_file_that_is_gone_is_said_and_the_crop_is_shown(tmp_path, project, cells):
@@ -61,7 +61,7 @@ def test_a_file_that_is_gone_is_said_and_the_crop_is_shown(tmp_path, project, ce
     row = read_table(paths.crops).iloc[0]
     (paths.raw / row["path"]).unlink()
     ((cell,), _) = cells(paths, [row["image_id"]])
-    assert cell.picture is None and "picture: unreadable" in cell.detail
+    assert cell.image is None and "picture: unreadable" in cell.detail
     assert cell.crop is not None
 
 
@@ -75,18 +75,18 @@ def test_the_page_has_both_sheets_within_its_size(drawn):
 
 
 def test_figures_of_the_largest_size_leave_the_page_below_eight_megabytes():
-    names = [*FIGURES, "test_pictures", "training"]
+    names = [*FIGURES, "example_images", "training"]
     assert sum(BUDGETS_BYTES.get(name, BUDGET_BYTES) for name in names) * 4 / 3 < 8_000_000
 
 
 def test_the_page_says_which_epoch_was_kept_and_by_which_loss(tmp_path, project, report):
     paths = project(tmp_path)
     paths.params.write_text(
-        "train: {keep: last}\nfinetune: {keep: last, loss: {name: multi_margin}}\n"
+        "train: {checkpoint: last}\nfinetune: {checkpoint: last, loss: {name: multi_margin}}\n"
     )
     page, _ = report(paths)
     assert "The saved epoch is marked: the last one;" in page
     assert "Loss: cross entropy and multi margin." in page
-    paths.params.write_text("train: {keep: best}\nfinetune: {keep: last}\n")
+    paths.params.write_text("train: {checkpoint: best}\nfinetune: {checkpoint: last}\n")
     page, _ = report(paths)
     assert "ties by the lowest loss; of the fine-tuned model the last;" in page

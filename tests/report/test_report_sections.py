@@ -27,7 +27,7 @@ def _plain(text):
     return " ".join(re.sub(r"<[^>]+>", " ", text).replace("\u00a0", " ").split())
 
 
-def test_the_choice_is_told_with_what_it_went_by_and_that_test_pictures_had_no_part(sections):
+def test_the_choice_is_told_with_what_it_went_by_and_that_test_images_had_no_part(sections):
     text = sections["strategies"]
     assert "Chosen: replay, out of base, naive and replay, by the worst group on validation" in text
     assert "children, with a mean recall over emotions of 92.0 % (129 of 140 pictures" in text
@@ -70,13 +70,13 @@ def test_the_choice_is_a_card_and_in_the_metrics(drawn):
     assert replay["change_for"][0]["group"] == {"age_band": "child"}
     assert replay["change_for"][0]["n"] == 154 and replay["change_for"][0]["ci_low"] == 0.376
     assert replay["worst_other_change"]["change"] == -0.004
-    mixes = {row["standardised_to"]: row["gap"] for row in numbers["standardised_gaps"]}
+    mixes = {row["standardized_to"]: row["gap"] for row in numbers["standardized_gaps"]}
     assert mixes == {"nothing (raw)": -0.4, "emotion": -0.31, "emotion, mouth": -0.27}
 
 
 def test_fine_tuning_that_was_for_no_single_group_is_said(tmp_path, project, report):
     paths = project(tmp_path)
-    _changed(paths, "strategies", fine_tuned_on=False, note="everybody was fine-tuned on")
+    _changed(paths, "strategies", is_target_group=False, note="everybody was fine-tuned on")
     page, _ = report(paths)
     text = _plain(page)
     said = "No group is marked as the one that fine-tuning was for: everybody was fine-tuned on."
@@ -90,7 +90,7 @@ def test_fine_tuning_that_was_for_no_single_group_is_said(tmp_path, project, rep
     card = _plain(page.split('<div class="cards">')[1].split("<section")[0])
     assert "least for adults −0.4 points" in card and "not for one group alone" in card
     numbers = json.loads(paths.metrics.read_text(encoding="utf-8"))["strategies"]
-    assert numbers["fine_tuned_on"] == []
+    assert numbers["target_groups"] == []
     assert numbers["by_strategy"]["naive"]["change_for"] == []
     assert numbers["by_strategy"]["naive"]["worst_other_change"]["change"] == -0.11
 
@@ -99,14 +99,14 @@ def test_where_nothing_was_fine_tuned_the_base_model_is_named_and_why(tmp_path, 
     paths = project(tmp_path)
     columns = pd.read_csv(paths.tables / "choice.csv").columns
     rows = [{"strategy": "base", "chosen": True, "note": "there was no choice"}]
-    rows += [{"strategy": "replay", "chosen": False, "note": "no pictures of finetune.group yet"}]
+    rows += [{"strategy": "replay", "chosen": False, "note": "no pictures of finetune.subset yet"}]
     write_csv(pd.DataFrame(rows).reindex(columns=columns), paths.tables / "choice.csv")
     strategies = pd.read_csv(paths.tables / "strategies.csv")
     write_csv(strategies.iloc[:0], paths.tables / "strategies.csv")
     page, _ = report(paths)
     text = _plain(page.split('<section id="strategies">')[1].split("</section>")[0])
     assert "Kept: base. There was no choice." in text
-    assert "Not carried out: replay (no pictures of finetune.group yet)." in text
+    assert "Not carried out: replay (no pictures of finetune.subset yet)." in text
 
 
 def test_groups_that_no_data_set_shares_are_named_beside_the_factors(
@@ -114,7 +114,7 @@ def test_groups_that_no_data_set_shares_are_named_beside_the_factors(
 ):
     assert "cannot be told apart" not in sections["factors"]
     paths = project(tmp_path)
-    _changed(paths, "gaps", shared_datasets="")
+    _changed(paths, "gaps", datasets_with_both="")
     page, _ = report(paths)
     factors = _plain(page.split('<section id="factors">')[1].split("</section>")[0])
     said = "No data set holds both children and adults: age band and data set cannot be told apart"
@@ -130,7 +130,7 @@ def test_the_training_curve_is_named_after_what_it_holds(tmp_path, drawn, projec
     assert "the highest mean recall on validation pictures, ties by" in _plain(page)
 
 
-def test_the_standardised_gap_stands_beside_the_raw_one(sections):
+def test_the_standardized_gap_stands_beside_the_raw_one(sections):
     text = sections["factors"]
     raw = "Children against adults, base model: raw −40.0 points (95 % interval −50.0 to −30.0"
     assert raw in text

@@ -18,7 +18,7 @@ from tasks.report.study.inputs import load_study
 from tasks.study import stage
 
 SKILLS = {"lenet5": -1.0, "compact": 0.9, "mobilenet_v3_small": 0.95, "mse": -0.9, "sgd": -1.0}
-FIGURES = ("backbones", "losses", "optimisers", "curves", "costs", "test")
+FIGURES = ("backbones", "losses", "optimizers", "curves", "costs", "test")
 
 
 def make(root, world=None, **changed):
@@ -84,7 +84,7 @@ def test_the_published_order_is_judged_in_words(page):
     assert "cannot be told from ResNet-50, VGG, AlexNet and DenseNet" in text
     assert "by our estimate" in text and "second-hand" in text
     assert "Ours against theirs, backbones: one name shared; an order needs three." in text
-    assert "Ours against theirs, optimisers: Kendall's tau" in text
+    assert "Ours against theirs, optimizers: Kendall's tau" in text
 
 
 def test_the_cost_is_told_against_the_full_grid(better, page):

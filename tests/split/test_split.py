@@ -28,13 +28,13 @@ PARTS = {"train": 6.0, "validation": 2.0, "test": 2.0}
 EMOTIONS = ("neutral", "happiness", "sadness")
 SECTION = {
     "seed": 7,
-    "by": "subject",
-    "parts": {"train": 6, "validation": 2, "test": 2},
-    "stratify": ["emotion", "age_band", "gender"],
+    "unit": "subject",
+    "ratios": {"train": 6, "validation": 2, "test": 2},
+    "report_by": ["emotion", "age_band", "gender"],
 }
 
 
-def pictures(subjects: int) -> pd.DataFrame:
+def images(subjects: int) -> pd.DataFrame:
     """Three pictures a subject; a third of the subjects are children."""
     rows = [
         {
@@ -65,19 +65,19 @@ def as_project(root: Path, table: pd.DataFrame) -> Paths:
     return paths
 
 
-def test_a_picture_keeps_its_split_when_others_come_go_or_move():
-    table = pictures(120)
+def test_a_image_keeps_its_split_when_others_come_go_or_move():
+    table = images(120)
     before = assign_splits(table, 7, True, PARTS)
     shuffled = table.sample(frac=1.0, random_state=1)
     assert assign_splits(shuffled, 7, True, PARTS).sort_index().equals(before)
     fewer = table[table["image_id"].str.contains("7")]
     assert assign_splits(fewer, 7, True, PARTS).equals(before[fewer.index])
-    more = pictures(300)
+    more = images(300)
     assert assign_splits(more, 7, True, PARTS).head(len(table)).equals(before)
 
 
-def test_a_relabelled_picture_keeps_its_split():
-    table = pictures(60)
+def test_a_relabelled_image_keeps_its_split():
+    table = images(60)
     relabelled = table.assign(age_band="adolescent", gender="unknown", emotion="pain")
     assert assign_splits(relabelled, 7, True, PARTS).equals(assign_splits(table, 7, True, PARTS))
 
@@ -93,7 +93,7 @@ def test_the_draw_is_the_same_on_every_machine():
 
 
 def test_no_subject_is_in_two_splits_and_seeds_differ():
-    table = pictures(200)
+    table = images(200)
     split = assign_splits(table, 7, True, PARTS)
     assert (split.groupby(table["subject_id"]).nunique() == 1).all()
     assert (assign_splits(table, 8, True, PARTS) != split).mean() > 0.3
@@ -111,7 +111,7 @@ def test_shares_are_within_binomial_bounds():
 
 def test_the_split_is_that_of_the_clean_spelling():
     rng = random.Random(5)
-    table = pictures(400)
+    table = images(400)
     ids = {name: f"set/{random_id(rng)}" for name in table["subject_id"].unique()}
     table["subject_id"] = table["subject_id"].map(ids)
     names = [name.partition("/")[2] for name in table["subject_id"]]
@@ -120,24 +120,24 @@ def test_the_split_is_that_of_the_clean_spelling():
     assert assign_splits(spelled, 7, True, PARTS).equals(assign_splits(table, 7, True, PARTS))
 
 
-def test_pictures_of_people_called_na_are_drawn_one_by_one():
+def test_images_of_people_called_na_are_drawn_one_by_one():
     words = ["NA", "nan", "None", "n/a", "-", "unknown", "", " ", "없음", "미상"]
-    table = pictures(100)
+    table = images(100)
     table = table.assign(subject_id=[f"set/{words[n % len(words)]}" for n in range(len(table))])
     split = assign_splits(table, 7, True, PARTS)
     assert split.equals(assign_splits(table.assign(subject_known=False), 7, True, PARTS))
     assert split.value_counts().min() > 30
 
 
-def test_unknown_subjects_are_drawn_picture_by_picture():
-    table = pictures(100).assign(subject_id="set/unknown", subject_known=False)
+def test_unknown_subjects_are_drawn_image_by_image():
+    table = images(100).assign(subject_id="set/unknown", subject_known=False)
     split = assign_splits(table, 7, True, PARTS)
     assert split.value_counts().min() > 30
     assert split.equals(assign_splits(table, 7, False, PARTS))
 
 
 def test_the_stage_adds_one_column_and_keeps_every_row(tmp_path):
-    paths = as_project(tmp_path, pictures(120))
+    paths = as_project(tmp_path, images(120))
     result = run(parse(), paths)
     before, after = read_table(paths.crops), read_table(paths.split)
     assert list(after.columns) == [*before.columns, "split"]
@@ -156,12 +156,12 @@ def test_the_stage_adds_one_column_and_keeps_every_row(tmp_path):
 
 
 def test_where_nobody_is_known_no_people_are_counted(tmp_path):
-    table = pictures(120).assign(subject_known=False)
+    table = images(120).assign(subject_known=False)
     assert "people" not in run(parse(), as_project(tmp_path, table)).summary
 
 
 def test_the_table_counts_each_stratum_against_the_wanted_shares(tmp_path):
-    paths = as_project(tmp_path, pictures(120))
+    paths = as_project(tmp_path, images(120))
     run(parse(), paths)
     table = read_table(paths.split)
     counts = pd.read_csv(paths.tables / "splits.csv", keep_default_na=False)
@@ -178,22 +178,22 @@ def test_the_table_counts_each_stratum_against_the_wanted_shares(tmp_path):
         & (table["gender"] == "female")
     ]
     n = (inside["split"] == "validation").sum()
-    assert row["pictures"] == row["subjects"] == n
+    assert row["images"] == row["subjects"] == n
     assert row["share"] == pytest.approx(n / len(inside), rel=1e-5)
     assert row["deviation"] == pytest.approx(n / len(inside) - 0.2, abs=1e-5)
 
 
 def test_by_image_says_that_subjects_are_on_both_sides(tmp_path):
-    paths = as_project(tmp_path, pictures(120))
-    result = run(parse(by="image"), paths)
+    paths = as_project(tmp_path, images(120))
+    result = run(parse(unit="image"), paths)
     table = read_table(paths.split)
     assert table.groupby("subject_id")["split"].nunique().max() > 1
     assert SHARED_NOTE in result.summary
     assert (pd.read_csv(paths.tables / "splits.csv")["note"] == SHARED_NOTE).all()
 
 
-def test_strata_without_a_picture_in_some_split_are_named(tmp_path):
-    table = pictures(60)
+def test_strata_without_a_image_in_some_split_are_named(tmp_path):
+    table = images(60)
     lone = table.head(1).assign(image_id="lone", subject_id="set/lone", gender=None, emotion="pain")
     paths = as_project(tmp_path, pd.concat([table, lone], ignore_index=True))
     result = run(parse(), paths)
@@ -205,7 +205,7 @@ def test_strata_without_a_picture_in_some_split_are_named(tmp_path):
 
 
 def test_an_empty_split_stops_with_one_line(tmp_path):
-    paths = as_project(tmp_path, pictures(1))
+    paths = as_project(tmp_path, images(1))
     with pytest.raises(DataError, match=r"none falls into .* another split\.seed") as caught:
         run(parse(), paths)
     assert "\n" not in str(caught.value)
@@ -215,11 +215,11 @@ def test_an_empty_split_stops_with_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"by": "picture"}, "split.by"),
-        ({"parts": {"train": 8, "test": 2}}, "split.parts.validation is missing"),
-        ({"parts": {"train": 8, "validation": 0, "test": 2}}, "split.parts.validation"),
-        ({"parts": {"train": 8, "valid": 1, "test": 2}}, "split.parts.valid is not a parameter"),
-        ({"stratify": []}, "split.stratify"),
+        ({"unit": "picture"}, "split.unit"),
+        ({"ratios": {"train": 8, "test": 2}}, "split.ratios.validation is missing"),
+        ({"ratios": {"train": 8, "validation": 0, "test": 2}}, "split.ratios.validation"),
+        ({"ratios": {"train": 8, "valid": 1, "test": 2}}, "split.ratios.valid is not a parameter"),
+        ({"report_by": []}, "split.report_by"),
     ],
 )
 def test_wrong_params_name_their_key(changes, says):
@@ -227,7 +227,7 @@ def test_wrong_params_name_their_key(changes, says):
         parse(**changes)
 
 
-@pytest.mark.parametrize("stratify", [["hair"], ["age_years"], ["gender", "gender"]])
-def test_a_column_that_makes_no_groups_is_refused(stratify):
-    with pytest.raises(ParamsError, match=r"split\.stratify.*each once, out of .*gender"):
-        parse(stratify=stratify)
+@pytest.mark.parametrize("report_by", [["hair"], ["age_years"], ["gender", "gender"]])
+def test_a_column_that_makes_no_groups_is_refused(report_by):
+    with pytest.raises(ParamsError, match=r"split\.report_by.*each once, out of .*gender"):
+        parse(report_by=report_by)

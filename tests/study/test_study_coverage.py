@@ -15,21 +15,21 @@ def studies(people, seeds, seed_sd, number):
     emotion = np.tile(np.arange(EMOTIONS), 2 * people)
     person = np.repeat(np.arange(people), 2 * EMOTIONS)
     columns = {"emotion": emotion.astype(str), "subject_id": person, "subject_known": True}
-    pictures = pd.DataFrame({**columns, "image_id": np.arange(len(emotion))})
+    images = pd.DataFrame({**columns, "image_id": np.arange(len(emotion))})
     for study in range(number):
         rng = np.random.default_rng(study)
         ease = np.linspace(-0.5, 1.5, EMOTIONS)[emotion] + rng.normal(0, 0.7, len(emotion))
         ease = ease + rng.normal(0, 0.8, people)[person]
         effect = rng.normal(0, seed_sd, seeds) + rng.normal(0, seed_sd, (EMOTIONS, seeds))[emotion]
-        yield pictures, ease[:, None] + effect + rng.normal(0, 0.8, (len(emotion), seeds)) > 0
+        yield images, ease[:, None] + effect + rng.normal(0, 0.8, (len(emotion), seeds)) > 0
 
 
 def coverage(people, seeds, seed_sd, number):
     """Return the coverage of the interval, and of one from subjects only."""
     truth = np.mean([right.mean() for _, right in studies(400, 3, seed_sd, 100)])
     held, of_people = [], []
-    for pictures, right in studies(people, seeds, seed_sd, number):
-        score = mean_recall_score(pictures, right, settings(resamples=300))
+    for images, right in studies(people, seeds, seed_sd, number):
+        score = mean_recall_score(images, right, settings(resamples=300))
         held.append(score.ci_low <= truth <= score.ci_high)
         of_people.append(abs(score.mean - truth) <= 1.96 * score.people_se)
     return np.mean(held), np.mean(of_people)

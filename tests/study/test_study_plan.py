@@ -4,7 +4,7 @@ import pytest
 from study_world import TRAIN, World, settings
 
 from tasks.core.errors import ParamsError, UserError
-from tasks.study.candidates import OPTIMISERS, arms_of
+from tasks.study.candidates import OPTIMizERS, arms_of
 from tasks.study.plan import decide, epochs_of_grid, epochs_trained, progress, winning_runs
 
 SKILLS = {"lenet5": -1.0, "compact": 1.1, "mobilenet_v3_small": 0.95, "mse": -0.9}
@@ -45,7 +45,7 @@ def test_a_single_round_from_the_incumbent_decides_as_in_its_study():
     lost = found.decisions[-1].runs[-1].key
     rest = {key: result for key, result in results.items() if key != lost}
     with pytest.raises(KeyError, match=lost):
-        decide("optimisers", found.decisions[1].chosen, settings(), TRAIN, rest)
+        decide("optimizers", found.decisions[1].chosen, settings(), TRAIN, rest)
 
 
 def test_the_first_batch_is_one_seed_of_every_backbone_and_the_last_has_all_seeds():
@@ -72,16 +72,18 @@ def test_nothing_is_trained_twice_and_the_incumbent_competes_in_the_next_round()
 
 
 def test_a_recipe_is_the_section_train_with_the_studys_changes():
-    found, _, _ = play(settings(starts={"lenet5": "imagenet"}, epochs=4), World(GOOD_LOSS))
+    found, _, _ = play(
+        settings(init_by_backbone={"lenet5": "imagenet"}, epochs=4), World(GOOD_LOSS)
+    )
     first = found.runs[0]
-    assert first.train["start"] == "imagenet" and found.runs[1].train["start"] == "random"
-    expected = {"weights": None, "group": {}, "epochs": 4, "keep": "last", "seed": 1}
+    assert first.train["init"] == "imagenet" and found.runs[1].train["init"] == "random"
+    expected = {"weights": None, "subset": {}, "epochs": 4, "checkpoint": "last", "seed": 1}
     assert {key: first.train[key] for key in expected} == expected
     assert first.train["input_size_px"] == TRAIN["input_size_px"]
     assert found.decisions[1].chosen.train["loss"]["name"] == "multi_margin"
     last = found.decisions[2].chosen.train
     assert last["loss"] == {"name": "multi_margin", "smoothing": 0.1, "beta": 0.999}
-    assert TRAIN["keep"] == "best" and TRAIN["loss"]["name"] == "cross_entropy"  # as it was
+    assert TRAIN["checkpoint"] == "best" and TRAIN["loss"]["name"] == "cross_entropy"  # as it was
 
 
 def test_a_study_that_was_stopped_goes_on_and_a_finished_one_is_replayed():
@@ -135,9 +137,9 @@ def test_the_published_protocol_is_one_seed_the_best_epoch_and_one_rate():
     params = settings(protocol="published", seeds=[5, 6])
     found, results, _ = play(params, World(SKILLS))
     assert {run.seed for run in found.runs} == {5} and {run.until for run in found.runs} == {12}
-    assert {run.train["keep"] for run in found.runs} == {"best_accuracy"}
+    assert {run.train["checkpoint"] for run in found.runs} == {"best_accuracy"}
     names = [arm.name for arm in found.decisions[2].arms]
-    assert names == [f"{name}@1e-05" for name in params.optimisers]
+    assert names == [f"{name}@1e-05" for name in params.optimizers]
     assert found.decisions[2].before == ""  # the rate of the rounds before does not compete
     best = found.decisions[0].choice.name
     highest = results[f"backbones-{best}-s5-e12"].history["valid_accuracy_score"].max()
@@ -147,7 +149,7 @@ def test_the_published_protocol_is_one_seed_the_best_epoch_and_one_rate():
 
 
 def test_the_incumbent_competes_even_if_params_do_not_name_it():
-    params = settings(optimisers=["sgd"], losses=["mse"])
+    params = settings(optimizers=["sgd"], losses=["mse"])
     found, _, _ = play(params, World(SKILLS))
     assert [arm.name for arm in found.decisions[1].arms] == ["cross_entropy", "mse"]
     assert found.decisions[2].choice.name == "adam@0.001"
@@ -163,5 +165,5 @@ def test_keys_are_safe_in_files():
     params = settings(backbones=["timm/resnet18.a1_in1k"])
     assert progress(params, TRAIN, {}).wanted[0].key == "backbones-timm_resnet18.a1_in1k-s1-e12"
     before = arms_of("backbones", settings(), TRAIN, None)[0]
-    slugs = [arm.slug for arm in arms_of(OPTIMISERS, settings(), TRAIN, before)]
-    assert "optimisers-adam_0.0003" in slugs and "backbones-lenet5" in slugs
+    slugs = [arm.slug for arm in arms_of(OPTIMizERS, settings(), TRAIN, before)]
+    assert "optimizers-adam_0.0003" in slugs and "backbones-lenet5" in slugs

@@ -25,7 +25,7 @@ def test_the_figures_are_those_that_were_printed(printed):
     assert len(printed) == 17 and set(printed["validation_n"]) == {240}
 
 
-def test_wilson_intervals_for_240_pictures(printed):
+def test_wilson_intervals_for_240_images(printed):
     row = with_intervals(printed, 0.95).set_index("name").loc["ResNet-152"]
     share, z, n = 178 / 240, norm.ppf(0.975), 240
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
@@ -38,7 +38,7 @@ def test_every_pair_is_tested_and_corrected_within_its_round(printed):
     pairs = pairwise(printed, 0.95)
     assert pairs["round"].value_counts().to_dict() == {
         "backbones": 28,
-        "optimisers": 10,
+        "optimizers": 10,
         "losses": 6,
     }
     close = pairs[(pairs["higher"] == "ResNet-152") & (pairs["lower"] == "ResNet-50")].iloc[0]
@@ -53,7 +53,7 @@ def test_every_pair_is_tested_and_corrected_within_its_round(printed):
 
 
 def test_agreement_is_one_for_the_same_order_and_minus_one_turned_round(printed):
-    part = printed[printed["round"] == "optimisers"]
+    part = printed[printed["round"] == "optimizers"]
     how = (500, 6, 0.95)
     same = {name: score(rate) for name, rate in zip(part["ours"], part["accuracy"], strict=True)}
     tau, low, high = agreement(same, part, *how)

@@ -23,7 +23,7 @@ from tasks.study.selection_rule import choose, rungs_of, survivors
 from tasks.study.settings import Params
 
 
-def pictures(emotions, people, known=True):
+def images(emotions, people, known=True):
     ids = [str(number) for number in range(len(emotions))]
     columns = {"emotion": emotions, "subject_id": people, "subject_known": known, "image_id": ids}
     return pd.DataFrame(columns)
@@ -35,8 +35,8 @@ def scored(mean, se, parameters=10):
     return Score(mean, se, se, 0.0, *ends, by_seed, 30, 100, parameters, method)
 
 
-def test_mean_recall_weighs_emotions_alike_and_accuracy_pictures():
-    table = pictures(["fear"] * 8 + ["anger"] * 2, list("abcdefghij"))
+def test_mean_recall_weighs_emotions_alike_and_accuracy_images():
+    table = images(["fear"] * 8 + ["anger"] * 2, list("abcdefghij"))
     right = np.array([[True] * 8 + [False] * 2, [True] * 6 + [False] * 4]).T
     score = mean_recall_score(table, right, settings())
     assert score.by_seed == pytest.approx((0.5, 0.375)) and score.mean == pytest.approx(0.4375)
@@ -46,7 +46,7 @@ def test_mean_recall_weighs_emotions_alike_and_accuracy_pictures():
 
 def test_people_and_seeds_are_both_in_the_standard_error():
     rng = np.random.default_rng(3)
-    table = pictures(["fear", "anger"] * 60, np.repeat(np.arange(20), 6))
+    table = images(["fear", "anger"] * 60, np.repeat(np.arange(20), 6))
     alike = np.repeat(rng.random((120, 1)) < 0.6, 3, axis=1)
     same = mean_recall_score(table, alike, settings())
     assert same.seeds_se == 0 and same.se == same.people_se > 0
@@ -60,7 +60,7 @@ def test_people_and_seeds_are_both_in_the_standard_error():
 
 def test_the_error_of_people_is_that_of_the_draws_however_many_at_once(monkeypatch):
     rng = np.random.default_rng(4)
-    table = pictures(
+    table = images(
         np.array(["fear", "anger", "sadness"])[rng.integers(3, size=120)],
         rng.integers(25, size=120),
     )
@@ -76,8 +76,8 @@ def test_the_error_of_people_is_that_of_the_draws_however_many_at_once(monkeypat
     assert mean_recall_score(table, right, settings()).people_se == pytest.approx(expected, 1e-9)
 
 
-def test_many_pictures_of_unknown_people_need_little_memory():
-    table = pictures(["fear", "anger"] * 10_000, "", known=False)
+def test_many_images_of_unknown_people_need_little_memory():
+    table = images(["fear", "anger"] * 10_000, "", known=False)
     right = np.random.default_rng(5).random((20_000, 1)) < 0.7
     tracemalloc.start()
     try:
@@ -90,32 +90,32 @@ def test_many_pictures_of_unknown_people_need_little_memory():
     assert most < 80e6
 
 
-def test_pictures_of_one_person_are_not_independent():
+def test_images_of_one_person_are_not_independent():
     rng = np.random.default_rng(4)
     of_person = rng.random(20) < 0.5
     right = np.repeat(of_person, 6)[:, None]
     clustered = mean_recall_score(
-        pictures(["fear"] * 120, np.repeat(range(20), 6)), right, settings()
+        images(["fear"] * 120, np.repeat(range(20), 6)), right, settings()
     )
     unknown = mean_recall_score(
-        pictures(["fear"] * 120, np.repeat(range(20), 6), known=False), right, settings()
+        images(["fear"] * 120, np.repeat(range(20), 6), known=False), right, settings()
     )
     assert clustered.people == 20 and unknown.people == 120
     assert clustered.people_se > 2 * unknown.people_se
 
 
 def test_all_right_is_not_without_doubt():
-    table = pictures(["fear"] * 12, np.repeat(range(6), 2))
+    table = images(["fear"] * 12, np.repeat(range(6), 2))
     score = mean_recall_score(table, np.ones((12, 3), dtype=bool), settings())
     assert score.mean == 1 and 0.5 < score.ci_low < 0.8 and score.se > 0
 
 
 def test_the_smaller_network_within_one_standard_error_is_preferred():
     scores = {"large": scored(0.70, 0.03, 50), "small": scored(0.68, 0.02, 5)}
-    choice = choose(scores, "better", "")
+    choice = choose(scores, "multi_seed", "")
     assert (choice.name, choice.best) == ("small", "large") and "10\u202f%" in choice.why
     far = {**scores, "small": scored(0.66, 0.2, 5)}  # the smaller one's error does not matter
-    assert choose(far, "better", "").name == "large"
+    assert choose(far, "multi_seed", "").name == "large"
     assert choose(scores, "published", "").name == "large"
 
 
@@ -125,9 +125,9 @@ def test_of_one_size_what_was_used_before_stays_and_then_the_higher_mean_wins():
         "b": scored(0.70, 0.02),
         "c": scored(0.695, 0.02),
     }
-    assert choose(scores, "better", "a").name == "a"
-    assert choose(scores, "better", "").name == "b"
-    assert choose({**scores, "a": scored(0.67, 0.02)}, "better", "a").name == "b"
+    assert choose(scores, "multi_seed", "a").name == "a"
+    assert choose(scores, "multi_seed", "").name == "b"
+    assert choose({**scores, "a": scored(0.67, 0.02)}, "multi_seed", "a").name == "b"
 
 
 def test_one_arm_in_three_survives_and_at_least_one():
@@ -145,7 +145,7 @@ def test_rungs_multiply_until_the_last_which_has_all_seeds():
     assert [rung.seeds for rung in rungs_of(settings(protocol="published"))] == [(1,)]
 
 
-def test_seeds_that_saw_other_pictures_are_refused():
+def test_seeds_that_saw_other_images_are_refused():
     runs = progress(settings(halving=None), TRAIN, {}).wanted[:2]
     one, other = (World({}).result(run) for run in runs)
     with pytest.raises(DataError, match="validated on other pictures"):
@@ -164,10 +164,16 @@ def test_torn_results_are_one_line(tmp_path):
     [
         ({"learning_rates": {}}, "learning_rates has none for adam"),
         ({"seeds": [1, 1]}, "names something twice"),
-        ({"halving": {"first_epochs": 2, "reduction": 3, "first_seeds": 4}}, "more than there are"),
+        (
+            {"halving": {"min_epochs": 2, "reduction_factor": 3, "first_seeds": 4}},
+            "more than there are",
+        ),
         ({"learning_rates": {**settings().learning_rates, "adam": [0.1, 0.1]}}, "rate of adam"),
         ({"backbones": []}, "at least 1 item"),
-        ({"starts": {"lenet": "random"}}, "starts names lenet, which backbones does not"),
+        (
+            {"init_by_backbone": {"lenet": "random"}},
+            "init_by_backbone names lenet, which backbones does not",
+        ),
     ],
 )
 def test_impossible_settings_are_refused(changed, message):

@@ -56,15 +56,15 @@ def test_the_tables_say_what_the_plan_decided(made):
     assert runs["new_epochs"].sum() == result.metrics["epochs"]
     arms = table(made, "arms").query("last")
     assert arms["chosen"].sum() == 3 and len(arms) == 3 + 6 + 12
-    displayed = arms[(arms["round"] == "optimisers") & arms["best_rate"]]
-    assert sorted(displayed["optimiser"]) == sorted(params.optimisers)
+    displayed = arms[(arms["round"] == "optimizers") & arms["best_rate"]]
+    assert sorted(displayed["optimizer"]) == sorted(params.optimizers)
     winners = json.loads((root / "study/tables/winners.json").read_text())
     assert winners == [f"backbones-compact-s{seed}-e12" for seed in (1, 2, 3)]
 
 
 def test_machine_settings_are_not_stored(made):
     stored = json.loads((made[0] / "study/tables/study.json").read_text())["settings"]
-    assert "side_by_side" not in stored and stored["epochs"] == 12
+    assert "max_parallel" not in stored and stored["epochs"] == 12
 
 
 def test_every_arm_has_its_longest_curve_in_every_round(made):
@@ -80,13 +80,13 @@ def test_chosen_params_are_the_winners_and_parse(made):
     root, params, _, _ = made
     chosen = yaml.safe_load((root / "study/chosen.yaml").read_text())
     assert chosen["study"] == params.model_dump()
-    changed = {"weights": None, "group": {}, "epochs": 12, "keep": "last", "seed": 1}
+    changed = {"weights": None, "subset": {}, "epochs": 12, "checkpoint": "last", "seed": 1}
     assert chosen["train"] == {**TRAIN, **changed}
 
 
 def test_comments_of_the_params_stay():
     recipe = {
-        "group": {},
+        "subset": {},
         "backbone": "timm/resnet18",
         "loss": {"name": "mse", "smoothing": 0.1},
         "learning_rate": 1e-05,
@@ -105,7 +105,7 @@ def test_comments_of_the_params_stay():
 
 def test_a_block_style_group_is_replaced():
     several = "train:\n  group:\n    age_band: [adult]\n"
-    assert yaml.safe_load(chosen_text(several, {"group": {}})) == {"train": {"group": {}}}
+    assert yaml.safe_load(chosen_text(several, {"subset": {}})) == {"train": {"subset": {}}}
 
 
 def test_runs_that_are_missing_are_named(tmp_path):
@@ -210,7 +210,7 @@ def test_every_winner_that_is_tested_is_one_look_and_later_intervals_are_wider(t
     assert method.str.contains("look 1 at test images: each interval has the level 96.96 %").all()
 
 
-def test_other_test_pictures_are_another_look(tested):
+def test_other_test_images_are_another_look(tested):
     tested.ask()
     tested.split.loc[tested.split["image_id"] == "1", "emotion"] = "fear"
     tested.ask()

@@ -47,7 +47,7 @@ def finetune_params() -> Callable[..., stage.Params]:
     def make(**changed: Any) -> stage.Params:
         own = {"min_n": 1, **changed}
         pace = {"epochs": changed.get("epochs", _SMALL["epochs"]), "learning_rate": 0.001}
-        adults = {"group": {"age_band": ["adult"]}}
+        adults = {"subset": {"age_band": ["adult"]}}
         parts = {
             "head": section["head"] | pace,
             "replay": section["replay"] | pace | adults | own.pop("replay", {}),
@@ -59,7 +59,7 @@ def finetune_params() -> Callable[..., stage.Params]:
 
 
 @pytest.fixture
-def pictures_of(tmp_path: Path) -> Callable[..., ImageDataset]:
+def images_of(tmp_path: Path) -> Callable[..., ImageDataset]:
     """Pictures from arrays: `(N, S, S, C)` uint8 and `(N,)` targets; all of one group."""
 
     def make(pixels: np.ndarray, targets: Any, cells: Any = None) -> ImageDataset:
@@ -100,9 +100,9 @@ def write_cohort(root: Path) -> Paths:
     for subject in range(20):
         for mark, emotion in enumerate(EMOTIONS):
             image_id = f"{subject:02d}{mark}"
-            picture = rng.integers(60, 120, (40, 40, 3), dtype=np.uint8)
-            picture[6 + 11 * mark : 14 + 11 * mark, 8:32] = 230  # symmetric: flips keep the label
-            members.append((f"{image_id}.png", encode_png(picture)))
+            image = rng.integers(60, 120, (40, 40, 3), dtype=np.uint8)
+            image[6 + 11 * mark : 14 + 11 * mark, 8:32] = 230  # symmetric: flips keep the label
+            members.append((f"{image_id}.png", encode_png(image)))
             rows.append(
                 {
                     "image_id": image_id,

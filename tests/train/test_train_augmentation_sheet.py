@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 def prepared(paths, params):
-    rows = choose_rows(read_table(paths.split), params.group, "train.group", None)
+    rows = choose_rows(read_table(paths.split), params.subset, "train.subset", None)
     labels = ("anger", "happiness", "neutral")
     spec = build_initial_model(params, labels, rows.train["dataset"], paths).spec
     return load_train_and_validation(rows, params, paths, spec)[0], rows.train, spec
@@ -28,14 +28,14 @@ def prepared(paths, params):
 
 def test_the_inputs_are_those_of_the_batches_of_the_same_epoch(cohort, train_params):
     params = train_params(seed=7)
-    pictures, rows, spec = prepared(cohort, params)
+    images, rows, spec = prepared(cohort, params)
     chosen = choose_lines(rows, params.seed)
     for epoch in (1, 2):
         rng = np.random.default_rng([params.seed, epoch])
-        order = Strategy().order(pictures, rng)
-        drawn = draw_epoch(pictures, order, params.augmentation, rng)
+        order = Strategy().order(images, rng)
+        drawn = draw_epoch(images, order, params.augmentation, rng)
         seen = {}
-        for batch in batches(pictures, drawn, 3, ProcessGroup(0, 1, CPU)):
+        for batch in batches(images, drawn, 3, ProcessGroup(0, 1, CPU)):
             pixels = batch.pixels
             if batch.changes is not None:  # on a device they are changed there
                 pixels = augment(pixels, batch.changes)
@@ -43,20 +43,20 @@ def test_the_inputs_are_those_of_the_batches_of_the_same_epoch(cohort, train_par
             back = (x.permute(0, 2, 3, 1) * torch.tensor(spec.std) + torch.tensor(spec.mean)) * 255
             seen |= dict(zip(batch.rows.tolist(), back.numpy(), strict=True))
         for row, shown in zip(
-            chosen, changed_inputs(pictures, chosen, spec, params, epoch), strict=True
+            chosen, changed_inputs(images, chosen, spec, params, epoch), strict=True
         ):
             assert np.abs(seen[row] - shown).max() < 1.01  # rounded to bytes
-            assert np.abs(shown.astype(int) - pictures.batch(np.array([row]))[0]).max() > 20
+            assert np.abs(shown.astype(int) - images.batch(np.array([row]))[0]).max() > 20
 
 
-def test_without_augmentation_the_input_comes_back_through_its_normalisation(cohort, train_params):
+def test_without_augmentation_the_input_comes_back_through_its_normalization(cohort, train_params):
     still = {name: 0 for name in ("flip", "rotation_deg", "shear_deg", "shift", "brightness")}
-    still |= {"contrast": 0, "saturation": 0, "grey": 0, "scale": [1, 1]}
-    params = train_params(augmentation=still, colour="grey")
-    pictures, rows, spec = prepared(cohort, params)
+    still |= {"contrast": 0, "saturation": 0, "gray": 0, "scale": [1, 1]}
+    params = train_params(augmentation=still, color="gray")
+    images, rows, spec = prepared(cohort, params)
     chosen = choose_lines(rows, params.seed)
-    shown = changed_inputs(pictures, chosen, spec, params, 1)
-    assert np.abs(np.stack(shown).astype(int) - pictures.batch(chosen)).max() <= 1
+    shown = changed_inputs(images, chosen, spec, params, 1)
+    assert np.abs(np.stack(shown).astype(int) - images.batch(chosen)).max() <= 1
 
 
 def test_each_label_has_a_line_that_does_not_depend_on_the_order_of_the_rows(cohort):
@@ -68,17 +68,15 @@ def test_each_label_has_a_line_that_does_not_depend_on_the_order_of_the_rows(coh
     assert list(rows.iloc[choose_lines(rows, 2)]["image_id"]) != list(chosen["image_id"])
 
 
-def test_a_picture_that_a_balanced_epoch_leaves_out_is_not_made_up(
-    train_params, pictures_of, cohort
-):
-    params = train_params(balance=["emotion"])
+def test_a_image_that_a_balanced_epoch_leaves_out_is_not_made_up(train_params, images_of, cohort):
+    params = train_params(balance_by=["emotion"])
     spec = prepared(cohort, params)[2]
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (9, 32, 32, 3), dtype=np.uint8)
-    pictures = pictures_of(pixels, [0] * 8 + [1], cells=[0] * 8 + [1])  # 8 of one, 1 of another
+    images = images_of(pixels, [0] * 8 + [1], cells=[0] * 8 + [1])  # 8 of one, 1 of another
     everyone = np.arange(9)
-    shown = changed_inputs(pictures, everyone, spec, params, 1)
-    order = Strategy().order(pictures, np.random.default_rng([params.seed, 1]))
+    shown = changed_inputs(images, everyone, spec, params, 1)
+    order = Strategy().order(images, np.random.default_rng([params.seed, 1]))
     left_out = sorted(set(range(9)) - set(order.tolist()))
     assert left_out and [row for row in everyone if shown[row] is None] == left_out
 

@@ -19,7 +19,7 @@ def drawn(n, seed=0):
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 7, 20, 33, 61])
-def test_cells_come_equally_often_and_their_pictures_too(n):
+def test_cells_come_equally_often_and_their_images_too(n):
     found = drawn(n)
     assert len(found) == n
     often = np.bincount(found - 100, minlength=20)
@@ -30,7 +30,7 @@ def test_cells_come_equally_often_and_their_pictures_too(n):
         assert own.max() - own.min() <= 1
 
 
-def test_which_cell_and_which_pictures_come_once_more_is_drawn():
+def test_which_cell_and_which_images_come_once_more_is_drawn():
     assert np.array_equal(drawn(20, 1), drawn(20, 1))
     more = {int(np.bincount(CELLS[drawn(4, seed) - 100]).argmax()) for seed in range(30)}
     assert more == {0, 1, 2}
@@ -38,35 +38,35 @@ def test_which_cell_and_which_pictures_come_once_more_is_drawn():
 
 
 @pytest.fixture
-def pictures(pictures_of):
+def images(images_of):
     """Pictures by their cells."""
-    return lambda cells: pictures_of(np.zeros((len(cells), 2, 2, 3), np.uint8), cells, cells)
+    return lambda cells: images_of(np.zeros((len(cells), 2, 2, 3), np.uint8), cells, cells)
 
 
-def test_an_unbalanced_epoch_is_the_permutation_that_it_always_was(pictures):
-    order = Strategy().order(pictures([0] * 30), np.random.default_rng(5))
+def test_an_unbalanced_epoch_is_the_permutation_that_it_always_was(images):
+    order = Strategy().order(images([0] * 30), np.random.default_rng(5))
     assert np.array_equal(order, np.random.default_rng(5).permutation(30))
 
 
-def test_an_unbalanced_replay_draws_what_it_always_drew(pictures):
-    order = Replay(n_own=10, share=0.75).order(pictures([0] * 30), np.random.default_rng(5))
+def test_an_unbalanced_replay_draws_what_it_always_drew(images):
+    order = Replay(n_own=10, share=0.75).order(images([0] * 30), np.random.default_rng(5))
     rng = np.random.default_rng(5)
     pool = [rng.permutation(np.arange(10, 30)) for _ in range(2)]
     replayed = np.concatenate(pool)[:30]
     assert np.array_equal(order, rng.permutation(np.concatenate([np.arange(10), replayed])))
 
 
-def test_a_balanced_epoch_has_as_many_pictures_and_is_shuffled(pictures):
-    order = Strategy().order(pictures(CELLS), np.random.default_rng(0))
+def test_a_balanced_epoch_has_as_many_images_and_is_shuffled(images):
+    order = Strategy().order(images(CELLS), np.random.default_rng(0))
     assert len(order) == len(CELLS)
     assert sorted(np.bincount(CELLS[order])) == [6, 7, 7]
     assert (np.diff(CELLS[order]) != 0).sum() > 5  # not cell by cell
 
 
-def test_own_and_replayed_pictures_are_balanced_each_among_themselves(pictures):
+def test_own_and_replayed_images_are_balanced_each_among_themselves(images):
     cells = np.array([0] * 8 + [1] * 2 + [0] * 4 + [1] * 30 + [2] * 6)
     way = Replay(n_own=10, share=0.75)
-    order = way.order(pictures(cells), np.random.default_rng(0))
+    order = way.order(images(cells), np.random.default_rng(0))
     assert len(order) == way.shown(50) == 40
     own, replayed = order[order < 10], order[order >= 10]
     assert np.bincount(cells[own]).tolist() == [5, 5]
@@ -117,15 +117,15 @@ def test_training_shows_every_cell_equally_often(cohort, train_params, monkeypat
     orders = []
     real = Strategy.order
 
-    def order(way, pictures, rng):
-        orders.append(pictures.cells[real(way, pictures, rng)])
-        return real(way, pictures, rng)
+    def order(way, images, rng):
+        orders.append(images.cells[real(way, images, rng)])
+        return real(way, images, rng)
 
     monkeypatch.setattr(Strategy, "order", order)
-    stage.run(train_params(epochs=1, balance=["gender"]), cohort)
+    stage.run(train_params(epochs=1, balance_by=["gender"]), cohort)
     stage.run(train_params(epochs=1), cohort)
     balanced, plain = (np.bincount(cells) for cells in orders)
     assert balanced.tolist() == [5, 5]
     assert plain.tolist() == [10]
     with pytest.raises(ParamsError, match="no column genders"):
-        stage.run(train_params(balance=["genders"]), cohort)
+        stage.run(train_params(balance_by=["genders"]), cohort)

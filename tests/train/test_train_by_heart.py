@@ -1,4 +1,4 @@
-"""Every backbone, every loss and every optimiser learns a handful of pictures by heart.
+"""Every backbone, every loss and every optimizer learns a handful of pictures by heart.
 
 Eight pictures with labels that mean nothing: there is no rule to find, only pictures to know. One
 epoch shows each many times, through the loop as it is, without augmentation.
@@ -26,10 +26,10 @@ STILL = {
     "brightness": 0,
     "contrast": 0,
     "saturation": 0,
-    "grey": 0,
+    "gray": 0,
 }
 SMALL = "compact"
-# Rates that suit each: without batch normalisation, or deep, a network needs a smaller one.
+# Rates that suit each: without batch normalization, or deep, a network needs a smaller one.
 RATES = {"adagrad": 0.01, "sgd": 0.02, "rmsprop": 0.0003, "ranger": 0.01}
 BACKBONES = {  # pixels, steps and learning rate
     "alexnet": (64, 20, 0.0001),
@@ -63,12 +63,12 @@ def marks_of(name):
 class InTurn(Strategy):
     """Every step shows all eight."""
 
-    def order(self, pictures, rng):
-        return np.arange(len(pictures))
+    def order(self, images, rng):
+        return np.arange(len(images))
 
 
 @pytest.fixture
-def learns(train_params, pictures_of, tmp_path, monkeypatch):
+def learns(train_params, images_of, tmp_path, monkeypatch):
     """Train on the eight pictures and return the history of that one epoch."""
     monkeypatch.setattr(fit, "save_progress", lambda *_: None)  # gigabytes for the largest
 
@@ -83,15 +83,15 @@ def learns(train_params, pictures_of, tmp_path, monkeypatch):
         rng = np.random.default_rng(0)
         coarse = rng.integers(0, 256, (8, 4, 4, 3), dtype=np.uint8)
         pixels = coarse.repeat(size_px // 4, axis=1).repeat(size_px // 4, axis=2)
-        small = {"epochs": 1, "batch_size": 8, "learning_rate": rate, "keep": "last"}
+        small = {"epochs": 1, "batch_size": 8, "learning_rate": rate, "checkpoint": "last"}
         recipe = train_params(**small, augmentation=STILL, **changed)
-        shown = pictures_of(np.tile(pixels, (steps, 1, 1, 1)), np.tile(TARGETS, steps))
-        once = pictures_of(pixels, TARGETS)
+        shown = images_of(np.tile(pixels, (steps, 1, 1, 1)), np.tile(TARGETS, steps))
+        once = images_of(pixels, TARGETS)
         spec = ModelSpec(
             architecture=backbone,
             labels=LABELS,
             input_size_px=size_px,
-            colour="rgb",
+            color="rgb",
             mean=(0.5,) * 3,
             std=(0.25,) * 3,
             version="",
@@ -124,6 +124,6 @@ def test_every_loss(learns, name):
 
 
 @pytest.mark.parametrize("name", OptimizerName.__args__)
-def test_every_optimiser(learns, name):
+def test_every_optimizer(learns, name):
     rate = RATES.get(name, 0.001)
-    assert by_heart(learns(rate=rate, optimiser={"name": name, "momentum": 0.9}))
+    assert by_heart(learns(rate=rate, optimizer={"name": name, "momentum": 0.9}))

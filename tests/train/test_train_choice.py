@@ -34,7 +34,7 @@ SPEC = ModelSpec(
     architecture="compact",
     labels=LABELS,
     input_size_px=32,
-    colour="rgb",
+    color="rgb",
     mean=(0.5,) * 3,
     std=(0.25,) * 3,
     version="",
@@ -256,7 +256,7 @@ def test_the_test_split_has_no_say(models):
         assert not same_choice or same(now, kept)
 
 
-def test_every_validation_picture_of_the_choice_is_named_as_seen(models, answers):
+def test_every_validation_image_of_the_choice_is_named_as_seen(models, answers):
     write_model(models, "replay", 3, seen=[["000", "made/00", "finetune", "train"]])
     answers["replay"] = right_for("child", "adult")
     stage.run(CHOOSE, models)
@@ -288,23 +288,23 @@ def test_choice_table_has_every_groups_recall_with_its_interval(models, answers)
 def test_intervals_of_the_choice_hold_what_they_promise_of_new_people(alike):
     """Of 10 people with 14 pictures each; counted by picture they hold 95 % or 59 % of the time."""
     rng = np.random.default_rng(0)
-    truth, people, pictures = 0.7, 10, 14
-    subjects = pd.Series(np.repeat(np.arange(people), pictures))
+    truth, people, images = 0.7, 10, 14
+    subjects = pd.Series(np.repeat(np.arange(people), images))
     held, effective_n = [], []
     for _ in range(400):
         spread = 1 / alike - 1 if alike else 1e9  # of a beta distribution, by its correlation
         share = rng.beta(truth * spread, (1 - truth) * spread, people)
-        right = rng.random(people * pictures) < share.repeat(pictures)
+        right = rng.random(people * images) < share.repeat(images)
         row = {"n": len(right), "subjects": people, "known_n": len(right), "correct": right.sum()}
         scored = pd.DataFrame([row | {"worth": effective_sample_size(right, subjects)}])
         found = add_wilson_intervals(scored, 0.95).iloc[0]
         held.append(found["ci_low"] <= truth <= found["ci_high"])
         effective_n.append(found["effective_n"])
     assert 0.92 <= np.mean(held) <= 0.995
-    assert max(effective_n) < people * pictures
+    assert max(effective_n) < people * images
 
 
-def test_choice_says_where_it_is_not_known_who_is_on_the_pictures(models, answers):
+def test_choice_says_where_it_is_not_known_who_is_on_the_images(models, answers):
     answers["head"] = right_for("child", emotions=("anger",))
     table = read_table(models.split)
     child = table["age_band"] == "child"

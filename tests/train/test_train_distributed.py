@@ -66,7 +66,7 @@ def plain(x, kept, scales, momentum, eps):
 
 
 def test_on_cuda_torchs_layer_works_on_the_networks_own_tensors():
-    """Without a process group `SyncBatchNorm` is plain batch normalisation, on any device."""
+    """Without a process group `SyncBatchNorm` is plain batch normalization, on any device."""
     x = torch.randn(6, 4, 3, 3)
     weight, bias = torch.rand(4, requires_grad=True), torch.rand(4, requires_grad=True)
     kept, expected = (torch.zeros(4), torch.ones(4)), (torch.zeros(4), torch.ones(4))
@@ -121,15 +121,15 @@ def test_only_the_first_process_writes(cohort, monkeypatch):
 
 
 @pytest.fixture
-def trainer_of_two(pictures_of, train_params, alone_in_a_group):
+def trainer_of_two(images_of, train_params, alone_in_a_group):
     """The first of two processes, with a batch of 24 pictures, and these pictures."""
     rng = np.random.default_rng(0)
-    pictures = pictures_of(rng.integers(0, 255, (24, 32, 32, 3), dtype=np.uint8), np.arange(24) % 3)
+    images = images_of(rng.integers(0, 255, (24, 32, 32, 3), dtype=np.uint8), np.arange(24) % 3)
     spec = ModelSpec(
         architecture="compact",
         labels=("anger", "fear", "neutral"),
         input_size_px=32,
-        colour="rgb",
+        color="rgb",
         mean=(0.5,) * 3,
         std=(0.25,) * 3,
         version="",
@@ -139,15 +139,13 @@ def trainer_of_two(pictures_of, train_params, alone_in_a_group):
     def make(**changed):
         params = train_params(backbone="compact", **{"batch_size": 24, **changed})
         network = build_module("compact", 3, 3, 32)
-        return Trainer(
-            network, spec, params, Strategy(), pictures, ProcessGroup(0, 2, CPU)
-        ), pictures
+        return Trainer(network, spec, params, Strategy(), images, ProcessGroup(0, 2, CPU)), images
 
     return make
 
 
 def test_processes_find_out_before_the_first_step_how_much_fits(trainer_of_two, monkeypatch):
-    trainer, pictures = trainer_of_two()
+    trainer, images = trainer_of_two()
     before, real, tried = trainer.weights(), TrainableNetwork.logits, []
 
     def logits(network, pixels):
@@ -157,7 +155,7 @@ def test_processes_find_out_before_the_first_step_how_much_fits(trainer_of_two, 
         return real(network, pixels)
 
     monkeypatch.setattr(TrainableNetwork, "logits", logits)
-    said = trainer.find_pieces(pictures)
+    said = trainer.find_pieces(images)
     assert tried == [12, 6, 3]  # twelve of a batch are this process's
     assert trainer.pieces == 4
     assert "a batch of 24 is now split into parts of at most 3 pictures" in said
@@ -172,7 +170,7 @@ def test_memory_that_one_of_several_processes_lacks_later_is_one_line(trainer_of
     assert "\n" not in str(error.value)
 
 
-def test_processes_without_a_picture_each_are_refused(trainer_of_two, monkeypatch):
+def test_processes_without_a_image_each_are_refused(trainer_of_two, monkeypatch):
     monkeypatch.setattr(Trainer, "smallest_batch", 1)
     with pytest.raises(ModelError, match="2 processes cannot share a batch of 1"):
         trainer_of_two()
@@ -209,9 +207,9 @@ def history(folder: Path) -> pd.DataFrame:
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_and_go_on_for_each_other(cohort, train_params, tmp_path):
-    """The same loss curve to 1e-4, with batch normalisation, whoever trains which epoch."""
+    """The same loss curve to 1e-4, with batch normalization, whoever trains which epoch."""
     # Slowly enough that rounding does not grow: two threads differ from one as much.
-    how = {"epochs": 3, "batch_size": 12, "learning_rate": 0.0003, "group": {}}
+    how = {"epochs": 3, "batch_size": 12, "learning_rate": 0.0003, "subset": {}}
     params = train_params(**how, backbone="compact")
     (cohort.root / "params.json").write_text(params.model_dump_json())
     ways = {"one": [(1, 0)], "two": [(2, 0)], "two then one": [(2, 1), (1, 0)]}
@@ -259,7 +257,7 @@ def test_the_stage_starts_itself_under_torchrun_and_leaves_one_run(cohort, train
     assert [entry.info.status for entry in runs] == ["FINISHED"]
     assert (cohort.root / "data/runs/train.json").is_file()
 
-    wrong = run(group={"age_band": ["infant"]})
+    wrong = run(subset={"age_band": ["infant"]})
     assert wrong.returncode == 2
-    assert wrong.stderr.startswith("error: train.group")
+    assert wrong.stderr.startswith("error: train.subset")
     assert wrong.stderr.count("\n") == 1

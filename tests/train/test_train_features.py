@@ -23,7 +23,7 @@ def spec_of(backbone):
         architecture=backbone,
         labels=LABELS,
         input_size_px=SIDE_PX,
-        colour="rgb",
+        color="rgb",
         mean=(0.5,) * 3,
         std=(0.5,) * 3,
         version="",
@@ -33,7 +33,7 @@ def spec_of(backbone):
 
 @pytest.fixture
 def network():
-    """A network in which drop-out and batch normalisation would show themselves."""
+    """A network in which drop-out and batch normalization would show themselves."""
 
     def make(backbone):
         torch.manual_seed(0)
@@ -48,11 +48,11 @@ def network():
 
 
 @pytest.fixture
-def some(pictures_of):
+def some(images_of):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (36, SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
     targets = np.arange(36) % 3
-    return pictures_of(pixels[:24], targets[:24]), pictures_of(pixels[24:], targets[24:])
+    return images_of(pixels[:24], targets[:24]), images_of(pixels[24:], targets[24:])
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def write_onnx(folder: Path, margin: float) -> Path:
     about = {
         "labels": list(LABELS),
         "input_size_px": 36,
-        "colour": "rgb",
+        "color": "rgb",
         "layout": "nchw",
         "scaling": "0..255",
         "box_margin": margin,
@@ -89,9 +89,9 @@ def test_an_onnx_file_becomes_the_base_model_and_reads_the_crops(cut, train_para
     assert {path.name for path in base.iterdir()} == names
     assert sha256_of(file)[:12] in result.summary and load_seen(base).empty
     table = read_table(cut.split)
-    recogniser = EmotionClassifier.load(base, "cpu", 16)
-    answers = predict_crops(recogniser, table, cut.crop_shards).argmax(axis=1)
-    assert [recogniser.labels[index] for index in answers] == list(table["emotion"])
+    recognizer = EmotionClassifier.load(base, "cpu", 16)
+    answers = predict_crops(recognizer, table, cut.crop_shards).argmax(axis=1)
+    assert [recognizer.labels[index] for index in answers] == list(table["emotion"])
 
 
 def test_another_margin_than_the_onnx_files_is_one_line_that_names_both(cut, train_params):
@@ -111,7 +111,7 @@ def ours(cut, tmp_path_factory) -> Path:
         architecture="lenet5",
         labels=LABELS,
         input_size_px=32,
-        colour="rgb",
+        color="rgb",
         mean=(0.1, 0.2, 0.3),
         std=(1.0, 1.0, 1.0),
         version="",
@@ -180,7 +180,7 @@ def test_training_from_imagenet_keeps_its_normalisation_and_says_so(cut, train_p
         return InitialWeights(module, (0.4, 0.5, 0.6), (0.2, 0.2, 0.2), "timm made_in1k, mit")
 
     monkeypatch.setattr("tasks.train.initial_model.init_from_imagenet", start)
-    params = {"start": "imagenet", "backbone": "timm/test_efficientnet", "epochs": 1}
+    params = {"init": "imagenet", "backbone": "timm/test_efficientnet", "epochs": 1}
     stage.run(train_params(**params), cut)
     _, spec = load_model(cut.model("base"))
     assert spec.architecture == "timm/test_efficientnet" and spec.mean == (0.4, 0.5, 0.6)
@@ -199,7 +199,7 @@ def begin(params: initial_model.TrainParams, paths: Paths, *labels: str) -> Init
 
 def test_a_model_of_ours_is_trained_on_with_a_fresh_head(cut, train_params, ours):
     (ours / "crop.json").write_text(json.dumps({"margin": 0.1}))
-    params = train_params(start=str(ours), learning_rate=1e-9, epochs=1)
+    params = train_params(init=str(ours), learning_rate=1e-9, epochs=1)
     summary = stage.run(params, cut).summary
     before, old = load_model(ours)
     after, spec = load_model(cut.model("base"))
@@ -216,7 +216,7 @@ def test_a_model_of_ours_is_trained_on_with_a_fresh_head(cut, train_params, ours
 
 
 def test_the_head_is_that_of_the_label_set_and_the_input_may_be_larger(cut, train_params, ours):
-    first = begin(train_params(start=str(ours), input_size_px=64), cut, "anger", "fear")
+    first = begin(train_params(init=str(ours), input_size_px=64), cut, "anger", "fear")
     assert first.spec.labels == ("anger", "fear") and first.spec.input_size_px == 64
     assert first.module(torch.rand(2, 3, 64, 64)).shape == (2, 2)
 
@@ -230,7 +230,7 @@ def keras_file(tmp_path: Path) -> Path:
             :CLASSES
         ],
         "input_size_px": 64,
-        "colour": "rgb",
+        "color": "rgb",
         "layout": "nhwc",
         "scaling": "-1..1",
         "box_margin": 0.25,
@@ -242,7 +242,7 @@ def keras_file(tmp_path: Path) -> Path:
 
 
 def test_a_keras_mobilenet_is_trained_on_with_its_hidden_layer(cut, train_params, keras_file):
-    first = begin(train_params(start="given/net.h5", backbone="mobilenet_v1"), cut, *LABELS)
+    first = begin(train_params(init="given/net.h5", backbone="mobilenet_v1"), cut, *LABELS)
     assert first.spec.architecture == "mobilenet_v1_relu256"
     assert (first.spec.mean, first.spec.std) == ((0.5,) * 3, (0.5,) * 3)
     _, state = read_mobilenet(keras_file)
@@ -270,22 +270,22 @@ def test_a_published_mobilenet_is_trained_on(cut, train_params, keras_file, monk
     entry = replace(catalog.PRETRAINED[name], spec=spec)
     for module in (catalog, external_model):
         monkeypatch.setattr(module, "PRETRAINED", {name: entry})
-    params = {"start": name, "backbone": "mobilenet_v1"}
+    params = {"init": name, "backbone": "mobilenet_v1"}
     first = begin(train_params(**params), cut, *LABELS)
     assert first.spec.mean == spec.mean and first.spec.labels == LABELS
     assert "but that of hsemotion/mobilenet_7 is 0" in first.note
     with pytest.raises(ModelError, match=r"is mobilenet_v1, but train\.backbone is compact"):
-        begin(train_params(start=name, backbone="compact"), cut, *LABELS)
-    with pytest.raises(ModelError, match=r"takes rgb, but train\.colour is grey"):
-        begin(train_params(**params, colour="grey"), cut, *LABELS)
+        begin(train_params(init=name, backbone="compact"), cut, *LABELS)
+    with pytest.raises(ModelError, match=r"takes rgb, but train\.color is gray"):
+        begin(train_params(**params, color="gray"), cut, *LABELS)
 
 
 def test_a_start_that_is_no_model_or_cannot_be_trained_on_is_one_line(cut, train_params):
     write_onnx(cut.root, margin=0.25)
-    with pytest.raises(ModelError, match=r"train\.start: stripes\.onnx cannot be trained on"):
-        begin(train_params(start="stripes.onnx"), cut, *LABELS)
+    with pytest.raises(ModelError, match=r"train\.init: stripes\.onnx cannot be trained on"):
+        begin(train_params(init="stripes.onnx"), cut, *LABELS)
     with pytest.raises(ModelError, match="'imagenett' is neither random nor imagenet") as error:
-        begin(train_params(start="imagenett"), cut, *LABELS)
+        begin(train_params(init="imagenett"), cut, *LABELS)
     assert "\n" not in str(error.value)
     with pytest.raises(ModelError, match="alexnet: 32 px is too small an input"):
         begin(train_params(backbone="alexnet"), cut, *LABELS)

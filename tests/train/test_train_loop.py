@@ -32,18 +32,18 @@ NO_ROOM = RuntimeError(
 
 
 @pytest.fixture
-def pictures(pictures_of) -> ImageDataset:
+def images(images_of) -> ImageDataset:
     """Twenty-four pictures of three labels, each with its own bright stripe."""
     rng = np.random.default_rng(0)
     targets = np.arange(24) % 3
     pixels = rng.integers(60, 120, (24, 32, 32, 3), dtype=np.uint8)
     for pixel, target in zip(pixels, targets, strict=True):
         pixel[4 + 9 * target : 10 + 9 * target] = 230
-    return pictures_of(pixels, targets)
+    return images_of(pixels, targets)
 
 
 @pytest.fixture
-def fitted(pictures, train_params, tmp_path) -> Callable[..., FitResult]:
+def fitted(images, train_params, tmp_path) -> Callable[..., FitResult]:
     """Fit a network to the pictures; `work` is the folder for progress."""
 
     def make(work: str = "work", until: int | None = None, **changed: object) -> FitResult:
@@ -54,14 +54,14 @@ def fitted(pictures, train_params, tmp_path) -> Callable[..., FitResult]:
             architecture=params.backbone,
             labels=("anger", "fear", "neutral"),
             input_size_px=32,
-            colour="rgb",
+            color="rgb",
             mean=(0.5,) * 3,
             std=(0.25,) * 3,
             version="",
             source="",
         )
         how = (params, Strategy(), tmp_path / work, False)
-        return fit(module, spec, pictures, pictures, *how, until=until)
+        return fit(module, spec, images, images, *how, until=until)
 
     return make
 
@@ -75,14 +75,14 @@ def close(one: FitResult, other: FitResult) -> bool:
     return all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
 
 
-def fail_above(n_pictures: int, monkeypatch, error: Exception = NO_ROOM) -> list[int]:
+def fail_above(n_images: int, monkeypatch, error: Exception = NO_ROOM) -> list[int]:
     """Let memory hold so many pictures in training and no more; returns what was tried."""
     tried: list[int] = []
     real = step.TrainableNetwork.train_logits
 
     def train_logits(network, pixels, changes):
         tried.append(len(pixels))
-        if len(pixels) > n_pictures:
+        if len(pixels) > n_images:
             raise error
         return real(network, pixels, changes)
 
@@ -91,7 +91,7 @@ def fail_above(n_pictures: int, monkeypatch, error: Exception = NO_ROOM) -> list
 
 
 def test_pieces_give_the_gradients_of_the_whole_batch(fitted, monkeypatch, capsys):
-    whole = fitted("whole", backbone="lenet5")  # without batch normalisation
+    whole = fitted("whole", backbone="lenet5")  # without batch normalization
     tried = fail_above(2, monkeypatch)
     pieces = fitted("pieces", backbone="lenet5")
     assert tried[:3] == [8, 4, 2]  # then two pictures at a time, to the end
@@ -126,7 +126,7 @@ def test_the_epoch_in_which_memory_ran_out_is_trained_from_its_start(fitted, mon
     assert bits(later) == bits(at_once)
 
 
-def test_no_room_for_one_picture_is_one_line(fitted, monkeypatch, capsys):
+def test_no_room_for_one_image_is_one_line(fitted, monkeypatch, capsys):
     fail_above(0, monkeypatch)
     with pytest.raises(ModelError, match="out of memory with one picture at a time") as error:
         fitted(backbone="lenet5")
@@ -206,7 +206,7 @@ def test_until_stops_and_a_later_call_goes_on_to_the_same_bits(fitted):
     assert bits(second) == bits(whole) != bits(first)
     assert second.history.equals(whole.history)
     assert second.seconds > first.seconds
-    assert second.pictures_per_second == pytest.approx(4 * 24 / second.seconds)
+    assert second.images_per_second == pytest.approx(4 * 24 / second.seconds)
 
 
 def test_progress_that_is_too_far_is_not_used(fitted):
@@ -215,7 +215,7 @@ def test_progress_that_is_too_far_is_not_used(fitted):
     assert bits(fitted("used", backbone="lenet5", epochs=3, until=1)) == bits(first)
 
 
-def test_what_is_found_is_what_the_kept_weights_say(fitted, pictures, monkeypatch):
+def test_what_is_found_is_what_the_kept_weights_say(fitted, images, monkeypatch):
     """Also where the kept epoch was validated by an earlier call."""
     recalls = iter([0.9, 0.1, 0.2, 0.3])
     real, found = trainer.Trainer.validate, []
@@ -256,10 +256,10 @@ def test_keep_best_accuracy_goes_by_accuracy_and_not_by_recall(fitted, monkeypat
         return replace(validated(recall), accuracy=accuracy)
 
     monkeypatch.setattr(trainer.Trainer, "validate", validate)
-    assert fitted(backbone="lenet5", epochs=3, keep="best_accuracy").best_epoch == 2
+    assert fitted(backbone="lenet5", epochs=3, checkpoint="best_accuracy").best_epoch == 2
 
 
-def test_asking_about_pictures_goes_on_with_fewer_at_once_and_says_so(capsys):
+def test_asking_about_images_goes_on_with_fewer_at_once_and_says_so(capsys):
     asked = []
 
     def ask(rows):
@@ -280,13 +280,13 @@ def test_asking_about_pictures_goes_on_with_fewer_at_once_and_says_so(capsys):
 def test_keep_last_keeps_the_last_epoch_whatever_it_is_like(fitted, monkeypatch, validated):
     recalls = iter([0.9, 0.5, 0.1])
     monkeypatch.setattr(trainer.Trainer, "validate", lambda *_: validated(next(recalls)))
-    assert fitted(backbone="lenet5", epochs=3, keep="last").best_epoch == 3
+    assert fitted(backbone="lenet5", epochs=3, checkpoint="last").best_epoch == 3
 
 
-def test_accuracy_and_loss_of_validation_are_over_all_pictures(fitted, pictures):
+def test_accuracy_and_loss_of_validation_are_over_all_images(fitted, images):
     done = fitted(backbone="compact", epochs=3, loss={"name": "mse", "smoothing": 0, "beta": 0})
     row = done.history.set_index("epoch").loc[done.best_epoch]
-    assert row["valid_accuracy_score"] == (done.found == pictures.targets).mean()
+    assert row["valid_accuracy_score"] == (done.found == images.targets).mean()
     assert 0 < row["valid_loss"] < 1  # the squares' mean, no cross-entropy
 
 
@@ -352,8 +352,8 @@ stage.run(stage.Params.model_validate(params), Paths(root))
 
 @pytest.mark.slow
 def test_training_killed_in_the_middle_of_an_epoch_ends_with_the_same_bits(cohort, train_params):
-    # Batch normalisation, drop-out and an optimiser with a memory: all must come back.
-    how = {"backbone": "mobilenet_v3_small", "optimiser": {"name": "ranger", "momentum": 0.9}}
+    # Batch normalization, drop-out and an optimizer with a memory: all must come back.
+    how = {"backbone": "mobilenet_v3_small", "optimizer": {"name": "ranger", "momentum": 0.9}}
     params = train_params(epochs=4, **how)
 
     def command(stop_at: int) -> list[str]:
@@ -405,7 +405,7 @@ print("limited", flush=True)
 again = large.model_copy(update={"seed": large.seed + 1})
 print(stage.run(again, Paths(root)).metrics)
 """
-    how = {"epochs": 1, "backbone": "compact", "group": {}, "input_size_px": 224}
+    how = {"epochs": 1, "backbone": "compact", "subset": {}, "input_size_px": 224}
     texts = [train_params(**how, batch_size=size).model_dump_json() for size in (4, 36)]
     environment = {
         **os.environ,

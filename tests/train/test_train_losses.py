@@ -46,7 +46,7 @@ def torchs_own(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_loss_a_picture_as_torch_has_it(name):
+def test_a_loss_a_image_as_torch_has_it(name):
     found = losses(name)
     assert found.shape == (3,)
     assert found.dtype == torch.float32

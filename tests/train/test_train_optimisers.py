@@ -1,4 +1,4 @@
-"""Each optimiser takes the steps of its paper, at the rate of the step, and goes on as it was."""
+"""Each optimizer takes the steps of its paper, at the rate of the step, and goes on as it was."""
 
 import copy
 
@@ -27,23 +27,23 @@ SCALE = np.array([[0.5, 1.0, 3.0], [0.1, 2.0, 0.7]])  # of a loss whose gradient
 
 @pytest.fixture
 def recipe(train_params):
-    """A recipe with an optimiser, by name."""
+    """A recipe with an optimizer, by name."""
 
     def make(name, **changed):
-        optimiser = {"name": name, "momentum": changed.pop("momentum", MOMENTUM)}
-        usual = {"learning_rate": RATE, "weight_decay": DECAY, "optimiser": optimiser}
+        optimizer = {"name": name, "momentum": changed.pop("momentum", MOMENTUM)}
+        usual = {"learning_rate": RATE, "weight_decay": DECAY, "optimizer": optimizer}
         return train_params(**{**usual, **changed})
 
     return make
 
 
-def followed(optimiser, weight, n_steps):
+def followed(optimizer, weight, n_steps):
     """The weights after each step on half of SCALE times the squared weights."""
     found = []
     for _ in range(n_steps):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (0.5 * torch.from_numpy(SCALE) * weight**2).sum().backward()
-        optimiser.step()
+        optimizer.step()
         found.append(weight.detach().numpy().copy())
     return found
 
@@ -129,20 +129,20 @@ def test_the_steps_are_those_of_the_paper(recipe, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_rate_of_each_step_can_be_set(recipe, name):
     weight = nn.Parameter(torch.from_numpy(START.copy()))
-    optimiser = make_optimizer(recipe(name, weight_decay=0.0), [weight])
-    for group in optimiser.param_groups:
+    optimizer = make_optimizer(recipe(name, weight_decay=0.0), [weight])
+    for group in optimizer.param_groups:
         group["lr"] = 0.0
-    assert np.array_equal(followed(optimiser, weight, 1)[0], START)
-    for group in optimiser.param_groups:
+    assert np.array_equal(followed(optimizer, weight, 1)[0], START)
+    for group in optimizer.param_groups:
         group["lr"] = RATE
-    assert not np.array_equal(followed(optimiser, weight, 1)[0], START)
+    assert not np.array_equal(followed(optimizer, weight, 1)[0], START)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_first_steps_go_downhill(recipe, name):
     weight = nn.Parameter(torch.from_numpy(START.copy()))
-    optimiser = make_optimizer(recipe(name, weight_decay=0.0), [weight])
-    losses = [(SCALE * at**2).sum() for at in [START, *followed(optimiser, weight, 3)]]
+    optimizer = make_optimizer(recipe(name, weight_decay=0.0), [weight])
+    losses = [(SCALE * at**2).sum() for at in [START, *followed(optimizer, weight, 3)]]
     assert losses == sorted(losses, reverse=True)
 
 
@@ -156,27 +156,27 @@ def network():
     return module.train()
 
 
-def trained(module, optimiser, steps):
+def trained(module, optimizer, steps):
     for step in steps:
         generator = torch.Generator().manual_seed(step)
         x = torch.randn(4, 3, 8, 8, generator=generator)
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = 0.001 * (step + 1)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         functional.cross_entropy(module(x), torch.tensor([0, 1, 2, 0])).backward()
-        optimiser.step()
+        optimizer.step()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_training_that_goes_on_from_its_file_ends_with_the_same_bits(recipe, name, tmp_path):
     module = network()
-    optimiser = make_optimizer(recipe(name), module.parameters())
-    trained(module, optimiser, range(7))  # one past Ranger's sixth, where its slow weights move
+    optimizer = make_optimizer(recipe(name), module.parameters())
+    trained(module, optimizer, range(7))  # one past Ranger's sixth, where its slow weights move
     weights = copy.deepcopy(module.state_dict())
-    moments = optimizer_state(optimiser)
+    moments = optimizer_state(optimizer)
     kept = TrainingState(1, [{"epoch": 1}], 1, weights, weights, moments, seconds=1.5, pieces=2)
     save_progress(tmp_path, kept, "this")
-    trained(module, optimiser, range(7, 14))
+    trained(module, optimizer, range(7, 14))
 
     again = network()
     resumed = make_optimizer(recipe(name), again.parameters())
@@ -187,7 +187,7 @@ def test_a_training_that_goes_on_from_its_file_ends_with_the_same_bits(recipe, n
     trained(again, resumed, range(7, 14))
     for key, tensor in module.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[key]), key
-    left, right = optimizer_state(optimiser), optimizer_state(resumed)
+    left, right = optimizer_state(optimizer), optimizer_state(resumed)
     assert left.keys() == right.keys()
     assert all(torch.equal(left[key], right[key]) for key in left)
     for weight in again.parameters():
@@ -199,13 +199,13 @@ def test_a_training_that_goes_on_from_its_file_ends_with_the_same_bits(recipe, n
 def test_moments_are_a_copy_and_a_fresh_optimisers_make_a_fresh_one(recipe, name):
     module = network()
     start = copy.deepcopy(module.state_dict())
-    optimiser = make_optimizer(recipe(name), module.parameters())
-    fresh = optimizer_state(optimiser)
-    trained(module, optimiser, range(7))
+    optimizer = make_optimizer(recipe(name), module.parameters())
+    fresh = optimizer_state(optimizer)
+    trained(module, optimizer, range(7))
     first = copy.deepcopy(module.state_dict())
     module.load_state_dict(start)
-    restore_optimizer_state(optimiser, fresh)
-    trained(module, optimiser, range(7))
+    restore_optimizer_state(optimizer, fresh)
+    trained(module, optimizer, range(7))
     assert all(torch.equal(first[key], tensor) for key, tensor in module.state_dict().items())
 
 

@@ -22,13 +22,13 @@ SPEC = ModelSpec(
     architecture="lenet5",
     labels=LABELS,
     input_size_px=32,
-    colour="rgb",
+    color="rgb",
     mean=(0.5,) * 3,
     std=(0.5,) * 3,
     version="",
     source="",
 )
-GREY = SPEC.model_copy(update={"colour": "grey", "mean": (0.5,), "std": (0.5,)})
+GRAY = SPEC.model_copy(update={"color": "gray", "mean": (0.5,), "std": (0.5,)})
 
 
 @pytest.fixture
@@ -50,21 +50,21 @@ def files(paths):
     )
 
 
-@pytest.mark.parametrize("spec", [SPEC, GREY], ids=["rgb", "grey"])
+@pytest.mark.parametrize("spec", [SPEC, GRAY], ids=["rgb", "gray"])
 def test_a_batch_holds_the_crops_at_the_networks_size(cohort, spec):
     table = read_table(cohort.split)
     rows = table[table["split"] == "validation"].iloc[::-1]
-    pictures = load_images(rows, cohort, spec)
+    images = load_images(rows, cohort, spec)
     wanted = prepare(np.stack(list(read_crops(rows, cohort.crop_shards))), spec)
-    assert len(pictures) == len(rows) == 12
-    assert pictures.n_channels == wanted.shape[3]
+    assert len(images) == len(rows) == 12
+    assert images.n_channels == wanted.shape[3]
     for chosen in ([3], [0, 1, 2], [5, 5, 4], [11, 0, 1, 7], range(12), []):
         index = np.array(chosen, dtype=np.int64)
-        batch = pictures.batch(index)
+        batch = images.batch(index)
         assert batch.dtype == np.uint8
         assert np.array_equal(batch, wanted[index])
-    assert [LABELS[target] for target in pictures.targets] == list(rows["emotion"])
-    assert np.concatenate(list(pictures.in_parts(5))).tolist() == list(range(12))
+    assert [LABELS[target] for target in images.targets] == list(rows["emotion"])
+    assert np.concatenate(list(images.in_parts(5))).tolist() == list(range(12))
 
 
 def test_crops_are_decoded_once_for_all_stages_and_sizes_lie_side_by_side(cohort, decoded):
@@ -74,9 +74,9 @@ def test_crops_are_decoded_once_for_all_stages_and_sizes_lie_side_by_side(cohort
     write_table(table.assign(split="train"), cohort.split)  # another split of the same crops
     load_images(table, cohort, SPEC)
     assert sum(decoded) == len(table)
-    load_images(table, cohort, GREY)
+    load_images(table, cohort, GRAY)
     assert sum(decoded) == 2 * len(table)
-    assert [Path(file).name for file in files(cohort)] == ["32-grey.npy", "32-rgb.npy"]
+    assert [Path(file).name for file in files(cohort)] == ["32-gray.npy", "32-rgb.npy"]
 
 
 def test_other_crops_take_the_place_of_the_old_ones(cohort, decoded):
@@ -116,17 +116,17 @@ def test_a_changed_shard_is_noticed_whatever_its_size(cohort):
 
 def test_fingerprint_tells_rows_targets_groups_and_cells_apart(cohort):
     table = read_table(cohort.split)
-    pictures = load_images(table, cohort, SPEC)
+    images = load_images(table, cohort, SPEC)
     others = [
         load_images(table.iloc[::-1], cohort, SPEC),
-        load_images(table, cohort, GREY),
-        replace(pictures, targets=pictures.targets[::-1].copy()),
-        replace(pictures, groups=np.zeros_like(pictures.groups)),
-        replace(pictures, cells=pictures.cells + 1),
+        load_images(table, cohort, GRAY),
+        replace(images, targets=images.targets[::-1].copy()),
+        replace(images, groups=np.zeros_like(images.groups)),
+        replace(images, cells=images.cells + 1),
     ]
-    prints = {picture.fingerprint() for picture in [pictures, *others]}
+    prints = {image.fingerprint() for image in [images, *others]}
     assert len(prints) == 6
-    assert load_images(table, cohort, SPEC).fingerprint() == pictures.fingerprint()
+    assert load_images(table, cohort, SPEC).fingerprint() == images.fingerprint()
 
 
 def test_a_build_that_breaks_off_leaves_nothing_that_is_read(cohort, monkeypatch):
@@ -149,9 +149,9 @@ def test_a_build_that_breaks_off_leaves_nothing_that_is_read(cohort, monkeypatch
     half = cohort.at("work/pixels/0123")
     half.mkdir()
     (half / "32-rgb.npy").write_bytes(b"another digest's")
-    pictures = load_images(table, cohort, SPEC)
-    (cohort.at("work/pixels") / pictures.content).with_name(".32-grey.1.npy").write_bytes(b"half")
-    load_images(table, cohort, GREY)
+    images = load_images(table, cohort, SPEC)
+    (cohort.at("work/pixels") / images.content).with_name(".32-gray.1.npy").write_bytes(b"half")
+    load_images(table, cohort, GRAY)
     assert len(list(cohort.at("work/pixels").rglob("*.npy"))) == 2
 
 

@@ -93,7 +93,7 @@ def test_torn_or_foreign_progress_is_not_used(cohort, train_params, monkeypatch)
 
 def test_compact_learns_a_small_set_by_heart(cohort, train_params):
     still = {
-        **dict.fromkeys(("flip", "rotation_deg", "shear_deg", "shift", "grey"), 0),
+        **dict.fromkeys(("flip", "rotation_deg", "shear_deg", "shift", "gray"), 0),
         **dict.fromkeys(("brightness", "contrast", "saturation"), 0),
         "scale": [1, 1],
     }
@@ -117,7 +117,7 @@ def test_the_model_kept_is_the_one_that_validates_best(
     recalls = iter([0.4, 0.9, 0.6])
     states = []
 
-    def validate(own, _pictures):
+    def validate(own, _images):
         states.append(own.weights())
         return validated(next(recalls))
 
@@ -179,13 +179,13 @@ def test_emotions_that_the_base_model_lacks_are_left_out_and_counted(
     result = finetune_stage.run(finetune_params(epochs=1), cohort, "naive")
     assert load_model(cohort.model("naive"))[1].labels == ("happiness", "neutral")
     children_angry = table[~adult_anger].query("emotion == 'anger' and split != 'test'")
-    assert result.metrics["left_out_pictures"] == len(children_angry) > 0
+    assert result.metrics["left_out_images"] == len(children_angry) > 0
     assert "left out" in result.summary
 
 
-def test_group_without_pictures_is_one_line_that_names_the_key(cohort, train_params):
-    with pytest.raises(ParamsError, match=r"train\.group .*infant") as error:
-        stage.run(train_params(group={"age_band": ["infant"]}), cohort)
+def test_group_without_images_is_one_line_that_names_the_key(cohort, train_params):
+    with pytest.raises(ParamsError, match=r"train\.subset .*infant") as error:
+        stage.run(train_params(subset={"age_band": ["infant"]}), cohort)
     assert "\n" not in str(error.value)
 
 
@@ -220,7 +220,7 @@ def test_pretrained_weights_train_nothing_and_have_seen_nobody(
     stage.run(train_params(weights="fer2013/mini_xception"), cohort)
 
     _, spec = load_model(cohort.model("base"))
-    assert (spec.architecture, spec.input_size_px, spec.colour) == ("mini_xception", 64, "grey")
+    assert (spec.architecture, spec.input_size_px, spec.color) == ("mini_xception", 64, "gray")
     assert load_seen(cohort.model("base")).empty
     history = (cohort.model("base") / "history.csv").read_text()
     assert history == ",".join(HISTORY_COLUMNS) + "\n"
@@ -240,10 +240,10 @@ def test_unknown_pretrained_name_lists_the_known_ones(cohort, train_params):
 def test_trained_model_reads_the_crops_it_was_trained_for(cohort, train_params):
     params = train_params(backbone="compact", epochs=12, learning_rate=0.003)
     stage.run(params, cohort)
-    recogniser = EmotionClassifier.load(cohort.model("base"), "cpu")
+    recognizer = EmotionClassifier.load(cohort.model("base"), "cpu")
     crop = np.full((1, 40, 40, 3), 90, dtype=np.uint8)
     crop[:, 6:14, 8:32] = 230
-    assert recogniser.labels[recogniser.predict(crop).argmax()] == "anger"
+    assert recognizer.labels[recognizer.predict(crop).argmax()] == "anger"
 
 
 def test_spec_file_is_plain_json(cohort, train_params):

@@ -33,13 +33,13 @@ def weights(paths, name):
     return sha256_of(paths.model(name) / "model.safetensors")
 
 
-def blank(pictures_of, n_pictures):
-    return pictures_of(np.zeros((n_pictures, 2, 2, 3), np.uint8), [0] * n_pictures)
+def blank(images_of, n_images):
+    return images_of(np.zeros((n_images, 2, 2, 3), np.uint8), [0] * n_images)
 
 
 @pytest.fixture
 def trained(cohort, train_params):
-    """The cohort with a base model that has batch normalisation."""
+    """The cohort with a base model that has batch normalization."""
     stage.run(train_params(epochs=2, backbone="compact"), cohort)
     return cohort
 
@@ -63,9 +63,9 @@ def test_head_changes_the_head_and_nothing_else(trained, finetune_params):
 
 
 @pytest.mark.parametrize(("share", "replayed"), [(0.0, 0), (0.25, 10), (0.5, 30), (0.75, 90)])
-def test_replay_shows_every_own_picture_once_and_the_others_share(pictures_of, share, replayed):
+def test_replay_shows_every_own_image_once_and_the_others_share(images_of, share, replayed):
     way = Replay(n_own=30, share=share)
-    order = way.order(blank(pictures_of, 70), np.random.default_rng(0))
+    order = way.order(blank(images_of, 70), np.random.default_rng(0))
     assert len(order) == way.shown(70) == 30 + replayed
     shown = np.bincount(order, minlength=70)
     assert (shown[:30] == 1).all()
@@ -73,16 +73,16 @@ def test_replay_shows_every_own_picture_once_and_the_others_share(pictures_of, s
     assert shown[30:].max() - shown[30:].min() <= 1  # none comes again before all came
 
 
-def test_replay_draws_others_in_every_epoch_and_the_same_from_the_same_seed(pictures_of):
-    way, pictures = Replay(n_own=10, share=0.5), blank(pictures_of, 100)
+def test_replay_draws_others_in_every_epoch_and_the_same_from_the_same_seed(images_of):
+    way, images = Replay(n_own=10, share=0.5), blank(images_of, 100)
 
     def drawn(epoch):
-        return set(way.order(pictures, np.random.default_rng([1, epoch])))
+        return set(way.order(images, np.random.default_rng([1, epoch])))
 
     assert drawn(1) == drawn(1) != drawn(2)
 
 
-def test_a_picture_shown_twice_in_an_epoch_is_changed_in_two_ways():
+def test_a_image_shown_twice_in_an_epoch_is_changed_in_two_ways():
     order = np.array([4, 2, 4, 0])
     assert sorted(loader.repeat_index(order)) == [0, 1, 2, 3]
     shuffled = np.random.default_rng(0).permutation(9)
@@ -106,21 +106,19 @@ def test_seen_names_what_was_replayed_and_what_it_was_validated_on(trained, fine
 
 
 def test_everyone_else_is_replayed_where_no_group_is_named(trained, finetune_params):
-    result = finetune_stage.run(finetune_params(epochs=1, replay={"group": {}}), trained, "replay")
-    assert result.metrics["train_pictures"] == 36  # six children and six adults, three each
-    with pytest.raises(ParamsError, match=r"finetune\.replay\.group: every picture") as error:
-        finetune_stage.run(finetune_params(group={}), trained, "replay")
+    result = finetune_stage.run(finetune_params(epochs=1, replay={"subset": {}}), trained, "replay")
+    assert result.metrics["train_images"] == 36  # six children and six adults, three each
+    with pytest.raises(ParamsError, match=r"finetune\.replay\.subset: every picture") as error:
+        finetune_stage.run(finetune_params(subset={}), trained, "replay")
     assert "\n" not in str(error.value)
 
 
-def test_the_replayed_pictures_have_a_say_in_which_epoch_is_kept(
-    trained, finetune_params, validated
-):
+def test_the_replayed_images_have_a_say_in_which_epoch_is_kept(trained, finetune_params, validated):
     """Validation counts the worst of the fine-tuned and the replayed groups."""
     asked = []
 
-    def validate(trainer, pictures):
-        asked.append(pictures.groups)
+    def validate(trainer, images):
+        asked.append(images.groups)
         return validated(0.5)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -137,8 +135,8 @@ def test_a_checkpoint_does_not_hang_on_a_handful_or_on_people_of_unknown_age(
     """Epochs are judged by the groups that count: the same ones as the strategies are."""
     asked = []
 
-    def validate(trainer, pictures):
-        asked.append(pictures.groups)
+    def validate(trainer, images):
+        asked.append(images.groups)
         return validated(0.5)
 
     monkeypatch.setattr(trainer_module.Trainer, "validate", validate)
@@ -149,7 +147,7 @@ def test_a_checkpoint_does_not_hang_on_a_handful_or_on_people_of_unknown_age(
     band = table["age_band"].mask(some, "unknown")
     band = band.mask(table["image_id"] == adults.iloc[2], "adolescent")
     write_table(table.assign(age_band=band), trained.split)
-    everyone = {"group": {}}
+    everyone = {"subset": {}}
     for min_n, counting in ((2, [3, 6]), (1, [1, 3, 6]), (4, [6]), (7, [12])):
         asked.clear()
         finetune_stage.run(
@@ -172,15 +170,15 @@ def test_the_worst_group_is_not_outvoted_by_the_larger_one():
 
 @pytest.mark.parametrize("name", ["cross_entropy", "mse"])
 def test_distill_has_the_label_loss_on_own_and_divergence_from_the_base_on_replayed(
-    trained, pictures_of, name
+    trained, images_of, name
 ):
     module, spec = load_model(trained.model("base"))
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
-    pictures = pictures_of(pixels, [0, 1, 2, 0, 1])
+    images = images_of(pixels, [0, 1, 2, 0, 1])
     way = Distill(n_own=2, share=0.5, temperature=3.0, weight=0.7)
     labelled = label_loss(Loss(name=name, smoothing=0, beta=0), np.array([2, 2, 1]))
-    loss = way.objective(module, spec, pictures, torch.device("cpu"), labelled)
+    loss = way.objective(module, spec, images, torch.device("cpu"), labelled)
     logits = torch.from_numpy(rng.normal(size=(3, 3)).astype(np.float32))
     rows = np.array([4, 0, 2])
 
@@ -197,7 +195,7 @@ def test_distill_has_the_label_loss_on_own_and_divergence_from_the_base_on_repla
         else np.mean((softmax(now[1]) - np.eye(3)[0]) ** 2),
         0.7 * 9 * entropy(soft[2], softmax(now[2] / 3)),
     ]
-    found = loss(logits, rows, torch.from_numpy(pictures.targets[rows]))
+    found = loss(logits, rows, torch.from_numpy(images.targets[rows]))
     assert found.tolist() == pytest.approx(expected, rel=1e-4)
 
 
@@ -270,20 +268,20 @@ def test_a_base_model_that_cannot_be_trained_skips_every_strategy(trained, finet
 
 
 @pytest.mark.parametrize("missing_in", [("train", "validation"), ("validation",)])
-def test_a_group_without_pictures_yet_is_waited_for_or_stops(trained, finetune_params, missing_in):
+def test_a_group_without_images_yet_is_waited_for_or_stops(trained, finetune_params, missing_in):
     table = read_table(trained.split)
     children = table["age_band"].eq("child") & table["split"].isin(missing_in)
     write_table(table[~children], trained.split)
     for name in EVERY:
-        finetune_stage.run(finetune_params(may_be_empty=True), trained, name)
-        assert "no pictures of finetune.group yet" in read_skipped(trained.model(name)).reason
-    with pytest.raises(ParamsError, match=r"finetune\.group.*finetune\.may_be_empty: true"):
-        finetune_stage.run(finetune_params(may_be_empty=False), trained, "naive")
+        finetune_stage.run(finetune_params(allow_empty_group=True), trained, name)
+        assert "no pictures of finetune.subset yet" in read_skipped(trained.model(name)).reason
+    with pytest.raises(ParamsError, match=r"finetune\.subset.*finetune\.allow_empty_group: true"):
+        finetune_stage.run(finetune_params(allow_empty_group=False), trained, "naive")
 
 
 def test_a_misspelt_group_column_is_not_waited_for(trained, finetune_params):
     with pytest.raises(ParamsError, match="age_bnad"):
-        params = finetune_params(may_be_empty=True, group={"age_bnad": ["child"]})
+        params = finetune_params(allow_empty_group=True, subset={"age_bnad": ["child"]})
         finetune_stage.run(params, trained, "naive")
 
 

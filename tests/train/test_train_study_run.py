@@ -22,7 +22,7 @@ def planned(train_params):
     """Content of a run's file, with overrides of its section `train`."""
 
     def make(until: int, **changed) -> trial.Params:
-        train = train_params(epochs=4, group={}, keep="last", **changed)
+        train = train_params(epochs=4, subset={}, checkpoint="last", **changed)
         facts = {"round": "backbones", "arm": train.backbone, "seed": train.seed, "until": until}
         return trial.Params(**facts, train=train)
 
@@ -102,19 +102,19 @@ def test_a_run_cannot_stop_after_its_end(planned):
 
 
 @pytest.mark.parametrize(
-    ("losses", "optimisers", "said"),
+    ("losses", "optimizers", "said"),
     [
         (["mse", "focal"], ["adam"], r"study\.losses: there is no 'focal'; .*multi_margin"),
-        (["mse"], ["lion"], r"study\.optimisers: there is no 'lion'; .*ranger"),
+        (["mse"], ["lion"], r"study\.optimizers: there is no 'lion'; .*ranger"),
     ],
 )
-def test_unknown_names_are_found_before_anything_is_trained(losses, optimisers, said):
+def test_unknown_names_are_found_before_anything_is_trained(losses, optimizers, said):
     with pytest.raises(ParamsError, match=said):
-        check_names(losses, optimisers)
+        check_names(losses, optimizers)
 
 
 def recipes(train_params, **changed):
-    return [train_params(group={}, **changed).model_dump()]
+    return [train_params(subset={}, **changed).model_dump()]
 
 
 def test_what_stops_a_run_is_found_before_anything_is_trained(cohort, train_params, monkeypatch):
@@ -126,20 +126,20 @@ def test_what_stops_a_run_is_found_before_anything_is_trained(cohort, train_para
     with pytest.raises(ModelError, match=r"study\.backbones, resnet5: there is no network"):
         check_trainable(recipes(train_params, backbone="resnet5"), cohort)
     with pytest.raises(UserError, match=r"study\.backbones, lenet5: .*ImageNet") as error:
-        check_trainable(recipes(train_params, start="imagenet"), cohort)
+        check_trainable(recipes(train_params, init="imagenet"), cohort)
     assert "\n" not in str(error.value)
     with pytest.raises(DownloadError, match=r"study\.backbones, resnet18: .*put it at") as error:
-        check_trainable(recipes(train_params, backbone="resnet18", start="imagenet"), cohort)
+        check_trainable(recipes(train_params, backbone="resnet18", init="imagenet"), cohort)
     assert "\n" not in str(error.value)
     with pytest.raises(ParamsError, match=r"train\.batch_size"):
         check_recipe({**recipes(train_params)[0], "batch_size": 1}, cohort)
 
 
-def test_a_study_needs_two_emotions_and_pictures_to_test(cohort, train_params):
+def test_a_study_needs_two_emotions_and_images_to_test(cohort, train_params):
     table = read_table(cohort.split)
     write_table(table[table["emotion"] == "anger"], cohort.split)
-    with pytest.raises(DataError, match=r"study\.group: .*two emotions are needed"):
+    with pytest.raises(DataError, match=r"study\.subset: .*two emotions are needed"):
         check_trainable(recipes(train_params), cohort)
     write_table(table[table["split"] != "test"], cohort.split)
-    with pytest.raises(UserError, match=r"study\.group \(test split\)|no test picture"):
+    with pytest.raises(UserError, match=r"study\.subset \(test split\)|no test picture"):
         check_trainable(recipes(train_params), cohort)

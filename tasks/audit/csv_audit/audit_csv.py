@@ -141,7 +141,7 @@ def _own(
     compared: Sequence[str], given: pd.DataFrame, settings: Settings, bins: Limits
 ) -> list[str]:
     """Return the user's columns that the audit needs, each once."""
-    used = dict.fromkeys([*compared, *settings.factors, *settings.standardise_to])
+    used = dict.fromkeys([*compared, *settings.factors, *settings.standardize_to])
     return [
         name for name in used if name in given.columns and (name in bins or name not in _DOCUMENTED)
     ]
@@ -159,7 +159,7 @@ def _grouped(
 def _inner_settings(settings: Settings, by: list[str]) -> Settings:
     changed = {
         key: [_inner(name, {}) for name in getattr(settings, key)]
-        for key in ("factors", "standardise_to")
+        for key in ("factors", "standardize_to")
     }
     return settings.model_copy(update={"by": by, **changed})
 
@@ -305,7 +305,7 @@ def _nameless(frame: pd.DataFrame) -> dict[str, tuple[int, int]]:
 def _unused(given: pd.DataFrame, wanted: Sequence[str], settings: Settings) -> list[str]:
     """List the unused columns, whose names may be misspelled."""
     used = {*wanted, *_NO_GROUPS, *PROBABILITIES, *NUMBERS, "dataset"}
-    used |= {*settings.factors, *settings.standardise_to}
+    used |= {*settings.factors, *settings.standardize_to}
     return [str(name) for name in given.columns if name not in used]
 
 
@@ -315,7 +315,7 @@ def _absent(given: pd.DataFrame, wanted: Sequence[str], settings: Settings) -> l
     absent = [name for name in needed if name not in given.columns]
     if not any(name in given.columns for name in PROBABILITIES):
         absent.append("p_<emotion>")
-    explaining = [*settings.factors, *settings.standardise_to]
+    explaining = [*settings.factors, *settings.standardize_to]
     return list(dict.fromkeys([*absent, *(n for n in explaining if n not in given.columns)]))
 
 

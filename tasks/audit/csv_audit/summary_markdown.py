@@ -67,8 +67,8 @@ _HOLDS = {
     "before_after": "two models on the same pictures",
     "confusion": "what each emotion was read as",
     "factors": "what goes with right answers: odds ratios",
-    "standardised": "gaps as they would be with the same mix on both sides",
-    "fairness": "worst and best group, difference, ratio, equalised odds",
+    "standardized": "gaps as they would be with the same mix on both sides",
+    "fairness": "worst and best group, difference, ratio, equalized odds",
     "calibration": "whether it is as sure as it is right, by group",
     "confusion_gaps": "confusions that one group has more often than another",
     "intersections": "groups of several columns at once, such as boys of an age band: recall, "
@@ -164,7 +164,7 @@ def _findings(tables: Tables, model: str, protocol: str) -> Iterator[str]:
     significant = [gap for gap in largest if gap is not None]
     for gap in significant:
         yield f"- {gap_sentence(_escaped(gap), name)}"
-        yield from _standardised(tables["standardised"], gap)
+        yield from _standardized(tables["standardized"], gap)
         yield from _undone(tables["sensitivity"], gap)
     model_gaps = gaps[(gaps["model"] == model) & (gaps["protocol"] == protocol)]
     found_in = (
@@ -317,17 +317,17 @@ def _change(table: pd.DataFrame, pair: tuple[str, str] | None, why: str) -> Iter
     )
 
 
-def _standardised(table: pd.DataFrame, gap: pd.Series) -> Iterator[str]:
+def _standardized(table: pd.DataFrame, gap: pd.Series) -> Iterator[str]:
     """Describe a gap with the same mix of other columns on both sides."""
     for name in ("model", "protocol", "dataset", "dimension", "emotion"):
         table = table[table[name] == gap[name]]
-    for row in table[table["standardised_to"] != RAW].itertuples():
+    for row in table[table["standardized_to"] != RAW].itertuples():
         sign = 1 if (row.group_a, row.group_b) == (gap["group_a"], gap["group_b"]) else -1
         limits = sorted((sign * row.ci_low, sign * row.ci_high))
         sizes = (row.n_a, row.n_b)[::sign]
         if {row.group_a, row.group_b} == {gap["group_a"], gap["group_b"]} and row.gap == row.gap:
             yield (
-                f"  - with the same mix of {markdown(row.standardised_to)} on both sides: "
+                f"  - with the same mix of {markdown(row.standardized_to)} on both sides: "
                 f"{points(-sign * row.gap)} points ({100 * row.confidence:g}\u202f% interval "
                 f"{points(-limits[1])} to {points(-limits[0])}; n = {sizes[0]} and {sizes[1]})"
             )

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from tasks.audit.figures.recall import PANELS_AT_MOST, model_marks
 from tasks.core.labels import ALL
 from tasks.core.plotting.style import (
-    COLOURS,
+    COLORS,
     FAINT,
     INK,
     WIDTH_INCHES,
@@ -93,8 +93,8 @@ def _panel(axis: Axes, part: pd.DataFrame, models: Sequence[str]) -> None:
         summary, bins = model_rows[model_rows["bin"] == ALL], model_rows[model_rows["bin"] != ALL]
         if summary.empty:
             continue
-        _line(axis, bins, COLOURS[index % len(COLOURS)])
-        labels.append((_error_label(summary.iloc[0]), COLOURS[index % len(COLOURS)]))
+        _line(axis, bins, COLORS[index % len(COLORS)])
+        labels.append((_error_label(summary.iloc[0]), COLORS[index % len(COLORS)]))
     for index, (text, color) in enumerate(labels):
         note = axis.annotate(
             text,

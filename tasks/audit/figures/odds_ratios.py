@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from tasks.audit.figures.recall import model_marks, model_word
 from tasks.audit.settings import UNITS
 from tasks.core.plotting.style import (
-    COLOURS,
+    COLORS,
     FAINT,
     INK,
     LONGEST_LABEL,
@@ -98,14 +98,12 @@ def _draw_line(axis: Axes, place: int, line: _Line, models: Sequence[str]) -> No
         axis.plot(
             ends,
             [at, at],
-            color=COLOURS[index % len(COLOURS)],
+            color=COLORS[index % len(COLORS)],
             linewidth=1.6,
             solid_capstyle="butt",
         )
         middle = np.clip(row["odds_ratio"], 1 / _WIDEST, _WIDEST)
-        axis.plot(
-            [middle], [at], "o", color=COLOURS[index % len(COLOURS)], markersize=4.8, zorder=3
-        )
+        axis.plot([middle], [at], "o", color=COLORS[index % len(COLORS)], markersize=4.8, zorder=3)
     if line.rows:
         counts = " / ".join(str(line.rows[m]["n"]) if m in line.rows else "–" for m in models)
         axis.annotate(

@@ -19,7 +19,7 @@ from tasks.core.gap_sentences import points
 from tasks.core.labels import ALL
 from tasks.core.paths import MODELS
 from tasks.core.plotting.style import (
-    COLOURS,
+    COLORS,
     FAINT,
     GRID,
     INK,
@@ -42,7 +42,7 @@ def model_word(name: str) -> str:
 
 def model_marks(models: Sequence[str]) -> list[Line2D]:
     """Return the legend's handles, in the order of the colors."""
-    return [mark(COLOURS[i % len(COLOURS)], model_word(name)) for i, name in enumerate(models)]
+    return [mark(COLORS[i % len(COLORS)], model_word(name)) for i, name in enumerate(models)]
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,7 @@ def _recall_panel(
                 continue
             figures = one.iloc[0]
             at = height + shift * (index - (len(models) - 1) / 2)
-            _interval(axis, figures, ("recall", "ci_low", "ci_high"), at, COLOURS[index])
+            _interval(axis, figures, ("recall", "ci_low", "ci_high"), at, COLORS[index])
         if len(cell):
             counts = list(dict.fromkeys(cell["n"]))
             text = " / ".join(str(count) for count in counts)
@@ -309,18 +309,18 @@ def _share_axis(
 
 
 def _interval(
-    axis: Axes, figures: pd.Series, names: tuple[str, str, str], height: float, colour: str
+    axis: Axes, figures: pd.Series, names: tuple[str, str, str], height: float, color: str
 ) -> None:
     middle, low, high = (100 * float(figures[name]) for name in names)
-    axis.plot([low, high], [height, height], color=colour, linewidth=1.6, solid_capstyle="butt")
-    axis.plot([middle], [height], "o", color=colour, markersize=4.8, clip_on=False, zorder=3)
+    axis.plot([low, high], [height, height], color=color, linewidth=1.6, solid_capstyle="butt")
+    axis.plot([middle], [height], "o", color=color, markersize=4.8, clip_on=False, zorder=3)
 
 
 def _dumbbell(axis: Axes, cell: pd.Series, height: float) -> None:
     ends = [100 * cell["recall_base"], 100 * cell["recall_finetuned"]]
     axis.plot(ends, [height, height], color="#b3bcc6", linewidth=3, zorder=1)
-    for end, colour in zip(ends, COLOURS, strict=False):
-        axis.plot([end], [height], "o", color=colour, markersize=7.5, zorder=2, clip_on=False)
+    for end, color in zip(ends, COLORS, strict=False):
+        axis.plot([end], [height], "o", color=color, markersize=7.5, zorder=2, clip_on=False)
 
 
 def _change(axis: Axes, cell: pd.Series, height: float) -> None:

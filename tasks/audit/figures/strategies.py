@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from tasks.core.gap_sentences import people, points
 from tasks.core.labels import ALL
 from tasks.core.plotting.style import (
-    COLOURS,
+    COLORS,
     FAINT,
     INK,
     WIDTH_INCHES,
@@ -34,15 +34,15 @@ def strategies_figure(table: pd.DataFrame, credit: str, path: Path) -> None:
         empty_figure(path, why, credit)
         return
     groups = table[table["group"] != ALL]
-    gained = groups[groups["fine_tuned_on"].astype(bool)].set_index("strategy")
-    others = groups[~groups["fine_tuned_on"].astype(bool)]
+    gained = groups[groups["is_target_group"].astype(bool)].set_index("strategy")
+    others = groups[~groups["is_target_group"].astype(bool)]
     worst = others.loc[others.groupby("strategy", sort=False)["change"].idxmin()]
     worst = worst.set_index("strategy")
     figure = Figure(figsize=(WIDTH_INCHES, 6.4))
     axis = figure.subplots()
     handles = []
     for index, name in enumerate(gained.index):
-        color, symbol = COLOURS[index % len(COLOURS)], _SYMBOLS[index % len(_SYMBOLS)]
+        color, symbol = COLORS[index % len(COLORS)], _SYMBOLS[index % len(_SYMBOLS)]
         _strategy(axis, gained.loc[name], worst.loc[name], color, symbol)
         handles.append(mark(color, _label(gained.loc[name], worst.loc[name]), symbol))
     who = people(str(gained["dimension"].iloc[0]), str(gained["group"].iloc[0]))
@@ -62,12 +62,12 @@ def _nothing_to_draw(table: pd.DataFrame) -> str:
     if table.empty:
         return "No strategy was carried out, or no picture is unseen by all: nothing to compare"
     groups = table[table["group"] != ALL]
-    if not groups["fine_tuned_on"].astype(bool).any():
+    if not groups["is_target_group"].astype(bool).any():
         why = str(table["note"].iloc[0])
         return (
             f"{why[:1].upper()}{why[1:]}: there is no one gain to weigh\nagainst losses elsewhere"
         )
-    if groups["fine_tuned_on"].astype(bool).all():
+    if groups["is_target_group"].astype(bool).all():
         return "All unseen pictures are of the group that was fine-tuned on: no other can lose"
     return ""
 

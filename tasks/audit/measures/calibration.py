@@ -101,8 +101,8 @@ def reasons_uncalibrated(judged: pd.DataFrame) -> dict[str, str]:
             worst = total[abs(total - 1).argmax()]
             reasons[str(model)] = f"a picture's probabilities add up to {worst:.3g}, not to 1"
         elif count := _otherwise_answered(part, columns):
-            pictures = "1 picture" if count == 1 else f"{count} pictures"
-            reasons[str(model)] = f"for {pictures} the answer is not the most probable label"
+            images = "1 picture" if count == 1 else f"{count} pictures"
+            reasons[str(model)] = f"for {images} the answer is not the most probable label"
     return reasons
 
 
@@ -142,7 +142,7 @@ def calibration_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class _Pictures:
+class _Images:
     """One model's images under one protocol, `(n,)` each."""
 
     sureness: np.ndarray  # the largest probability
@@ -157,41 +157,41 @@ def _of_part(part: pd.DataFrame, settings: Settings) -> Iterator[dict[str, Any]]
     sureness = np.nanmax(part[probability_columns(part)].to_numpy(dtype=float), axis=1)
     shares = np.linspace(0, 1, settings.calibration_bins + 1)[1:-1]
     limits = np.unique(np.quantile(sureness, shares))  # equal ones are never parted
-    pictures = _Pictures(
+    images = _Images(
         sureness,
         part["correct"].to_numpy(dtype=bool),
         np.searchsorted(limits, sureness, side="right"),
         len(limits) + 1,
         Resampled(part["subject_id"], settings.resamples, settings.seed),
     )
-    method = _METHOD.format(bins=pictures.bins, correction=settings.correction)
+    method = _METHOD.format(bins=images.bins, correction=settings.correction)
     for dimension in (ALL, *settings.by):
         groups = [ALL]
         group = np.zeros(len(part), dtype=int)
         if dimension != ALL:
             groups = [name for name in values_in_order(part, dimension) if name != UNKNOWN]
             group = codes(part[dimension], groups)
-        for row in _of_groups(pictures, group, groups, settings) if groups else ():
+        for row in _of_groups(images, group, groups, settings) if groups else ():
             yield {"dimension": dimension, **row, "method": method}
 
 
 def _of_groups(
-    pictures: _Pictures, group: np.ndarray, groups: Sequence[str], settings: Settings
+    images: _Images, group: np.ndarray, groups: Sequence[str], settings: Settings
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of some groups, each group's summary first; draws serve all of them."""
-    cell = np.where(group < 0, -1, group * pictures.bins + pictures.bin)
-    size = len(groups) * pictures.bins
-    sure, miss = pictures.sureness, pictures.sureness * (1 - pictures.sureness)
-    weights = [None, sure, pictures.correct, miss]
+    cell = np.where(group < 0, -1, group * images.bins + images.bin)
+    size = len(groups) * images.bins
+    sure, miss = images.sureness, images.sureness * (1 - images.sureness)
+    weights = [None, sure, images.correct, miss]
     columns = [in_cells(cell, size, weight) for weight in weights]
-    shape = (len(groups), pictures.bins)
+    shape = (len(groups), images.bins)
     sums = np.stack([column_sums(one).reshape(shape) for one in columns])  # (4, groups, bins)
-    drawn = pictures.sampled.sums(sparse.hstack(columns[:3], format="csr"))
+    drawn = images.sampled.sums(sparse.hstack(columns[:3], format="csr"))
     drawn = drawn.reshape(-1, 3, *shape)
-    people = pictures.sampled.count(columns[0]).reshape(shape)
+    people = images.sampled.count(columns[0]).reshape(shape)
     inside = [index for index in range(len(groups)) if sums[0, index].sum() > 0]
-    errors = [_error_of(pictures, group == index) for index in inside]
-    tests = _tests(pictures, group, inside, errors, settings)
+    errors = [_error_of(images, group == index) for index in inside]
+    tests = _tests(images, group, inside, errors, settings)
     for index, error, test in zip(inside, errors, tests.to_dict("records"), strict=True):
         of_group = sums[:, index], drawn[:, :, index]
         summary = _summary(*of_group, error, settings.confidence) | test
@@ -215,18 +215,18 @@ class _Error:
         return max(estimate - reach, -1.0), min(estimate + reach, 1.0)
 
 
-def _error_of(pictures: _Pictures, which: np.ndarray) -> _Error:
+def _error_of(images: _Images, which: np.ndarray) -> _Error:
     """Measure the calibration error of some images, less what chance adds to it.
 
     With z the sum of confidence minus correctness of a person's images in a bin, the error is the
     sum of z times a direction that the other people show, from -1 to 1, over all images. As z of
     different people are independent and have mean 0 under perfect calibration, so has the error.
     """
-    who, place = np.unique(pictures.sampled.codes[which], return_inverse=True)
-    people, bins = len(who), pictures.bins
-    sure, bin_of = pictures.sureness[which], pictures.bin[which]
+    who, place = np.unique(images.sampled.codes[which], return_inverse=True)
+    people, bins = len(who), images.bins
+    sure, bin_of = images.sureness[which], images.bin[which]
     cell = place * bins + bin_of
-    z = np.bincount(cell, sure - pictures.correct[which], people * bins).reshape(people, bins)
+    z = np.bincount(cell, sure - images.correct[which], people * bins).reshape(people, bins)
     sizes = np.bincount(place, minlength=people)
     n, miss = len(sure), sure * (1 - sure)
     over = z.sum() / n
@@ -242,7 +242,7 @@ def _error_of(pictures: _Pictures, which: np.ndarray) -> _Error:
     loss = (z * direction).sum() / n
     slope = _slope(z, smooth, near)
     influence = (z * slope).sum(axis=1) - loss * sizes
-    least = _error_if_alike(pictures.correct[which], people)
+    least = _error_if_alike(images.correct[which], people)
     loss_error = max(_clustered(influence, (slope[bin_of] ** 2 * miss).sum(), n), least)
     over_error = max(_clustered(z.sum(axis=1) - over * sizes, miss.sum(), n), least)
     return _Error(float(loss), loss_error, float(over), over_error, people)
@@ -277,7 +277,7 @@ def _clustered(influence: np.ndarray, independent: float, n: int) -> float:
 
 
 def _tests(
-    pictures: _Pictures,
+    images: _Images,
     group: np.ndarray,
     inside: Sequence[int],
     errors: Sequence[_Error],
@@ -289,7 +289,7 @@ def _tests(
         row = {"p_value": _p_value(error.loss, error.loss_error, error.people - 1)}
         others = (group >= 0) & (group != index)
         if others.any():
-            row |= _from_others(error, _error_of(pictures, others), settings.confidence)
+            row |= _from_others(error, _error_of(images, others), settings.confidence)
         rows.append(row)
     table = pd.DataFrame(rows)
     for name in ("p_value", "from_others_p_value"):

@@ -1,6 +1,6 @@
 """A logistic model of images of which several show the same subject, sound for few subjects.
 
-Generalised estimating equations (K.-Y. Liang, S. L. Zeger 1986, Biometrika 73, 13-22) with the
+Generalized estimating equations (K.-Y. Liang, S. L. Zeger 1986, Biometrika 73, 13-22) with the
 bias-reduced covariance of L. A. Mancl and T. A. DeRouen (2001, Biometrics 57, 126-134) and, for
 each coefficient, degrees of freedom in the manner of F. E. Satterthwaite: those of the subjects
 that carry it, weighted by how much each does. Five subjects against sixty, or one subject with half

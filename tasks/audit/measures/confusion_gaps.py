@@ -68,7 +68,7 @@ class _Counts:
     emotions: Sequence[str]
     answers: Sequence[str]
 
-    def pictures(self) -> sparse.csr_array:
+    def images(self) -> sparse.csr_array:
         """`(n, groups × emotions)`."""
         cell = self.group * len(self.emotions) + self.emotion
         cells = len(self.groups) * len(self.emotions)
@@ -126,8 +126,8 @@ def _of_dimension(
 ) -> pd.DataFrame:
     """Compare the groups of one dimension of one model and protocol."""
     counts = _counts(part, dimension)
-    pictures, answered = counts.pictures(), counts.answered()
-    of_known = selected(pictures, known)
+    images, answered = counts.images(), counts.answered()
+    of_known = selected(images, known)
     people = BySubject.of(sampled, of_known, of_known).effective
     cells = pd.DataFrame(list(_cells(counts, column_sums(of_known), people, settings)))
     if cells.empty:
@@ -137,8 +137,7 @@ def _of_dimension(
     for start in range(0, len(there), _AT_ONCE):
         some = there.iloc[start : start + _AT_ONCE]
         sides = [
-            Sides(pictures[:, some[f"of_{side}"]], answered[:, some[f"read_{side}"]])
-            for side in "ab"
+            Sides(images[:, some[f"of_{side}"]], answered[:, some[f"read_{side}"]]) for side in "ab"
         ]
         pair = some.groupby(["group_a", "group_b"], sort=False).ngroup().to_numpy()
         figures = differences(sampled, *sides, known, settings.confidence, "groups", pair)
@@ -171,7 +170,7 @@ def _cells(
 
     Whether there is enough in them goes by images of known subjects, and effective subjects.
     """
-    sizes, reads = column_sums(counts.pictures()), column_sums(counts.answered())
+    sizes, reads = column_sums(counts.images()), column_sums(counts.answered())
     n_emotions, n_answers = len(counts.emotions), len(counts.answers)
     for (a, group_a), (b, group_b) in combinations(enumerate(counts.groups), 2):
         for (e, emotion), (y, answer) in product(

@@ -43,8 +43,8 @@ COLUMNS = [
     "difference_shrunken",
     "ratio_ci_low",
     "ratio_ci_high",
-    "equalised_odds_ci_low",
-    "equalised_odds_ci_high",
+    "equalized_odds_ci_low",
+    "equalized_odds_ci_high",
     "p_value",
     "groups",
     "confidence",
@@ -55,7 +55,7 @@ _METHOD = (
     "and ratio for all pairs at once (studentised range), of worst and best for all groups at once "
     "(Sidak); each from the cluster variance by subject on the scale of log-odds with Student's "
     "t, or Wilson's of the effective subjects; p: the level at which the difference's lower limit "
-    "reaches 0; equalised odds: of both rates at once (Bonferroni); *_shrunken: moved towards the "
+    "reaches 0; equalized odds: of both rates at once (Bonferroni); *_shrunken: moved towards the "
     "groups' mean by what chance adds to extremes, at most one standard error "
     "(Efron and Morris 1972)"
 )
@@ -108,7 +108,7 @@ def with_intervals(
     for place in places:
         for at, end in enumerate(("low", "high")):
             limits = [pair[at] for pair in odds.get(rows[place]["emotion"], [])]
-            out[place][f"equalised_odds_ci_{end}"] = max(limits, default=np.nan)
+            out[place][f"equalized_odds_ci_{end}"] = max(limits, default=np.nan)
     return out
 
 

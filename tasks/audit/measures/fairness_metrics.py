@@ -32,7 +32,7 @@ COLUMNS = [
     "difference",
     "ratio",
     "overall",
-    "equalised_odds_difference",
+    "equalized_odds_difference",
     "n_smallest",
     "left_out_groups",
     *INTERVALS,
@@ -58,7 +58,7 @@ def fairness_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFrame:
         `false_positive_rate`, of the other images the share that is read as it (lower is better:
         the worst group has the highest). `difference` is between the extreme groups, `ratio` the
         smaller over the larger, `overall` over the groups compared.
-        `equalised_odds_difference` is the larger of both rates' differences (M. Hardt, E. Price,
+        `equalized_odds_difference` is the larger of both rates' differences (M. Hardt, E. Price,
         N. Srebro 2016, NeurIPS). `n_smallest` counts, of the smallest group, the images that the
         metric divides by. Groups with fewer than `min_n` of these, for an emotion of its images
         or of the others, are in `left_out_groups` with their number; people whose group is unknown
@@ -100,7 +100,7 @@ def _of_dimension(
         odds = max((extremes.difference for extremes in measured.values()), default=np.nan)
         for metric, divisor in ((TRUE_POSITIVE, of_it), (FALSE_POSITIVE, size - of_it)):
             row = _row(metric, emotion, left_out, measured.get(metric), divisor[enough])
-            yield row | {"equalised_odds_difference": odds}
+            yield row | {"equalized_odds_difference": odds}
 
 
 def _large_enough(sizes: pd.Series, min_n: int) -> tuple[list[str], str]:

@@ -54,7 +54,7 @@ COLUMNS = [
     "emotions",
     "left_out_emotions",
     "n_left_out",
-    "shared_datasets",
+    "datasets_with_both",
     "family",
     "method",
     "effective_subjects_a",
@@ -84,8 +84,8 @@ def gaps_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFrame:
         One row per comparison; `gap` is recall of a minus recall of b, from -1 to 1. For
         `emotion=all` the recalls are over the emotions that both groups have (`emotions`);
         `left_out_emotions` and `n_left_out` say what that leaves out. `dataset` names the data
-        set within which the groups are compared (`all`: across). `shared_datasets` lists the data
-        sets that hold both groups: where it is empty, the gap may be one between data sets.
+        set within which the groups are compared (`all`: across). If `datasets_with_both` is empty,
+        no data set holds both groups, and the gap may be one between data sets.
         `p_adjusted` and `mde` are empty where `enough_n` is false: not tested. `mde` is the
         smallest gap that would have been shown with probability `power`, see `smallest_shown`.
         Figures rest on images of known subjects; `n_unknown_a` and `n_unknown_b` count the others.
@@ -184,11 +184,11 @@ def _by_emotion(rows_a: np.ndarray, rows_b: np.ndarray, of_image: _Of) -> Iterat
     )
     shared = " ".join(sorted(names[code] for code in np.flatnonzero(in_a & in_b)))
     pooled = {"emotion": ALL, "emotions": " ".join(in_both), "left_out_emotions": " ".join(apart)}
-    pooled |= {"n_left_out": n_apart, "shared_datasets": shared}
+    pooled |= {"n_left_out": n_apart, "datasets_with_both": shared}
     yield _Pair(pooled, rows_a[kept_a], rows_b[kept_b])
     for name in in_both:
         single = {"emotion": name, "emotions": name, "left_out_emotions": "", "n_left_out": 0}
-        single["shared_datasets"] = shared
+        single["datasets_with_both"] = shared
         code = EMOTIONS.index(name)
         yield _Pair(single, rows_a[of_a == code], rows_b[of_b == code])
 
@@ -207,8 +207,8 @@ def _figures(part: pd.DataFrame, pairs: Sequence[_Pair], settings: Settings) -> 
     return differences(sampled, a, b, known, settings.confidence, "groups", same, margin)
 
 
-def _members(rows: Sequence[np.ndarray], pictures: int) -> sparse.csr_array:
+def _members(rows: Sequence[np.ndarray], images: int) -> sparse.csr_array:
     """Return `(pictures, len(rows))` zeros and ones from the rows of each column."""
     columns = np.repeat(np.arange(len(rows)), [len(mask) for mask in rows])
     entries = (np.ones(len(columns)), (np.concatenate(rows), columns))
-    return sparse.csr_array(entries, shape=(pictures, len(rows)))
+    return sparse.csr_array(entries, shape=(images, len(rows)))

@@ -76,12 +76,12 @@ def paired_table(
     columns = [*dimensions(by), *FIGURES]
     if pair is None:
         return pd.DataFrame(columns=columns)
-    pictures = shared_images(named, pair, protocol)
-    if pictures.empty:
+    images = shared_images(named, pair, protocol)
+    if images.empty:
         return pd.DataFrame(columns=columns)
-    cells, members = cell_members(pictures, ["dataset", *by, "emotion"], settings.depth)
-    cube = pd.concat([cells, changes(pictures, members, settings)], axis=1)
-    cube = sort_cells(cube, pictures, list(cells.columns))
+    cells, members = cell_members(images, ["dataset", *by, "emotion"], settings.depth)
+    cube = pd.concat([cells, changes(images, members, settings)], axis=1)
+    cube = sort_cells(cube, images, list(cells.columns))
     cube = cube.assign(**{name: ALL for name in dimensions(by) if name not in cube.columns})
     cube["enough_n"] = settings.enough(cube["n"], cube["effective_subjects"])
     cube["enough_n"] &= cube["p_value"].notna()
@@ -105,18 +105,18 @@ def why_not_paired(frame: pd.DataFrame, pair: tuple[str, str] | None, protocol: 
     return "no such picture has an answer of both models and a label that both can answer"
 
 
-def changes(pictures: pd.DataFrame, members: sparse.csr_array, settings: Settings) -> pd.DataFrame:
+def changes(images: pd.DataFrame, members: sparse.csr_array, settings: Settings) -> pd.DataFrame:
     """Return both recalls and the change of each group of images.
 
-    `pictures` is the result of `shared_images`; `members`, `(pictures, k)`, has 1 where an image is
+    `images` is the result of `shared_images`; `members`, `(images, k)`, has 1 where an image is
     in a group.
     """
-    sampled = Resampled(pictures["subject_id"], settings.resamples, settings.seed)
-    known = pictures["subject_known"].to_numpy(dtype=bool)
+    sampled = Resampled(images["subject_id"], settings.resamples, settings.seed)
+    known = images["subject_known"].to_numpy(dtype=bool)
     unknown = np.asarray((~known).astype(float) @ members)
     members = complete_cases(members, known)
-    first = (pictures["both"] | pictures["lost"]).to_numpy()
-    second = (pictures["both"] | pictures["gained"]).to_numpy()
+    first = (images["both"] | images["lost"]).to_numpy()
+    second = (images["both"] | images["gained"]).to_numpy()
     figures = {}
     for name, correct in (("base", first), ("finetuned", second)):
         side = recalls(sampled, members, correct, known, settings.confidence)
@@ -131,7 +131,7 @@ def changes(pictures: pd.DataFrame, members: sparse.csr_array, settings: Setting
         "models",
         margin=settings.equivalence_margin,
     )
-    outcomes = {name: whole(pictures[name].to_numpy(dtype=float) @ members) for name in _OUTCOMES}
+    outcomes = {name: whole(images[name].to_numpy(dtype=float) @ members) for name in _OUTCOMES}
     table = pd.DataFrame(figures | outcomes).assign(change=change["gap"])
     carried = ["ci_low", "ci_high", "p_value", "method", "equivalence_margin", "equivalent"]
     table[carried] = change[carried]
@@ -168,8 +168,8 @@ def shared_images(named: pd.DataFrame, pair: tuple[str, str], protocol: str) -> 
     used = named if protocol == ALL else named[~named["seen_in_training"].astype(bool)]
     first, second = (used[used["model"] == name] for name in pair)
     other = second[["image_id", "correct"]].rename(columns={"correct": "correct_second"})
-    pictures = first.merge(other, on="image_id", how="inner")
-    one, two = pictures["correct"].astype(bool), pictures["correct_second"].astype(bool)
-    return pictures.assign(
+    images = first.merge(other, on="image_id", how="inner")
+    one, two = images["correct"].astype(bool), images["correct_second"].astype(bool)
+    return images.assign(
         pair=" ".join(pair), both=one & two, lost=one & ~two, gained=~one & two, neither=~one & ~two
     )

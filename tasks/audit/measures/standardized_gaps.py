@@ -32,7 +32,7 @@ COLUMNS = [
     "group_a",
     "group_b",
     "emotion",
-    "standardised_to",
+    "standardized_to",
     "n_a",
     "n_b",
     "share_a",
@@ -53,7 +53,7 @@ _METHOD = (
 )
 _RAW = "Recall over all pictures of the emotions that both groups have."
 _MIXED = (
-    "Direct standardisation: recall in each stratum, weighted by both groups' pictures in it, over "
+    "Direct standardization: recall in each stratum, weighted by both groups' pictures in it, over "
     "strata that both have."
 )
 _THIRDS = " Cut into thirds: {names}."
@@ -78,22 +78,22 @@ class _Question:
     apart: tuple[str, ...] = ()  # columns that could not be taken together with the others
 
 
-def standardised_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+def standardized_table(judged: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Compare every pair of groups raw, and at the common mix of each column and of all.
 
     Parameters
     ----------
     judged
         One row per model, protocol and image: `model, protocol, dataset, subject_id, emotion,
-        correct`, the columns of `settings.by`, and those of `settings.standardise_to` that there
+        correct`, the columns of `settings.by`, and those of `settings.standardize_to` that there
         are. Images of an unknown value are in no stratum of that column.
     settings
-        Of them: by, standardise_to, confidence, resamples, seed.
+        Of them: by, standardize_to, confidence, resamples, seed.
 
     Returns
     -------
     pandas.DataFrame
-        One row per comparison. `standardised_to` names the columns whose mix is common; columns
+        One row per comparison. `standardized_to` names the columns whose mix is common; columns
         that are missing, unknown for every image, or the dimension itself make no row. `n_a` and
         `n_b` count the images in strata that both groups have, `share_a` and `share_b` are their
         share of each group's images; without any such stratum the figures are empty. All columns
@@ -132,7 +132,7 @@ def strata(part: pd.DataFrame, columns: Sequence[str]) -> dict[str, np.ndarray]:
 
 def _of_part(part: pd.DataFrame, settings: Settings) -> Iterator[dict[str, Any]]:
     """Answer the questions of one model, protocol and data set, many in one go."""
-    coded = strata(part, settings.standardise_to)
+    coded = strata(part, settings.standardize_to)
     numeric = [name for name in coded if pd.api.types.is_numeric_dtype(factor_values(part, name))]
     sampled = Resampled(part["subject_id"], settings.resamples, settings.seed)
     waiting: list[_Question] = []
@@ -155,7 +155,7 @@ def with_limits_of_gaps(table: pd.DataFrame, gaps: pd.DataFrame) -> pd.DataFrame
     keys = ["model", "protocol", "dimension", "group_a", "group_b", "emotion"]
     figures = ["ci_low", "ci_high", "method"]
     across = gaps[gaps["dataset"] == ALL].drop_duplicates(keys).set_index(keys)[figures]
-    raw = np.flatnonzero(table["standardised_to"] == RAW)
+    raw = np.flatnonzero(table["standardized_to"] == RAW)
     if not len(raw) or across.empty:
         return table
     found = across.reindex(pd.MultiIndex.from_frame(table.iloc[raw][keys]))
@@ -199,13 +199,13 @@ def _mixes(
     alone: Sequence[str],
 ) -> Iterator[_Question]:
     """Ask for the raw gap, the mix of each column of `alone`, and that of all columns together."""
-    of_picture, shared = emotions
+    of_image, shared = emotions
     own_b = side_b[rows]
-    every = np.where(np.isin(of_picture[rows], shared), 0, -1)  # one stratum
-    yield _Question(names | {"standardised_to": RAW}, rows, own_b, every, False)
+    every = np.where(np.isin(of_image[rows], shared), 0, -1)  # one stratum
+    yield _Question(names | {"standardized_to": RAW}, rows, own_b, every, False)
     for name in alone:
         mix = _finer(every, coded[name][rows])
-        yield _Question(names | {"standardised_to": name}, rows, own_b, mix)
+        yield _Question(names | {"standardized_to": name}, rows, own_b, mix)
     taken, apart, stratum = [], [], every
     for name, code in coded.items():
         finer = _finer(stratum, code[rows])
@@ -215,7 +215,7 @@ def _mixes(
         else:  # nothing would be left to compare
             apart.append(name)
     if len(taken) > 1:
-        words = {"standardised_to": ", ".join(taken)}
+        words = {"standardized_to": ", ".join(taken)}
         yield _Question(names | words, rows, own_b, stratum, apart=tuple(apart))
 
 
@@ -372,7 +372,7 @@ def _recalls(draws: np.ndarray, mix: np.ndarray) -> np.ndarray:
 
 def _words(question: _Question, figures: dict[str, Any], numeric: Sequence[str]) -> str:
     """Say how the figures came about, and what to beware of."""
-    columns = question.names["standardised_to"].split(", ")
+    columns = question.names["standardized_to"].split(", ")
     cut = [name for name in columns if name in numeric]
     what = _MIXED + (_THIRDS.format(names=", ".join(cut)) if cut else "")
     what += _APART.format(names=", ".join(question.apart)) if question.apart else ""

@@ -27,7 +27,7 @@ PRINTED = ["published_n", "published_correct", "published_rate"]
 COUNTS = ["n", "share"]  # of a group, in a table of who a model was trained on
 GIVEN = ["source", "table", "page", "model", *GROUP, *PRINTED, "note"]
 OURS = ["n", "correct", "recall", "ci_low", "ci_high"]
-COLUMNS = [*GIVEN, "our_model", *OURS, "protocol"]
+COLUMNS = [*GIVEN, "compared_model", *OURS, "protocol"]
 BASE, NAIVE = "base", "naive"
 _BESIDE = {"base": BASE, "finetuned": NAIVE, "": ""}  # the study's model to ours
 _SKIPPED = (
@@ -43,12 +43,13 @@ def published_table(groups: pd.DataFrame, naive: pd.DataFrame, settings: Setting
     `groups` is the table `groups.csv`. `naive` holds the predictions of the strategy `naive` and is
     empty where it was left out.
 
-    The table has one row per printed figure and protocol. `our_model` is `base` beside the study's
-    base model and `naive` beside its fine-tuned one; the note then gives the share of the subjects
-    that ours was trained on. Without a naive model, `our_model` and our figures are empty, with a
-    note. The protocol `all` is the study's: every image, training images included. A printed figure
-    of a group that these data lack has one row with `protocol` "" and empty figures. A count of
-    images (`model` "") stands beside our count only. The table is empty where no study is named.
+    The table has one row per printed figure and protocol. `compared_model` is `base` beside the
+    study's base model and `naive` beside its fine-tuned one; the note then gives the share of the
+    subjects that ours was trained on. Without a naive model, `compared_model` and our figures are
+    empty, with a note. The protocol `all` is the study's: every image, training images included. A
+    printed figure of a group that these data lack has one row with `protocol` "" and empty figures.
+    A count of images (`model` "") stands beside our count only. The table is empty where no study
+    is named.
 
     Raises ParamsError where there is no study of that name, and DataError where its file has a row
     that cannot be read.
@@ -56,11 +57,11 @@ def published_table(groups: pd.DataFrame, naive: pd.DataFrame, settings: Setting
     if settings.published is None:
         return pd.DataFrame(columns=COLUMNS)
     printed = read_study(settings.published).reset_index(names="place")
-    printed["our_model"] = printed["model"].map(_BESIDE)
+    printed["compared_model"] = printed["model"].map(_BESIDE)
     of_base = _pooled(groups[groups["model"] == BASE])
-    ours = pd.concat([of_base, _pictures(of_base), _of_naive(naive, settings)], ignore_index=True)
-    ours = ours.rename(columns={"model": "our_model"})
-    table = printed.merge(ours, how="left", on=["our_model", *GROUP])
+    ours = pd.concat([of_base, _images(of_base), _of_naive(naive, settings)], ignore_index=True)
+    ours = ours.rename(columns={"model": "compared_model"})
+    table = printed.merge(ours, how="left", on=["compared_model", *GROUP])
     table["protocol"] = table["protocol"].fillna("")
     rank = table["protocol"].map(_ORDER)
     table = table.assign(rank=rank).sort_values(["place", "rank"], kind="stable")
@@ -141,13 +142,13 @@ def _with_training(table: pd.DataFrame, naive: pd.DataFrame) -> pd.DataFrame:
     notes = [_joined(note, remark) for note in table["note"][finetuned]]
     table.loc[finetuned, "note"] = notes
     if naive.empty:
-        table.loc[finetuned, "our_model"] = ""
+        table.loc[finetuned, "compared_model"] = ""
     return table
 
 
 def _trained_on(naive: pd.DataFrame) -> str:
     """Return how many subjects the naive model was fine-tuned on, of how many."""
-    fine_tuned = naive[naive["fine_tuned_on"].astype(bool)]
+    fine_tuned = naive[naive["is_target_group"].astype(bool)]
     everyone = naive.groupby("dataset")["subject_id"].nunique()
     shares = [
         f"{number} of the {everyone[dataset]} people of {dataset}"
@@ -162,7 +163,7 @@ def _pooled(groups: pd.DataFrame) -> pd.DataFrame:
     return groups[(groups[further] == ALL).all(axis=1)][["model", *GROUP, *OURS, "protocol"]]
 
 
-def _pictures(pooled: pd.DataFrame) -> pd.DataFrame:
+def _images(pooled: pd.DataFrame) -> pd.DataFrame:
     """Count our images of each group, which is of no model's doing."""
     empty = dict.fromkeys(OURS[1:], float("nan"))
     return pooled[pooled["protocol"] == ALL].assign(model="", **empty)

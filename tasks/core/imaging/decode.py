@@ -17,13 +17,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from tasks.core.imaging.formats import (
-    GreyDepth,
+    GrayDepth,
     bomb_in_bytes,
     bomb_in_header,
-    grey_depth,
+    gray_depth,
     has_lost_bits,
     is_png,
-    looks_like_a_picture,
+    looks_like_a_image,
     readable_formats,
     unreadable_kind,
     without_profile_and_text,
@@ -67,7 +67,7 @@ class BadImageError(Exception):
 
 
 @dataclass(frozen=True)
-class Picture:
+class LoadedImage:
     """A decoded image: `rgb` is `(H, W, 3)` uint8, upright according to its EXIF orientation.
 
     `exif_orientation` is the orientation that was applied, from 1 (upright) to 8. `note` describes
@@ -92,10 +92,10 @@ class DecodedImage(NamedTuple):
     note: str
 
 
-def decode(content: bytes, max_pixels: int) -> Picture:
+def decode(content: bytes, max_pixels: int) -> LoadedImage:
     """Decode an image completely into an array; see `decode_image`."""
     image, orientation, note = decode_image(content, max_pixels)
-    return Picture(np.asarray(image), orientation, note)
+    return LoadedImage(np.asarray(image), orientation, note)
 
 
 def decode_image(content: bytes, max_pixels: int) -> DecodedImage:
@@ -140,7 +140,7 @@ def _decode(content: bytes, max_pixels: int) -> DecodedImage:
     image = _open(content)
     try:
         _check_header(image, max_pixels)
-        depth = grey_depth(image, content)
+        depth = gray_depth(image, content)
         image.load()
         if has_lost_bits(image, content):
             raise BadImageError(
@@ -187,7 +187,7 @@ def read_descriptor(descriptor: int, max_pixels: int) -> bytes:
         return handle.read(status.st_size)  # Python allocates as much as it is asked for
 
 
-def read_picture(path: Path, max_pixels: int) -> Picture:
+def read_image(path: Path, max_pixels: int) -> LoadedImage:
     """Read and decode a file; see `read_content` and `decode`."""
     return decode(read_content(path, max_pixels), max_pixels)
 
@@ -228,7 +228,7 @@ def _open(content: bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise BadImageError("too_large", _line(error)) from None
     except UnidentifiedImageError:
-        if looks_like_a_picture(content):
+        if looks_like_a_image(content):
             raise BadImageError("damaged", "the header is broken") from None
         if kind := unreadable_kind(content):
             raise BadImageError("unsupported", kind) from None
@@ -263,7 +263,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image, depth: GreyDepth | None) -> tuple[Image.Image, str]:
+def _to_rgb(image: Image.Image, depth: GrayDepth | None) -> tuple[Image.Image, str]:
     if depth is not None:
         gray, note = depth.to_8_bits(np.asarray(image.convert("I"), dtype=np.int32))
         return Image.fromarray(gray).convert("RGB"), note

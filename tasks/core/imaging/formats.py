@@ -70,7 +70,7 @@ def optional_readers() -> str:
     return f"{_HEIF_PACKAGE} {heif}, avif {features.check('avif')}"
 
 
-def looks_like_a_picture(content: bytes) -> bool:
+def looks_like_a_image(content: bytes) -> bool:
     """Return whether a file starts like one of a readable format."""
     return content.startswith(_SIGNATURES) or _iso_format(content) in readable_formats()
 
@@ -198,7 +198,7 @@ def _chunks(content: bytes) -> Iterator[_Chunk]:
         start = end
 
 
-class GreyDepth(NamedTuple):
+class GrayDepth(NamedTuple):
     """The range of a gray image's values."""
 
     declared: int | None  # largest value according to the file's metadata
@@ -219,18 +219,18 @@ class GreyDepth(NamedTuple):
         return limit if largest <= limit else _FULL_RANGE
 
 
-def grey_depth(image: Image.Image, content: bytes) -> GreyDepth | None:
+def gray_depth(image: Image.Image, content: bytes) -> GrayDepth | None:
     """Return the range of a 16-bit gray image, opened but not loaded; None for other images."""
     if not image.mode.startswith("I"):
         return None
     if image.format == "PNG":
         bits = significant_bits(content)
-        return GreyDepth(None if bits is None else (1 << bits) - 1)
+        return GrayDepth(None if bits is None else (1 << bits) - 1)
     if image.format == "TIFF":
-        return GreyDepth(_declared_by_tiff(image))
+        return GrayDepth(_declared_by_tiff(image))
     # Pillow scales the values of a PPM whose largest value is below 65,535.
     tiles = getattr(image, "tile", [])
-    return GreyDepth(None, is_exact=bool(tiles) and tiles[0].codec_name != "raw")
+    return GrayDepth(None, is_exact=bool(tiles) and tiles[0].codec_name != "raw")
 
 
 def has_lost_bits(image: Image.Image, content: bytes) -> bool:

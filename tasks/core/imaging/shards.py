@@ -54,7 +54,7 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def write_shards(
-    members: Iterable[tuple[str, bytes]], folder: Path, per_shard: int, prefix: str = "crops"
+    members: Iterable[tuple[str, bytes]], folder: Path, images_per_shard: int, prefix: str = "crops"
 ) -> Iterator[Place]:
     """Write members, pairs of name and content, to `folder/<prefix>-NNNNN.tar`; yield their places.
 
@@ -65,10 +65,10 @@ def write_shards(
     archive: tarfile.TarFile | None = None
     try:
         for index, (name, content) in enumerate(members):
-            if index % per_shard == 0:
+            if index % images_per_shard == 0:
                 if archive is not None:
                     archive.close()
-                shard = f"{prefix}-{index // per_shard:05d}.tar"
+                shard = f"{prefix}-{index // images_per_shard:05d}.tar"
                 target = folder / shard
                 archive = tarfile.TarFile(
                     target, "w", format=tarfile.USTAR_FORMAT, copybufsize=_BUFFER_BYTES

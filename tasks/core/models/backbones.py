@@ -15,7 +15,7 @@ from tasks.core.models.small_networks import LeNet5, MiniXception, SmallResNet
 from tasks.core.models.timm_model import PREFIX, build_timm
 from tasks.core.text import one_line
 
-# Our names for timm networks; the tag selects the weights of `train.start: imagenet`.
+# Our names for timm networks; the tag selects the weights of `train.init: imagenet`.
 TIMM_NAMES: Mapping[str, str] = {
     "vgg16": f"{PREFIX}vgg16.tv_in1k",
     "resnet152": f"{PREFIX}resnet152.tv2_in1k",

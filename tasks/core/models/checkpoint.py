@@ -188,7 +188,7 @@ def empty_seen_table() -> pd.DataFrame:
 
 def channels(spec: ModelSpec) -> int:
     """Return the number of channels of the model's input."""
-    return CHANNELS[spec.colour]
+    return CHANNELS[spec.color]
 
 
 def _state(module: nn.Module) -> list[tuple[str, torch.Tensor]]:

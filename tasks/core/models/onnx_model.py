@@ -30,7 +30,13 @@ from tasks.core.models.onnx_session import (
     open_session,
     run_session,
 )
-from tasks.core.models.spec import CHANNELS, ONNX, ModelSpec, validation_faults
+from tasks.core.models.spec import (
+    CHANNELS,
+    ONNX,
+    ModelSpec,
+    accept_former_spelling,
+    validation_faults,
+)
 from tasks.core.parallel.limited_process import LimitError, call_limited
 from tasks.core.params import Section
 from tasks.core.text import clean, one_line
@@ -62,7 +68,7 @@ class OnnxDescription(Section):
     ----------
     labels
         Emotions in the order of the outputs, in this project's words or those of `EMOTION_WORDS`.
-    colour
+    color
         Channel order: rgb, bgr or gray (one channel).
     layout
         Axis order: nchw or nhwc.
@@ -79,12 +85,14 @@ class OnnxDescription(Section):
 
     labels: Annotated[list[str], Field(min_length=2)]
     input_size_px: Annotated[int, Field(ge=8, le=2048)]
-    colour: Literal["rgb", "bgr", "grey"]
+    color: Literal["rgb", "bgr", "gray"]
     layout: Literal["nchw", "nhwc"]
     scaling: Literal["0..255", "0..1", "-1..1"] | ChannelScaling
     box_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     output: Output
     source: str
+
+    _former_spelling = model_validator(mode="before")(accept_former_spelling)
 
     @model_validator(mode="after")
     def _fits(self) -> "OnnxDescription":
@@ -95,8 +103,8 @@ class OnnxDescription(Section):
             )
         if len(set(self.emotions)) < len(self.labels):
             raise ValueError("labels: each emotion once")
-        if {len(self.mean), len(self.std)} != {CHANNELS[self.colour]}:
-            raise ValueError(f"scaling: {CHANNELS[self.colour]} values for colour {self.colour}")
+        if {len(self.mean), len(self.std)} != {CHANNELS[self.color]}:
+            raise ValueError(f"scaling: {CHANNELS[self.color]} values for color {self.color}")
         return self
 
     @property
@@ -109,14 +117,14 @@ class OnnxDescription(Section):
         """Return one mean per channel, of pixels from 0 to 1."""
         if isinstance(self.scaling, ChannelScaling):
             return tuple(self.scaling.mean)
-        return (_SCALES[self.scaling][0],) * CHANNELS[self.colour]
+        return (_SCALES[self.scaling][0],) * CHANNELS[self.color]
 
     @property
     def std(self) -> tuple[float, ...]:
         """Return one standard deviation per channel, of pixels from 0 to 1."""
         if isinstance(self.scaling, ChannelScaling):
             return tuple(self.scaling.std)
-        return (_SCALES[self.scaling][1],) * CHANNELS[self.colour]
+        return (_SCALES[self.scaling][1],) * CHANNELS[self.color]
 
 
 class OnnxNetwork(nn.Module):
@@ -226,7 +234,7 @@ def read_onnx(file: Path, written_here: bool = False) -> tuple[OnnxNetwork, Mode
         architecture=ONNX,
         labels=description.emotions,
         input_size_px=description.input_size_px,
-        colour=description.colour,
+        color=description.color,
         mean=description.mean,
         std=description.std,
         version=network.sha256[:_VERSION_DIGITS],

@@ -49,7 +49,7 @@ class EmotionClassifier:
         self.device = device
         self.batch_size = batch_size
         self.module = on_device(module, device).eval()
-        self._normalise = Normalization(spec, device)
+        self._normalize = Normalization(spec, device)
 
     @classmethod
     def load(cls, folder: Path, device: str, batch_size: int = 64) -> "EmotionClassifier":
@@ -76,7 +76,7 @@ class EmotionClassifier:
         with torch.inference_mode():
             for start in range(0, len(prepared), self.batch_size):
                 batch = torch.from_numpy(_for_torch(prepared[start : start + self.batch_size]))
-                logits = self.module(self._normalise(batch.to(self.device)))
+                logits = self.module(self._normalize(batch.to(self.device)))
                 check_outputs(logits, len(batch), self.spec, self.origin)
                 parts.append(functional.softmax(logits.float(), dim=1).cpu().numpy())
         return np.concatenate(parts)
@@ -102,7 +102,7 @@ def probe(module: nn.Module, spec: ModelSpec, origin: Path | str) -> None:
 
     `module` must be in evaluation mode on the CPU; `origin` is for messages.
     """
-    pixels = torch.from_numpy(probe_pixels(spec.input_size_px, CHANNELS[spec.colour])[:2])
+    pixels = torch.from_numpy(probe_pixels(spec.input_size_px, CHANNELS[spec.color])[:2])
     with torch.inference_mode():
         try:
             logits = module(Normalization(spec, torch.device("cpu"))(pixels))
@@ -138,10 +138,10 @@ def prepare(crops: np.ndarray, spec: ModelSpec) -> np.ndarray:
     Returns `(N, S, S, C)` uint8. Resizing is bilinear, with antialiasing if the crop is larger than
     the input; gray is ITU-R 601 luma.
     """
-    if spec.colour == "grey":
+    if spec.color == "gray":
         crops = (np.dot(crops.astype(np.uint32), np.array(_LUMA, dtype=np.uint32)) + 32768) >> 16
         crops = crops[..., None].astype(np.uint8)
-    elif spec.colour == "bgr":
+    elif spec.color == "bgr":
         crops = crops[..., ::-1]
     if crops.shape[1:3] == (spec.input_size_px, spec.input_size_px):
         return np.ascontiguousarray(crops)

@@ -1,7 +1,7 @@
 """Description of a model's input and labels, stored as `model.json` beside its weights."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import Field, ValidationError, model_validator
@@ -11,7 +11,16 @@ from tasks.core.labels import EMOTIONS
 from tasks.core.params import Section
 
 ONNX = "onnx"  # architecture name of networks that only onnxruntime can run
-CHANNELS: Mapping[str, int] = {"rgb": 3, "bgr": 3, "grey": 1}
+CHANNELS: Mapping[str, int] = {"rgb": 3, "bgr": 3, "gray": 1}
+
+
+def accept_former_spelling(cls: type, values: Any) -> Any:
+    """Validate `colour` and "grey", as earlier versions wrote them, as `color` and "gray"."""
+    if not isinstance(values, dict) or "colour" not in values or "color" in values:
+        return values
+    color = values["colour"]
+    others = {name: value for name, value in values.items() if name != "colour"}
+    return others | {"color": "gray" if color == "grey" else color}
 
 
 class ModelSpec(Section):
@@ -23,7 +32,7 @@ class ModelSpec(Section):
         A name that `build_module` knows, or "onnx".
     labels
         Emotions in the order of the module's outputs.
-    colour
+    color
         Channels of the input in order: three (rgb, bgr) or one (gray).
     mean, std
         One value per channel, in that order; the input is `(pixel / 255 - mean) / std`.
@@ -36,20 +45,22 @@ class ModelSpec(Section):
     architecture: str
     labels: tuple[str, ...]
     input_size_px: Annotated[int, Field(ge=1, le=2048)]
-    colour: Literal["rgb", "bgr", "grey"]
+    color: Literal["rgb", "bgr", "gray"]
     mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
     std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
     version: str
     source: str
+
+    _former_spelling = model_validator(mode="before")(accept_former_spelling)
 
     @model_validator(mode="after")
     def _fits(self) -> "ModelSpec":
         unknown = [label for label in self.labels if label not in EMOTIONS]
         if unknown or not self.labels or len({*self.labels}) < len(self.labels):
             raise ValueError(f"labels: must be some of {', '.join(EMOTIONS)}, each once")
-        if {len(self.mean), len(self.std)} != {CHANNELS[self.colour]}:
+        if {len(self.mean), len(self.std)} != {CHANNELS[self.color]}:
             raise ValueError(
-                f"mean, std: must have {CHANNELS[self.colour]} values for colour {self.colour}"
+                f"mean, std: must have {CHANNELS[self.color]} values for color {self.color}"
             )
         return self
 

@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from tasks.core.labels import in_order
-from tasks.core.plotting.style import COLOURS, FAINT, GRID, INK, WIDTH_INCHES, write_png
+from tasks.core.plotting.style import COLORS, FAINT, GRID, INK, WIDTH_INCHES, write_png
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 THUMBNAIL_PX = 480  # longer side
@@ -44,8 +44,8 @@ class Shown:
 
     heading: str
     detail: str  # a second line
-    picture: np.ndarray | None  # (H, W, 3) uint8, see `thumbnail`
-    boxes: tuple[Box, ...] = ()  # of all faces, in pixels of `picture`
+    image: np.ndarray | None  # (H, W, 3) uint8, see `thumbnail`
+    boxes: tuple[Box, ...] = ()  # of all faces, in pixels of `image`
     own: int | None = None  # index of the box that the cell is about
     crop: np.ndarray | None = None  # (S, S, 3) uint8; None if there is no face
     answers: Mapping[str, Answer] | None = None  # by model, in the same order in every cell
@@ -82,7 +82,7 @@ def faces_figure(cells: Sequence[Shown], names: Sequence[str], credit: str, path
         _draw_cell(figure, cell, names, left, top)
     handles = [
         Line2D([], [], color=color, linewidth=7, label=f"{name}, probability in %")
-        for name, color in zip(names, COLOURS, strict=False)
+        for name, color in zip(names, COLORS, strict=False)
     ]
     figure.legend(
         handles=handles,
@@ -110,7 +110,7 @@ def _draw_cell(figure: Figure, cell: Shown, names: Sequence[str], left: float, t
     figure.text(x, y, heading, fontsize=10.5, fontweight="bold", color=INK, **plain)
     second = y - 0.2 / height
     figure.text(x, second, cell.detail, fontsize=9, color=FAINT, **plain)
-    if cell.picture is not None:
+    if cell.image is not None:
         _draw_image(axes(left, _SIDE), cell)
     crop = axes(left + _SIDE + _GAP, _SIDE)
     crop.axis("off")
@@ -123,8 +123,8 @@ def _draw_cell(figure: Figure, cell: Shown, names: Sequence[str], left: float, t
 
 
 def _draw_image(axis: Axes, cell: Shown) -> None:
-    assert cell.picture is not None
-    axis.imshow(cell.picture)
+    assert cell.image is not None
+    axis.imshow(cell.image)
     axis.set_anchor("NW")
     axis.axis("off")
     for index, (x0, y0, x1, y1) in enumerate(cell.boxes):
@@ -141,7 +141,7 @@ def _draw_bars(axis: Axes, cell: Shown, names: Sequence[str]) -> None:
     for index, answer in enumerate(answers):
         shares = [100 * answer.probabilities.get(label, 0.0) for label in labels]
         y = np.arange(len(labels)) + (index - (len(answers) - 1) / 2) * thickness
-        axis.barh(y, shares, height=thickness, color=COLOURS[index])
+        axis.barh(y, shares, height=thickness, color=COLORS[index])
     axis.set_yticks(range(len(labels)), labels, fontsize=8.5, color=INK)
     bold = {cell.label} if cell.label else {answer.emotion for answer in answers}
     for tick, label in zip(axis.get_yticklabels(), labels, strict=True):
@@ -165,7 +165,7 @@ def _draw_bars(axis: Axes, cell: Shown, names: Sequence[str]) -> None:
             textcoords="offset points",
             va="center",
             fontsize=9,
-            color=COLOURS[index],
+            color=COLORS[index],
             fontweight="bold" if wrong else "normal",
         )
 

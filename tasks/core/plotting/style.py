@@ -23,7 +23,7 @@ from tasks.core.files import atomic_path
 from tasks.core.text import printable
 
 # The color-blind safe palette of Okabe and Ito.
-COLOURS: tuple[str, ...] = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLORS: tuple[str, ...] = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 INK, FAINT, GRID = "#1f2933", "#68737f", "#dfe4ea"
 CREDIT = "#8a1c1c"  # notices and credits stand out
 WIDTH_INCHES = 12

@@ -47,7 +47,7 @@ class Augmentation(Section):
 
     Attributes
     ----------
-    flip, grey
+    flip, gray
         Probabilities of a horizontal flip and of conversion to gray.
     rotation_deg
         Largest rotation in either direction.
@@ -69,7 +69,7 @@ class Augmentation(Section):
     brightness: Share
     contrast: Share
     saturation: Share
-    grey: Share
+    gray: Share
 
     @field_validator("scale")
     @classmethod
@@ -84,14 +84,14 @@ class TrainConfig(Section):
 
     Attributes
     ----------
-    group
+    subset
         Wanted values by column; empty: every image.
     batch_size
         Images per step, over all devices.
-    balance
+    balance_by
         Columns of the split table whose combinations of values occur equally often in an epoch;
         empty: every image occurs once.
-    keep
+    checkpoint
         The epoch to select: the best by validation recall or accuracy, or the last.
     seed
         Seed of the initial weights, the sample order and the augmentation.
@@ -99,16 +99,16 @@ class TrainConfig(Section):
         Whether to use `torch.compile`; auto: only on CUDA.
     """
 
-    group: dict[str, list[str]]
+    subset: dict[str, list[str]]
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=2)]
     loss: Loss
-    optimiser: Optimizer
+    optimizer: Optimizer
     learning_rate: Annotated[float, Field(gt=0)]
     schedule: Literal["cosine", "linear", "step", "constant"]
     weight_decay: Annotated[float, Field(ge=0)]
-    balance: list[str]
-    keep: Literal["best", "best_accuracy", "last"]
+    balance_by: list[str]
+    checkpoint: Literal["best", "best_accuracy", "last"]
     seed: Annotated[int, Field(ge=0)]
     device: str
     precision: Precision

@@ -66,7 +66,7 @@ class FitResult:
         One row per epoch, with `HISTORY_COLUMNS`.
     seconds
         Time in training steps, including earlier runs and excluding validation.
-    pictures_per_second
+    images_per_second
         Training throughput in that time.
     found
         `(N,)` int64: label that the selected weights predict for each validation image.
@@ -78,7 +78,7 @@ class FitResult:
     best_epoch: int
     history: pd.DataFrame
     seconds: float
-    pictures_per_second: float
+    images_per_second: float
     found: np.ndarray
     pieces: int
 
@@ -198,9 +198,9 @@ class _EpochLoop:
         """Append a row to the history and store the weights if they are selected."""
         epoch = progress.epoch
         progress.history.append(_row(epoch, train_loss, validated))
-        by_accuracy = self._recipe.keep == "best_accuracy"
+        by_accuracy = self._recipe.checkpoint == "best_accuracy"
         score = "valid_accuracy_score" if by_accuracy else "valid_recall_score"
-        if self._recipe.keep == "last" or best_epoch(progress.history, score) == epoch:
+        if self._recipe.checkpoint == "last" or best_epoch(progress.history, score) == epoch:
             progress.best_epoch, progress.best_weights = epoch, progress.weights
             self._found = epoch, validated.found
 

@@ -48,7 +48,7 @@ _NO_AUGMENTATION = Augmentation(
     brightness=0,
     contrast=0,
     saturation=0,
-    grey=0,
+    gray=0,
 )
 
 
@@ -90,7 +90,7 @@ class Backbone:
 
     module: nn.Module
     layer: nn.Module
-    normalise: Normalization
+    normalize: Normalization
     device: torch.device
     bfloat16: bool
 
@@ -101,7 +101,7 @@ class Backbone:
         try:
             autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16)
             with torch.inference_mode(), autocast:
-                logits: torch.Tensor = self.module(self.normalise(pixels.to(self.device)))
+                logits: torch.Tensor = self.module(self.normalize(pixels.to(self.device)))
         finally:
             hook.remove()
         return inputs_seen[-1].float(), logits.float()

@@ -35,8 +35,8 @@ def make_optimizer(
     """
     weights = list(parameters)
     rate, decay = recipe.learning_rate, recipe.weight_decay
-    momentum = recipe.optimiser.momentum
-    match recipe.optimiser.name:
+    momentum = recipe.optimizer.momentum
+    match recipe.optimizer.name:
         case "adam":
             return torch.optim.Adam(weights, lr=rate, weight_decay=decay, fused=True)
         case "adamw":

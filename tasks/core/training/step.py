@@ -65,13 +65,13 @@ class TrainableNetwork:
     def __init__(
         self,
         module: nn.Module,
-        normalise: Normalization,
+        normalize: Normalization,
         bfloat16: bool,
         group: ProcessGroup,
         compiling: bool,
     ) -> None:
         self.module = module
-        self._normalise = normalise
+        self._normalize = normalize
         self._bfloat16 = bfloat16
         self._device = group.device
         self._wrapped = group.wrapped(module)
@@ -105,7 +105,7 @@ class TrainableNetwork:
 
     def _input(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalize images; features are passed on unchanged."""
-        return self._normalise(pixels) if pixels.dim() == 4 else pixels
+        return self._normalize(pixels) if pixels.dim() == 4 else pixels
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bfloat16)
@@ -114,7 +114,7 @@ class TrainableNetwork:
 def train_step(
     network: TrainableNetwork,
     objective: Objective,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     batch: Batch,
     group: ProcessGroup,
     pieces: int,
@@ -124,7 +124,7 @@ def train_step(
     `batch` is this process's part, processed in `pieces` parts whose gradients are accumulated. The
     gradients are averaged over the images of all processes.
     """
-    optimiser.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
     pixels = batch.pixels.to(group.device, non_blocking=True)
     targets = batch.targets.to(group.device, non_blocking=True)
     n_pieces = min(pieces, batch.size // group.size)  # equal in every process
@@ -139,5 +139,5 @@ def train_step(
             # DDP averages gradients over processes, each of which has a part of the batch.
             (loss * (group.size / batch.size)).backward()
         losses.append(loss.detach())
-    optimiser.step()
+    optimizer.step()
     return torch.stack(losses).sum()

@@ -74,8 +74,8 @@ def load_train_and_validation(
 ) -> tuple[ImageDataset, ImageDataset]:
     """Load the training images with their cells and the validation images with their groups."""
     train, validation = (load_images(part, paths, spec) for part in (rows.train, rows.validation))
-    if recipe.balance:
-        train = replace(train, cells=cells_of(rows.train, recipe.balance))
+    if recipe.balance_by:
+        train = replace(train, cells=cells_of(rows.train, recipe.balance_by))
     groups = eligible_groups(rows.validation, rows.by, rows.min_n)
     return train, replace(validation, groups=groups)
 
@@ -173,15 +173,15 @@ def _result(
         "best_epoch": float(fitted.best_epoch),
         "valid_recall_score_at_best": recall,
         "valid_loss_at_best": float(best["valid_loss"]),
-        "train_pictures": float(len(rows.train)),
-        "train_pictures_an_epoch": float(n_per_epoch),
-        "validation_pictures": float(len(rows.validation)),
-        "left_out_pictures": float(rows.left_out),
+        "train_images": float(len(rows.train)),
+        "train_images_per_epoch": float(n_per_epoch),
+        "validation_images": float(len(rows.validation)),
+        "left_out_images": float(rows.left_out),
         "train_seconds": fitted.seconds,
-        "train_pictures_per_second": fitted.pictures_per_second,
+        "train_images_per_second": fitted.images_per_second,
     }
     summary = (
-        f"{spec.architecture} on {n_per_epoch} pictures an epoch: {recipe.keep} at epoch "
+        f"{spec.architecture} on {n_per_epoch} pictures an epoch: {recipe.checkpoint} at epoch "
         f"{fitted.best_epoch} of {recipe.epochs}, mean validation recall {recall:.1%}"
     )
     if rows.by:

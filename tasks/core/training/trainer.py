@@ -179,7 +179,7 @@ class Trainer:
         self._n_batches = max(1, self.shown // recipe.batch_size)
         self._check_batch_size()
         weights = [weight for weight in module.parameters() if weight.requires_grad]
-        self.optimiser = make_optimizer(recipe, weights)
+        self.optimizer = make_optimizer(recipe, weights)
         self._network = TrainableNetwork(
             self.module,
             Normalization(spec, group.device),
@@ -200,12 +200,12 @@ class Trainer:
 
     def moments(self) -> State:
         """Return the optimizer's state."""
-        return optimizer_state(self.optimiser)
+        return optimizer_state(self.optimizer)
 
     def restore(self, progress: TrainingState) -> None:
         """Restore a training state."""
         self.module.load_state_dict(progress.weights)
-        restore_optimizer_state(self.optimiser, progress.moments)
+        restore_optimizer_state(self.optimizer, progress.moments)
         self.pieces = max(self.pieces, progress.pieces)
 
     def train_epoch(self, dataset: ImageDataset, epoch: int) -> float:
@@ -224,7 +224,7 @@ class Trainer:
                 loss = train_step(
                     self._network,
                     self._objective,
-                    self.optimiser,
+                    self.optimizer,
                     batch,
                     self.group,
                     self.pieces,
@@ -315,12 +315,12 @@ class Trainer:
                 raise
             return False
         finally:
-            self.optimiser.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad(set_to_none=True)
         return bool(reserved)
 
     def _set_rate(self, step: int) -> None:
         rate = learning_rate(self.recipe, step, self._n_batches * self.recipe.epochs)
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = rate
 
     def _check_batch_size(self) -> None:

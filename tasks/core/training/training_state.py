@@ -100,14 +100,14 @@ def load_progress(folder: Path, fingerprint: str) -> TrainingState | None:
     )
 
 
-def optimizer_state(optimiser: torch.optim.Optimizer) -> State:
+def optimizer_state(optimizer: torch.optim.Optimizer) -> State:
     """Return a copy of any optimizer's state.
 
     Keys are `tensor.<parameter>.<name>` for tensors of a parameter, `number.<parameter>.<name>` for
     its numbers and `group.<group>.<name>` for numbers of its group, such as Ranger's step count.
     Numbers become tensors without dimensions.
     """
-    content = optimiser.state_dict()
+    content = optimizer.state_dict()
     result: State = {}
     for index, parameter_state in content["state"].items():
         for name, value in parameter_state.items():
@@ -122,7 +122,7 @@ def optimizer_state(optimiser: torch.optim.Optimizer) -> State:
     return result
 
 
-def restore_optimizer_state(optimiser: torch.optim.Optimizer, moments: State) -> None:
+def restore_optimizer_state(optimizer: torch.optim.Optimizer, moments: State) -> None:
     """Replace the optimizer's state, each tensor in its weight's memory layout.
 
     Fused optimizers iterate over the memory of weights and moments in parallel, so a moment in
@@ -131,9 +131,9 @@ def restore_optimizer_state(optimiser: torch.optim.Optimizer, moments: State) ->
     """
     groups = [
         {name: value for name, value in group.items() if not _is_number(value)}
-        for group in optimiser.state_dict()["param_groups"]
+        for group in optimizer.state_dict()["param_groups"]
     ]
-    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for key, tensor in moments.items():
         kind, index, name = key.split(".", 2)
@@ -143,7 +143,7 @@ def restore_optimizer_state(optimiser: torch.optim.Optimizer, moments: State) ->
             state.setdefault(int(index), {})[name] = tensor.item()
         else:
             state.setdefault(int(index), {})[name] = _in_layout_of(tensor, weights[int(index)])
-    optimiser.load_state_dict({"state": state, "param_groups": groups})
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def hash_weights(module: nn.Module, digest: "hashlib._Hash") -> None:

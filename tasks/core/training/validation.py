@@ -111,7 +111,7 @@ class Validation:
     """The validation images with an emotion of the model: rows and pixels."""
 
     rows: pd.DataFrame
-    pictures: ImageDataset
+    images: ImageDataset
 
     def seen(self, stage: str) -> pd.DataFrame:
         """Return the images for `seen.csv`, as used by a stage to choose."""
@@ -190,10 +190,10 @@ def score_by_group(
     torch_device = choose_device(device)
     make_deterministic(torch_device)
     classifier = EmotionClassifier(spec, module, torch_device, batch_size)
-    pictures = validation.pictures
+    images = validation.images
     parts = [
-        classifier.predict_prepared(pictures.batch(rows)).argmax(axis=1)
-        for rows in pictures.in_parts(batch_size)
+        classifier.predict_prepared(images.batch(rows)).argmax(axis=1)
+        for rows in images.in_parts(batch_size)
     ]
     predicted = np.array(spec.labels)[np.concatenate(parts)]
     return score_groups(validation.rows, predicted, by, min_n)

@@ -17,7 +17,7 @@ BUDGETS_BYTES = {
     "crops": 800_000,
     "lime_base": 1_150_000,
     "lime_finetuned": 1_150_000,
-    "test_pictures": 800_000,
+    "example_images": 800_000,
 }
 _WIDEST_PX, _NARROWEST_PX = 1800, 320
 _COLORS = 256

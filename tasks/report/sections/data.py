@@ -59,9 +59,9 @@ def counts_table(inputs: Inputs) -> Table:
     rows = []
     for group in groups:
         by_split = pick(counts, inputs.by, group, emotion=ALL).set_index("split")
-        pictures = by_split["pictures"]
-        numbers = [pictures[ALL], by_split.loc[ALL, "subjects"]]
-        numbers += [pictures.get(name, 0) for name in splits]
+        images = by_split["images"]
+        numbers = [images[ALL], by_split.loc[ALL, "subjects"]]
+        numbers += [images.get(name, 0) for name in splits]
         rows.append(plain(group_name(group), *map(count, numbers)))
     unit = "picture, not by person" if inputs.split_by_image else "person"
     caption = f"Pictures and people by group and split (split by {unit})."
@@ -87,8 +87,8 @@ def emotions_table(inputs: Inputs) -> Table:
     groups = group_list(counts, inputs.by, crossed=False)
     rows = []
     for group in groups:
-        pictures = pick(counts, inputs.by, group).set_index("emotion")["pictures"]
-        numbers = [count(pictures.get(emotion, 0)) for emotion in emotions]
+        images = pick(counts, inputs.by, group).set_index("emotion")["images"]
+        numbers = [count(images.get(emotion, 0)) for emotion in emotions]
         rows.append(plain(group_name(group), *numbers))
     return Table(
         "Pictures by group and emotion (the label of the picture).",

@@ -27,21 +27,21 @@ from tasks.report.html.formatting import (
 from tasks.report.inputs import Inputs
 
 BASE = MODELS[0]
-_TABLES = ("standardised", "factors")
+_TABLES = ("standardized", "factors")
 
 
 def factors_section(inputs: Inputs) -> Block:
     """Return gaps and odds ratios; those of other models than the base are collapsed."""
-    standardised, factors = (_held_out_rows(inputs.further[name]) for name in _TABLES)
-    if standardised.empty and factors.empty:
+    standardized, factors = (_held_out_rows(inputs.further[name]) for name in _TABLES)
+    if standardized.empty and factors.empty:
         return Block(missing="No gap was standardized: no two groups have held-out pictures.")
-    tables = [_gaps(standardised, BASE)] if _has(standardised, BASE) else []
+    tables = [_gaps(standardized, BASE)] if _has(standardized, BASE) else []
     tables += [_odds(factors, BASE)] if _has(factors, BASE) else []
     collapsed = []
     for name in MODELS[1:]:
-        if _has(standardised, name):
+        if _has(standardized, name):
             collapsed.append(
-                (f"Standardized gaps of the {model_name(name)}", _gaps(standardised, name))
+                (f"Standardized gaps of the {model_name(name)}", _gaps(standardized, name))
             )
         if _has(factors, name):
             collapsed.append((f"Odds ratios of the {model_name(name)}", _odds(factors, name)))
@@ -59,7 +59,7 @@ def factors_section(inputs: Inputs) -> Block:
 
 def standardized_gap_sentences(inputs: Inputs) -> list[str]:
     """Describe each dimension's largest raw gap and what is left of it at a common mix."""
-    rows = _held_out_rows(inputs.further["standardised"])
+    rows = _held_out_rows(inputs.further["standardized"])
     if rows.empty:
         return []
     sentences = []
@@ -67,8 +67,8 @@ def standardized_gap_sentences(inputs: Inputs) -> list[str]:
         pair = _largest_pair(inputs, rows, dimension)
         if pair is None:
             continue
-        raw = pair[pair["standardised_to"] == RAW].iloc[0]
-        mixed = pair[(pair["standardised_to"] != RAW) & pair["gap"].notna()]
+        raw = pair[pair["standardized_to"] == RAW].iloc[0]
+        mixed = pair[(pair["standardized_to"] != RAW) & pair["gap"].notna()]
         a, b = (people_phrase({dimension: raw[f"group_{side}"]}) for side in "ab")
         text = f"{capital(a)} against {b}, base model: raw {_gap_words(raw)}"
         parts = [f"at the same mix of {_mix(row)} {_gap_words(row)}" for row in _named_mixes(mixed)]
@@ -80,7 +80,7 @@ def standardized_gap_sentences(inputs: Inputs) -> list[str]:
 
 def standardized_gap_metrics(inputs: Inputs) -> list[dict[str, Any]]:
     """Return the largest raw gaps and their standardized gaps for metrics.json."""
-    rows = _held_out_rows(inputs.further["standardised"])
+    rows = _held_out_rows(inputs.further["standardized"])
     metrics = []
     for dimension in inputs.by if len(rows) else []:
         pair = _largest_pair(inputs, rows, dimension)
@@ -88,7 +88,7 @@ def standardized_gap_metrics(inputs: Inputs) -> list[dict[str, Any]]:
             metrics.append(
                 {
                     **{key: row[key] for key in ("dimension", "group_a", "group_b")},
-                    "standardised_to": row["standardised_to"],
+                    "standardized_to": row["standardized_to"],
                     **{key: rounded(row[key]) for key in ("gap", "ci_low", "ci_high")},
                     **{key: _integer(row[key]) for key in ("n_a", "n_b")},
                 }
@@ -102,7 +102,7 @@ def _largest_pair(inputs: Inputs, rows: pd.DataFrame, dimension: str) -> pd.Data
     tested = _pooled(inputs.gaps[inputs.gaps["protocol"] == "held_out"], dimension)
     tested = tested[tested["enough_n"].astype(bool)]
     mixes = mixes.merge(tested[["group_a", "group_b"]], on=["group_a", "group_b"])
-    raw = mixes[(mixes["standardised_to"] == RAW) & mixes["gap"].notna()]
+    raw = mixes[(mixes["standardized_to"] == RAW) & mixes["gap"].notna()]
     if raw.empty:
         return None
     largest = raw.iloc[int(raw["gap"].abs().argmax())]
@@ -118,15 +118,15 @@ def _pooled(table: pd.DataFrame, dimension: str) -> pd.DataFrame:
 
 def _named_mixes(mixed: pd.DataFrame) -> list[pd.Series]:
     """Return the mixes that a sentence names: that of emotion, and that of all columns."""
-    joint = mixed[mixed["standardised_to"].str.contains(", ")]
-    emotion = mixed[mixed["standardised_to"] == "emotion"]
+    joint = mixed[mixed["standardized_to"].str.contains(", ")]
+    emotion = mixed[mixed["standardized_to"] == "emotion"]
     rows = pd.concat([emotion, joint.iloc[-1:]])
     rows = mixed.iloc[:1] if rows.empty else rows
     return [row for _, row in rows.iterrows()]
 
 
 def _mix(row: pd.Series) -> str:
-    return join_names([name.replace("_", " ") for name in str(row["standardised_to"]).split(", ")])
+    return join_names([name.replace("_", " ") for name in str(row["standardized_to"]).split(", ")])
 
 
 def _gap_words(row: pd.Series) -> str:
@@ -197,7 +197,7 @@ def _confounded_words(inputs: Inputs) -> list[str]:
     sentences = []
     for dimension in inputs.by:
         rows = _pooled(gaps[gaps["protocol"] == "held_out"], dimension)
-        rows = rows[rows["shared_datasets"] == ""]
+        rows = rows[rows["datasets_with_both"] == ""]
         if rows.empty:
             continue
         pairs = [
@@ -248,7 +248,7 @@ def _gaps(rows: pd.DataFrame, model: str) -> Table:
 
 
 def _gap_cells(row: pd.Series) -> list[Cell]:
-    raw = row["standardised_to"] == RAW
+    raw = row["standardized_to"] == RAW
     names = [group_name({row["dimension"]: row[f"group_{side}"]}) for side in "ab"]
     mix = "raw" if raw else _mix(row)
     if row["gap"] != row["gap"]:

@@ -127,8 +127,8 @@ def _by_emotion(rows: pd.DataFrame) -> Table:
                 Cell(_METRICS.get(str(row["metric"]), str(row["metric"]).replace("_", " "))),
                 *_extremes(row),
                 Cell(
-                    _two_decimals(row["equalised_odds_difference"]),
-                    _interval(row, "equalised_odds", _ratio_interval),
+                    _two_decimals(row["equalized_odds_difference"]),
+                    _interval(row, "equalized_odds", _ratio_interval),
                 ),
                 *plain(optional(row["n_smallest"], count), str(row["left_out_groups"]) or "none"),
             ]

@@ -104,7 +104,7 @@ def _counts_table(inputs: Inputs) -> Table:
     emotions = in_order(name for name in counts["emotion"] if name != ALL)
     rows = []
     for dataset, group in _crossed_groups(counts, inputs.by[:2]):
-        cells = pick(counts, inputs.by, group, dataset=dataset).set_index("emotion")["pictures"]
+        cells = pick(counts, inputs.by, group, dataset=dataset).set_index("emotion")["images"]
         if cells.empty:
             continue
         values = [group.get(name, ALL) for name in inputs.by[:2]]
@@ -192,7 +192,7 @@ def _printed_table(published: pd.DataFrame) -> Table:
             [
                 *plain(", ".join([first["dataset"], *names]), _plain_model(first["model"])),
                 _as_printed(first),
-                Cell(_plain_model(first["our_model"])),
+                Cell(_plain_model(first["compared_model"])),
                 *(_ours(ours.get(protocol)) for protocol in (ALL, "held_out")),
                 Cell("; ".join(filter(None, location))),
             ]
@@ -229,13 +229,13 @@ def _plain_model(name: str) -> str:
 def _as_printed(row: pd.Series) -> Cell:
     """Return a printed number with its printed digits."""
     n, correct, rate = (row[f"published_{name}"] for name in ("n", "correct", "rate"))
-    pictures = "" if n != n else count(n)
+    images = "" if n != n else count(n)
     if correct == correct:
-        counts = f"{count(correct)} of {pictures or '?'}"
+        counts = f"{count(correct)} of {images or '?'}"
         return Cell(counts, _digits(rate)) if rate == rate else Cell(counts)
     if rate == rate:
-        return Cell(_digits(rate), f"of {pictures}" if pictures else "")
-    return Cell(f"{pictures} pictures" if pictures else "–")
+        return Cell(_digits(rate), f"of {images}" if images else "")
+    return Cell(f"{images} pictures" if images else "–")
 
 
 def _digits(share: float) -> str:

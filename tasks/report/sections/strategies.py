@@ -72,7 +72,7 @@ def checkpoint_rules(inputs: Inputs) -> dict[str, str]:
     """Return, per model, which epoch's weights were saved: the param `keep`."""
     sections = {"base": "train", "finetuned": "finetune"}
     return {
-        name: str((inputs.params.get(section) or {}).get("keep", "best"))
+        name: str((inputs.params.get(section) or {}).get("checkpoint", "best"))
         for name, section in sections.items()
     }
 
@@ -84,7 +84,7 @@ def target_and_others(table: pd.DataFrame) -> tuple[list[Group], list[Group]]:
     """
     rows = table[(table["group"] != ALL) & (table["group"] != UNKNOWN)]
     rows = rows.drop_duplicates(["dimension", "group"])
-    tuned = rows["fine_tuned_on"].eq(True)
+    tuned = rows["is_target_group"].eq(True)
     groups = [
         [{str(row["dimension"]): str(row["group"])} for _, row in part.iterrows()]
         for part in (rows[tuned], rows[~tuned])
@@ -205,7 +205,7 @@ def strategy_card(inputs: Inputs) -> list[dict[str, str]]:
 def strategy_metrics(inputs: Inputs) -> dict[str, Any] | None:
     """Return the choice, and each strategy's gain and worst loss, for metrics.json.
 
-    `fine_tuned_on` lists the target groups. If it is empty, so is `change_for`, and
+    `target_groups` lists the target groups. If it is empty, so is `change_for`, and
     `worst_other_change` is the worst of all groups.
     """
     table = inputs.further["strategies"]
@@ -215,7 +215,7 @@ def strategy_metrics(inputs: Inputs) -> dict[str, Any] | None:
     return {
         "chosen": chosen_strategy(inputs),
         "chosen_on": "validation pictures, by the worst group",
-        "fine_tuned_on": target,
+        "target_groups": target,
         "by_strategy": {
             name: {
                 "change_for": [_figures(group, group_row(table, name, group)) for group in target],

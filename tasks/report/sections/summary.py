@@ -168,7 +168,7 @@ def metrics(inputs: Inputs) -> dict[str, Any]:
         "held_out_recall_score": recalls,
         "change_by_finetuning": change,
         **{name: None if row is None else _gap_figures(row) for name, row in gaps.items()},
-        "standardised_gaps": standardized_gap_metrics(inputs),
+        "standardized_gaps": standardized_gap_metrics(inputs),
         "strategies": strategy_metrics(inputs),
     }
 
@@ -207,10 +207,10 @@ def _same_pair_after(inputs: Inputs, lead: pd.Series | None) -> str:
     elif not is_significant(row["p_adjusted"]):
         least = mde_phrase(row)
         sentence += f" This gap {not_shown(row)}{f': {least}' if least else ''}."
-    return sentence + _base_on_same_pictures(inputs, row)
+    return sentence + _base_on_same_images(inputs, row)
 
 
-def _base_on_same_pictures(inputs: Inputs, row: pd.Series) -> str:
+def _base_on_same_images(inputs: Inputs, row: pd.Series) -> str:
     """Describe the base model's recall on the images held out from both models."""
     recalls = []
     for side in "ab":
@@ -305,7 +305,7 @@ def _caveats(inputs: Inputs, lead: pd.Series | None) -> list[str]:
             f"{_treatment_of_unnamed(inputs)}. The same person may be in training and in test, so "
             "figures of the fine-tuned model may be too high."
         )
-    if lead is not None and not str(lead["shared_datasets"]):
+    if lead is not None and not str(lead["datasets_with_both"]):
         sentences.append(
             "No data set holds both groups: the gap may be one between data sets (camera, pose, "
             "instructions) as much as one between groups."

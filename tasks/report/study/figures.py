@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from tasks.core.gap_sentences import percent
 from tasks.core.labels import ALL
 from tasks.core.plotting.style import (
-    COLOURS,
+    COLORS,
     FAINT,
     GRID,
     INK,
@@ -25,10 +25,10 @@ from tasks.core.plotting.style import (
 from tasks.report.html.formatting import capital, count
 from tasks.report.study.inputs import StudyInputs
 
-OURS_COLOR, CHOSEN_COLOR, PUBLISHED_COLOR = COLOURS[0], COLOURS[1], COLOURS[3]
-ROUNDS = ("backbones", "losses", "optimisers")
+OURS_COLOR, CHOSEN_COLOR, PUBLISHED_COLOR = COLORS[0], COLORS[1], COLORS[3]
+ROUNDS = ("backbones", "losses", "optimizers")
 _STOPPED_COLOR = "#a9b3bd"
-_MEASURES = {"better": "mean validation recall", "published": "best validation accuracy"}
+_MEASURES = {"multi_seed": "mean validation recall", "published": "best validation accuracy"}
 
 
 def draw_study(inputs: StudyInputs, credit: str, folder: Path) -> dict[str, Path]:
@@ -102,7 +102,7 @@ def costs_figure(inputs: StudyInputs, credit: str, path: Path) -> None:
     heights = -np.arange(len(rows), dtype=float)
     left.barh(heights, rows["seconds_an_epoch"], color=OURS_COLOR, height=0.55)
     for height, row in zip(heights, rows.itertuples(), strict=True):
-        pace = f"{row.seconds_an_epoch:.2g} s · {row.pictures_per_second:,.0f} pictures/s"
+        pace = f"{row.seconds_an_epoch:.2g} s · {row.images_per_second:,.0f} pictures/s"
         text = f" {pace} · {millions(row.parameters)} parameters"
         left.annotate(text, (row.seconds_an_epoch, height), va="center", fontsize=9, color=INK)
     left.set_xlim(0, 2.3 * float(rows["seconds_an_epoch"].max()))
@@ -122,7 +122,7 @@ def test_figure(inputs: StudyInputs, credit: str, path: Path) -> None:
         color = CHOSEN_COLOR if row["dimension"] == ALL else OURS_COLOR
         _interval_bar(axis, height, row["ci_low"], row["ci_high"], color, 2.2)
         axis.plot(row["value"], height, "o", color=color, markersize=8)
-        n = f"n = {count(row['pictures'])}, {count(row['people'])} people"
+        n = f"n = {count(row['images'])}, {count(row['people'])} people"
         _right_of(axis, height, f"{percent(row['value'])}   {n}")
     names = rows["group"].where(rows["dimension"] != ALL, "all test pictures")
     _row_axes(axis, names, (-len(rows) + 0.4, 0.6))
@@ -271,7 +271,7 @@ def _published_rates(inputs: StudyInputs, name: str) -> dict[str, pd.Series]:
 
 
 def _our_name(row: pd.Series) -> str:
-    return str(row["optimiser"] if row["round"] == ROUNDS[2] else row["arm"])
+    return str(row["optimizer"] if row["round"] == ROUNDS[2] else row["arm"])
 
 
 def _curves_panel(axis: Axes, inputs: StudyInputs, name: str) -> None:
@@ -314,7 +314,7 @@ def _line_style(arms: pd.DataFrame, position: int) -> tuple[str, str]:
         return CHOSEN_COLOR, "-"
     if not arms["whole"].iloc[position]:
         return _STOPPED_COLOR, "-"
-    others = [color for color in COLOURS if color != CHOSEN_COLOR]
+    others = [color for color in COLORS if color != CHOSEN_COLOR]
     rank = list(arms.index[arms["whole"] & ~arms["chosen"]]).index(position)
     return others[rank % len(others)], ("-", "--", ":")[min(rank // len(others), 2)]
 

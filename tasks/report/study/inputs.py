@@ -69,11 +69,11 @@ def load_study(paths: Paths) -> StudyInputs:
         looks = _read(paths.at(LOOKS)) if paths.at(LOOKS).is_file() else pd.DataFrame()
     except FileNotFoundError as error:
         raise DataError(f"{error.filename}: no such file; run `affectgap study`") from None
-    columns = ["dataset", "split", "subject_id", *summary["settings"]["group"]]
+    columns = ["dataset", "split", "subject_id", *summary["settings"]["subset"]]
     rows = select_rows(
         read_table(paths.split, list(dict.fromkeys(columns))),
-        summary["settings"]["group"],
-        "study.group",
+        summary["settings"]["subset"],
+        "study.subset",
     )
     people = rows.groupby("split")["subject_id"].nunique().to_dict()
     datasets = tuple(sorted(set(rows["dataset"].astype(str))))

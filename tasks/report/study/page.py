@@ -19,7 +19,7 @@ from tasks.report.study.rounds import round_block, runs_table
 TITLES = {
     "backbones": "Round 1: backbones",
     "losses": "Round 2: losses",
-    "optimisers": "Round 3: optimizers",
+    "optimizers": "Round 3: optimizers",
 }
 
 
@@ -64,7 +64,7 @@ def lead(inputs: StudyInputs) -> str:
     summary, test = inputs.summary, test_row(inputs)
     return (
         f"{summary['backbone']} with the loss {summary['loss']} and the optimizer "
-        f"{summary['optimiser']} at a learning rate of {summary['learning_rate']:g}: "
+        f"{summary['optimizer']} at a learning rate of {summary['learning_rate']:g}: "
         f"{percent(test['value'])} mean recall on test pictures "
         f"({confidence_text(test['confidence'])} "
         f"interval {percent_interval(test['ci_low'], test['ci_high'])})."
@@ -174,13 +174,13 @@ def protocol_words(inputs: StudyInputs) -> str:
 def meta_words(inputs: StudyInputs) -> str:
     """Return one line on the study's data, epochs and seeds."""
     arms, runs = inputs.tables["arms"], inputs.tables["runs"]
-    pictures, people = arms["pictures"].max(), arms["people"].max()
-    trained = runs["train_pictures"].max()
+    images, people = arms["images"].max(), arms["people"].max()
+    trained = runs["train_images"].max()
     train_people = inputs.people.get("train", 0)
     seeds = inputs.settings["seeds"][:1] if inputs.published else inputs.settings["seeds"]
     return (
         f"trained on {count(trained)} pictures of {count(train_people)} people · validated on "
-        f"{count(pictures)} of {count(people)} · {inputs.settings['epochs']} epochs · seeds "
+        f"{count(images)} of {count(people)} · {inputs.settings['epochs']} epochs · seeds "
         f"{', '.join(map(str, seeds))}"
     )
 
@@ -197,7 +197,7 @@ def cards(inputs: StudyInputs) -> list[dict[str, str]]:
             "mean recall on test pictures",
             f"{confidence_text(test['confidence'])} interval "
             f"{percent_interval(test['ci_low'], test['ci_high'])}; "
-            f"{count(test['pictures'])} pictures of {count(test['people'])} people",
+            f"{count(test['images'])} pictures of {count(test['people'])} people",
         ),
         _card(
             millions(summary["parameters"]),
@@ -223,11 +223,11 @@ def cost_words(inputs: StudyInputs) -> list[str]:
     sentences = []
     if halving and not inputs.published:
         sentences.append(
-            f"Successive halving: every arm is trained for {halving['first_epochs']} epochs with "
+            f"Successive halving: every arm is trained for {halving['min_epochs']} epochs with "
             f"{halving['first_seeds']} of {len(inputs.settings['seeds'])} seeds; of those, one in "
-            f"{halving['reduction']} continues, and so does the incumbent: the backbone that the "
-            "rule would choose then, and later the winner of the round before. At least two arms "
-            "of a round are trained to the end with every seed. "
+            f"{halving['reduction_factor']} continues, and so does the incumbent: the backbone "
+            "that the rule would choose then, and later the winner of the round before. At least "
+            "two arms of a round are trained to the end with every seed. "
             f"So {count(trained)} epochs were trained instead of {count(grid)} "
             f"({100 * trained / grid:.0f}\u202f%). "
             "What a slow-starting arm would have reached in the end is not known."
@@ -254,8 +254,8 @@ def test_notes(inputs: StudyInputs) -> list[str]:
     ]
     if row["also_trained_on"]:
         sentences.append(
-            f"{count(row['also_trained_on'])} of the {count(row['pictures'])} test pictures show "
-            "people who also appear in training or validation pictures (split.by: image): the "
+            f"{count(row['also_trained_on'])} of the {count(row['images'])} test pictures show "
+            "people who also appear in training or validation pictures (split.unit: image): the "
             "figures are therefore too high for new people."
         )
     if row["left_out"]:
@@ -280,7 +280,7 @@ def test_table(inputs: StudyInputs) -> Table:
         first = cells[0]
         rows.append(
             [
-                *plain(name, count(first["pictures"]), count(first["people"])),
+                *plain(name, count(first["images"]), count(first["people"])),
                 *(
                     Cell(percent(c["value"]), percent_interval(c["ci_low"], c["ci_high"]))
                     for c in cells
@@ -336,8 +336,8 @@ def _round(inputs: StudyInputs, name: str) -> dict[str, Any]:
 
 def _compared(inputs: StudyInputs) -> str:
     arms = inputs.tables["arms"]
-    arms = arms[arms["round"] == "optimisers"]
-    n_optimizers, n_rates = arms["optimiser"].nunique(), arms["arm"].nunique()
+    arms = arms[arms["round"] == "optimizers"]
+    n_optimizers, n_rates = arms["optimizer"].nunique(), arms["arm"].nunique()
     counts = {row.round: row.compared for row in inputs.choices.itertuples()}
     with_rates = f" ({n_rates} with their rates)" if n_rates > n_optimizers else ""
     return (

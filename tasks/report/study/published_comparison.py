@@ -74,10 +74,10 @@ def _significant_order(rates: pd.DataFrame, pairs: pd.DataFrame, name: str) -> s
 def _drop_between_rounds(rates: pd.DataFrame) -> list[str]:
     """Point out if the last round ended below the one before."""
     best = rates.groupby("round")["accuracy"].max()
-    if not {"losses", "optimisers"} <= set(best.index) or best["optimisers"] >= best["losses"]:
+    if not {"losses", "optimizers"} <= set(best.index) or best["optimizers"] >= best["losses"]:
         return []
     return [
-        f"The published last round ends at {percent(best['optimisers'])}, below the "
+        f"The published last round ends at {percent(best['optimizers'])}, below the "
         f"{percent(best['losses'])} with which the round before ended: its optimizers were all "
         "compared at one rate, which suits some better than others."
     ]

@@ -35,12 +35,12 @@ def runs_table(inputs: StudyInputs) -> Table:
     rows = [
         plain(
             str(run.key),
-            f"{run.optimiser}@{run.learning_rate:g}",
+            f"{run.optimizer}@{run.learning_rate:g}",
             str(run.loss),
             count(run.until),
             count(run.new_epochs),
             optional(run.train_seconds, "{:.1f}".format, ""),
-            optional(run.pictures_per_second, count, ""),
+            optional(run.images_per_second, count, ""),
             millions(run.parameters),
             optional(run.valid_recall_score, percent, ""),
             optional(run.valid_accuracy_score, percent, ""),
@@ -106,14 +106,14 @@ def _failed(rows: pd.DataFrame) -> list[str]:
 def _edge_rates(rows: pd.DataFrame) -> list[str]:
     """Name the optimizers that were best at the lowest or highest rate that was tried."""
     names = []
-    for optimiser, arms in rows[rows["round"] == "optimisers"].groupby("optimiser", sort=False):
+    for optimizer, arms in rows[rows["round"] == "optimizers"].groupby("optimizer", sort=False):
         tried = sorted(set(arms["learning_rate"]))
         best = arms["learning_rate"][arms["best_rate"]]
         if len(tried) < 2 or best.empty:
             continue
         edge = {tried[0]: "lowest", tried[-1]: "highest"}.get(best.iloc[0])
         if edge:
-            names.append(f"{optimiser} ({edge}, {best.iloc[0]:g})")
+            names.append(f"{optimizer} ({edge}, {best.iloc[0]:g})")
     if not names:
         return []
     return [

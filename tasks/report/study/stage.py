@@ -50,6 +50,6 @@ def run(params: Params, paths: Paths) -> StageResult:
     return StageResult(
         {"test_mean_recall": float(test["value"])},
         artifacts=[paths.at(PAGE), folder],
-        summary=f"{', '.join(inputs.summary[part] for part in ('backbone', 'loss', 'optimiser'))}: "
+        summary=f"{', '.join(inputs.summary[part] for part in ('backbone', 'loss', 'optimizer'))}: "
         f"{percent(test['value'])} mean recall on test pictures. Report: {PAGE}",
     )

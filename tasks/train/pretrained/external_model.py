@@ -1,6 +1,6 @@
 """Existing models: loaded by name, from a folder, a Keras file or an ONNX file.
 
-`train.weights` uses such a model unchanged; `train.start` trains it further with a fresh head.
+`train.weights` uses such a model unchanged; `train.init` trains it further with a fresh head.
 """
 
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from tasks.train.pretrained.catalog import PRETRAINED, load_pretrained
 from tasks.train.pretrained.keras_networks import read_mobilenet
 from tasks.train.pretrained.transfer import load_backbone
 
-_WEIGHTS, _START = "train.weights", "train.start"
+_WEIGHTS, _START = "train.weights", "train.init"
 _KERAS = (".h5", ".hdf5")
 
 
@@ -118,11 +118,11 @@ def load_external_model(weights: str, root: Path, key: str = _WEIGHTS) -> Extern
 
 
 def init_from_external_model(
-    start: str, backbone: str, n_classes: int, colour: str, input_size_px: int, root: Path
+    start: str, backbone: str, n_classes: int, color: str, input_size_px: int, root: Path
 ) -> ExternalModel:
-    """Load the model that `train.start` names, with a randomly initialized head.
+    """Load the model that `train.init` names, with a randomly initialized head.
 
-    Architecture and color must match `backbone` and `colour` (`mobilenet_v1` stands for each of its
+    Architecture and color must match `backbone` and `color` (`mobilenet_v1` stands for each of its
     variants); the input size may change. The result keeps the model's spec with its labels and
     size. Its margin is not binding, since the network is trained further. Raises ModelError or
     DownloadError if the model does not exist, cannot be trained or does not match.
@@ -138,10 +138,10 @@ def init_from_external_model(
         raise ModelError(
             f"{_START}: {start} is {kind}, but train.backbone is {backbone}; set it to {kind}"
         )
-    if colour != spec.colour:
+    if color != spec.color:
         raise ModelError(
-            f"{_START}: {start} takes {spec.colour}, but train.colour is {colour}; set it to "
-            f"{spec.colour}"
+            f"{_START}: {start} takes {spec.color}, but train.color is {color}; set it to "
+            f"{spec.color}"
         )
     module = build_module(spec.architecture, n_classes, channels(spec), input_size_px)
     load_backbone(module, external.module.state_dict(), start)
@@ -167,7 +167,7 @@ def _from_keras(path: Path) -> tuple[nn.Module, ModelSpec]:
         architecture=architecture,
         labels=labels,
         input_size_px=description.input_size_px,
-        colour=description.colour,
+        color=description.color,
         mean=description.mean,
         std=description.std,
         version="",
@@ -179,7 +179,7 @@ def _from_keras(path: Path) -> tuple[nn.Module, ModelSpec]:
         module.load_state_dict(state)
     except RuntimeError:
         raise ModelError(
-            f"{path}: does not take {spec.colour}, as the YAML beside it says"
+            f"{path}: does not take {spec.color}, as the YAML beside it says"
         ) from None
     return module.eval(), spec
 

@@ -68,13 +68,13 @@ def _published(backbone: str) -> tuple[WeightsFile, tuple[Sequence[float], Seque
         known = ", ".join([*_TORCHVISION, *TIMM_NAMES, f"{PREFIX}<name>"])
         other = _ELSEWHERE.get(backbone)
         raise ModelError(
-            f"train.start: imagenet: no ImageNet weights without a pickle are known for "
+            f"train.init: imagenet: no ImageNet weights without a pickle are known for "
             f"'{backbone}'; use {f'{other}, or ' if other else ''}one of {known}, or start: random"
         )
     name = TIMM_NAMES.get(backbone, backbone)
     config = timm_config(f"{PREFIX}{_TORCHVISION[name]}" if name in _TORCHVISION else name)
     if not config.hf_hub_id or config.hf_hub_filename:
-        raise ModelError(f"train.start: imagenet: timm has no safetensors weights for {backbone}")
+        raise ModelError(f"train.init: imagenet: timm has no safetensors weights for {backbone}")
     tagged = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
     file = WeightsFile(
         name=f"{tagged}.safetensors",

@@ -112,7 +112,7 @@ class _MobileNetReader:
     def _norm(self, target: str, layer: KerasLayer, width: int) -> None:
         self._expect(layer, kind="BatchNormalization")
         if layer.config.get("axis") not in (-1, 3, [-1], [3]):
-            self._refuse(layer, "normalisation along the channels")
+            self._refuse(layer, "normalization along the channels")
         self._put(target, layer, width)
         # Only variance + epsilon matters, so a different epsilon is added to the variance.
         epsilon = float(layer.config["epsilon"])

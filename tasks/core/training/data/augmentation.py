@@ -30,20 +30,20 @@ class AugmentParams:
     ----------
     affine
         `(N, 2, 3)` float32: maps output coordinates (-1..1) to input coordinates.
-    colour
+    color
         `(N, C, C)` float32: matrix applied to each pixel (a column of channels).
     contrast
         `(N, 1, 1)` float32: factor around the image's mean luma.
     """
 
     affine: torch.Tensor
-    colour: torch.Tensor
+    color: torch.Tensor
     contrast: torch.Tensor
 
     def of(self, rows: np.ndarray, device: torch.device) -> "AugmentParams":
         """Return the parameters of some rows on a device, without waiting for the copy."""
         index = torch.from_numpy(rows)
-        parts = [part[index] for part in (self.affine, self.colour, self.contrast)]
+        parts = [part[index] for part in (self.affine, self.color, self.contrast)]
         if device.type == "cuda":  # only pinned memory is copied asynchronously
             parts = [part.pin_memory() for part in parts]
         return AugmentParams(*(part.to(device, non_blocking=True) for part in parts))
@@ -65,12 +65,12 @@ def sample_augmentations(
         rng.uniform(1 - share, 1 + share, n_images)
         for share in (ranges.brightness, ranges.contrast, ranges.saturation)
     )
-    saturation = np.where(rng.random(n_images) < ranges.grey, 0.0, saturation)
+    saturation = np.where(rng.random(n_images) < ranges.gray, 0.0, saturation)
     shear = np.tan(np.deg2rad(rng.uniform(-ranges.shear_deg, ranges.shear_deg, n_images)))
-    colour = brightness[:, None, None] * _saturation(saturation, n_channels)
+    color = brightness[:, None, None] * _saturation(saturation, n_channels)
     return AugmentParams(
         torch.from_numpy(_affine(rotation, scale, shear, flip, shift).astype(np.float32)),
-        torch.from_numpy(colour.astype(np.float32)),
+        torch.from_numpy(color.astype(np.float32)),
         torch.from_numpy(contrast.astype(np.float32)[:, None, None]),
     )
 
@@ -97,9 +97,9 @@ def _by_torch(pixels: torch.Tensor, changes: AugmentParams) -> torch.Tensor:
     )
     channels = moved.reshape(n_images, n_channels, -1)  # (N, C, S * S)
     weights = _luma(n_channels).to(pixels.device, non_blocking=True)  # (1, C)
-    mean_luma = weights @ changes.colour @ channels.mean(dim=2, keepdim=True)  # (N, 1, 1)
+    mean_luma = weights @ changes.color @ channels.mean(dim=2, keepdim=True)  # (N, 1, 1)
     offset = (1 - changes.contrast) * mean_luma
-    recolored = torch.baddbmm(offset, changes.contrast * changes.colour, channels)
+    recolored = torch.baddbmm(offset, changes.contrast * changes.color, channels)
     recolored = recolored.round_().clamp_(0, 255).to(torch.uint8)
     return recolored.reshape(moved.shape).permute(0, 2, 3, 1)
 
@@ -109,9 +109,9 @@ def _by_opencv(pixels: torch.Tensor, changes: AugmentParams) -> torch.Tensor:
     source, out = pixels.numpy(), torch.empty_like(pixels)
     target = out.numpy()
     maps = _to_pixel_maps(changes.affine.double().numpy(), side)
-    color_matrices = (changes.contrast * changes.colour).double().numpy()  # (N, C, C)
+    color_matrices = (changes.contrast * changes.color).double().numpy()  # (N, C, C)
     # Map an image's mean channels to its contrast offset: (N, 1, C)
-    lumas = ((1 - changes.contrast) * (_luma(n_channels) @ changes.colour)).double().numpy()
+    lumas = ((1 - changes.contrast) * (_luma(n_channels) @ changes.color)).double().numpy()
 
     def change(first: int, last: int) -> None:
         for row in range(first, last):

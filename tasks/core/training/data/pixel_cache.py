@@ -1,6 +1,6 @@
 """Cache of decoded crops at a network's input size, shared by all stages.
 
-`work/pixels/<digest>/<size>-<colour>.npy` holds all rows of the split table, `(M, S, S, C)` uint8.
+`work/pixels/<digest>/<size>-<color>.npy` holds all rows of the split table, `(M, S, S, C)` uint8.
 The digest covers the shards' bytes, the crop in each row, and the code that decodes and resizes.
 Training, fine-tuning, the choice and every study run share the file. It is built atomically under a
 lock, and a new digest replaces old ones. The cache may be deleted at any time; missing files are
@@ -30,7 +30,7 @@ from tasks.core.errors import DataError
 from tasks.core.files import atomic_path, sha256_of, write_text
 from tasks.core.imaging import shards as shards_module
 from tasks.core.imaging.shards import read_crops
-from tasks.core.models import predictor as recogniser_module
+from tasks.core.models import predictor as recognizer_module
 from tasks.core.models.predictor import prepare
 from tasks.core.models.spec import CHANNELS, ModelSpec
 from tasks.core.parallel.execution import cpu_count
@@ -112,7 +112,7 @@ def open_pixels(table: pd.DataFrame, paths: Paths, spec: ModelSpec) -> tuple[Row
     """
     folder = paths.at("work/pixels")
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{spec.input_size_px}-{spec.colour}"
+    name = f"{spec.input_size_px}-{spec.color}"
     with FileLock(folder / "lock"):  # other processes wait, then find the file
         digest = _digest(table, paths.crop_shards, folder / _DIGESTS)
         file = folder / digest / f"{name}.npy"
@@ -124,7 +124,7 @@ def open_pixels(table: pd.DataFrame, paths: Paths, spec: ModelSpec) -> tuple[Row
 
 def _digest(table: pd.DataFrame, shards: Path, cache_file: Path) -> str:
     """Hash everything that the pixels depend on, except size and color."""
-    code = [sha256_of(Path(str(part.__file__))) for part in (recogniser_module, shards_module)]
+    code = [sha256_of(Path(str(part.__file__))) for part in (recognizer_module, shards_module)]
     digest = hashlib.sha256("\n".join([torch.__version__, *code]).encode())
     names = sorted(table["shard"].unique())
     digest.update(json.dumps(_shard_digests(shards, names, cache_file)).encode())
@@ -163,7 +163,7 @@ def _remove_stale(folder: Path, digest: str) -> None:
 
 def _build(file: Path, table: pd.DataFrame, shards: Path, spec: ModelSpec) -> None:
     side = spec.input_size_px
-    shape = (len(table), side, side, CHANNELS[spec.colour])
+    shape = (len(table), side, side, CHANNELS[spec.color])
     file.parent.mkdir(parents=True, exist_ok=True)
     needed, free = int(np.prod(shape)), shutil.disk_usage(file.parent).free
     if needed + _SPARE_BYTES > free:
